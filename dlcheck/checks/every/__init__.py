@@ -1,0 +1,1 @@
+"""Claims about every subject, whatever its kind."""

@@ -1,0 +1,121 @@
+"""Global state that a trial may change, saved before it and put back after it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+
+from dlcheck.errors import TrialTimeout
+
+
+def _flags() -> list[tuple[Callable[[], Any], Callable[[Any], None]]]:
+    """(read, write) of every global switch of torch that changes numbers or speed."""
+    pairs: list[tuple[Callable[[], Any], Callable[[Any], None]]] = [
+        (torch.get_default_dtype, torch.set_default_dtype),
+        (torch.is_grad_enabled, torch._C._set_grad_enabled),
+        (torch.get_num_threads, torch.set_num_threads),
+        (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+        (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+        (_deterministic, _set_deterministic),
+        (torch.get_rng_state, torch.set_rng_state),
+        (torch.get_default_device, _set_default_device),
+    ]  # fmt: skip
+    for owner, name in (
+        (torch.utils.deterministic, "fill_uninitialized_memory"),
+        (torch.backends.cudnn, "enabled"),
+        (torch.backends.cudnn, "benchmark"),
+        (torch.backends.cudnn, "deterministic"),
+    ):
+        pairs.append((_reader(owner, name), _writer(owner, name)))
+    return pairs
+
+
+def _deterministic() -> tuple[bool, bool]:
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+
+
+def _set_deterministic(state: tuple[bool, bool]) -> None:
+    torch.use_deterministic_algorithms(state[0], warn_only=state[1])
+
+
+def _set_default_device(device: torch.device) -> None:
+    # Setting it pushes a mode on every torch call: only where it was changed.
+    if torch.get_default_device() != device:
+        torch.set_default_device(None if device.type == "cpu" else device)
+
+
+def _reader(owner: Any, name: str) -> Callable[[], Any]:
+    return lambda: getattr(owner, name)
+
+
+def _writer(owner: Any, name: str) -> Callable[[Any], None]:
+    return lambda value: setattr(owner, name, value)
+
+
+@contextlib.contextmanager
+def restored_state() -> Iterator[None]:
+    """Put back random streams, default dtype and device, grad mode, determinism, threads, TF32,
+    the working directory, the environment and warning filters, whatever happens inside."""
+    flags = [(write, read()) for read, write in _flags()]
+    streams = random.getstate(), np.random.get_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    folder, environment = os.getcwd(), dict(os.environ)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")  # a subject's warning is shown, and is no failure
+            torch.set_grad_enabled(True)
+            yield
+    finally:
+        for write, value in flags:
+            write(value)
+        random.setstate(streams[0])
+        np.random.set_state(streams[1])
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)
+        if os.environ != environment:
+            os.environ.clear()
+            os.environ.update(environment)
+        if os.path.isdir(folder):
+            os.chdir(folder)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed `random`, NumPy's global generator and torch on every device."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float | None) -> Iterator[None]:
+    """Raise TrialTimeout after so many seconds. Acts in the main thread of a POSIX process."""
+    possible = (
+        hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
+    )
+    if not seconds or not possible:
+        yield
+        return
+
+    def ring(signum: int, frame: FrameType | None) -> None:
+        raise TrialTimeout(f"ran past its timeout of {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

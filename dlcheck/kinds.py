@@ -1,0 +1,463 @@
+"""The kinds: the role a subject plays, how it is called, and what may be declared about it.
+
+A third party adds its own kind with an entry point of the group `dlcheck.kinds` that names a
+`Kind` record. What an option or a trait means in full stands in `dlcheck list kinds`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dlcheck.model import Kind
+
+COMMON_TRAITS: Mapping[str, str] = {
+    "stochastic": "random in train, deterministic in eval",
+    "stochastic_in_eval": "random in eval too",
+    "batch_coupled": "a row's output may depend on the other rows in train",
+    "batch_coupled_in_eval": "a row's output may depend on the other rows in eval too",
+    "causal": "the past does not depend on the future",
+    "permutation_equivariant": "permuting the input permutes the output",
+    "permutation_invariant": "permuting the input leaves the output",
+    "translation_equivariant": "shifting the input shifts the output",
+    "scale_invariant": "scaling the input leaves the output",
+    "shift_invariant": "adding a constant leaves the output",
+    "elementwise": "each output element depends on one input element",
+    "linear": "f(ax + by) = a f(x) + b f(y)",
+    "orthogonal": "keeps inner products",
+    "idempotent": "f(f(x)) = f(x)",
+    "odd": "f(-x) = -f(x)",
+    "even": "f(-x) = f(x)",
+    "nonnegative": "the value is at least 0",
+    "convex": "the value is a convex function of the input",
+    "nonconvex": "the value is not a convex function of the input",
+    "symmetric": "exchanging the first two inputs leaves the value",
+    "monotone": "does not decrease when the input grows",
+    "smooth": "differentiable everywhere",
+    "nonsmooth": "has kinks or jumps; one subgradient is returned",
+    "twice_differentiable": "the gradient can be differentiated again",
+    "once_differentiable": "the gradient cannot be differentiated again",
+    "nondifferentiable": "has no gradient",
+    "surrogate_gradient": "the backward deliberately differs from the forward's derivative",
+    "view": "the output aliases the input",
+    "norm_preserving": "rows keep their norm",
+    "zero_init": "zero gradients at the start are intended",
+    "frozen": "no parameters and no modes",
+    "sparse_gradient": "some parameters are unused in a call",
+    "updates_buffers": "a forward in train moves buffers",
+    "attention_sink": "rows of weights may sum to less than 1",
+    "in_place": "overwrites its input, as documented",
+    "accepts_empty": "takes empty inputs",
+    "validates": "promises to reject bad inputs",
+    "optional_parameters": "some registered parameters need not receive a gradient",
+}
+
+COMMON_OPTIONS: Mapping[str, str] = {
+    "sizes": "bounds of the dims: { n = [1, 17] }",
+    "output": 'a postcondition in the input language: "probability b k"',
+    "bounds": "[lowest, highest] value of the output",
+    "monotone": "true if the output does not decrease when the input grows",
+    "stop_gradient": "inputs that deliberately get no gradient",
+    "compute_dtype": "internal precision",
+    "layouts": "the memory layouts to draw; all by default",
+    "rejects": "documented refusals: { n = 1 }",
+    "expect": "a declared exception of the gradient: zero, straight_through, reversed, a factor",
+    "surrogate": "path of the function whose gradient the backward is",
+    "mean": "law of a stochastic subject, a formula of the inputs",
+    "variance": "law of a stochastic subject, a formula of the inputs",
+    "p": "probability, or the name of the constructor argument that holds it",
+    "neutral": "arguments at which the subject is the identity",
+    "reduces_to": "at these arguments the subject equals that component",
+    "paths": "arguments that may change speed only",
+    "invariant_to": "arguments without effect",
+    "knobs": "ranges of numeric arguments: { eps = [1e-8, 1e-2] }",
+    "reference_state": "names of parameters: { theirs = ours }",
+    "roles": "which input is the prediction, the target, data",
+    "wrt": "inputs that must receive a gradient",
+}
+
+_STREAMING = {
+    "range": "[lowest, highest] value; an end may name a dim",
+    "better": "higher or lower",
+    "perfect": "value of a perfect prediction",
+    "perfect_where": "nonconstant or has_positives",
+    "task": "what is predicted",
+    "resets_on_compute": "compute() also resets",
+}
+
+_LOSS_TASKS: Mapping[str, Mapping[str, str]] = {
+    "regression": {"prediction": "float b d", "target": "float b d"},
+    "classification": {"prediction": "logit b k", "target": "label[k] b"},
+    "binary": {"prediction": "logit b d", "target": "unit b d"},
+    "segmentation": {"prediction": "logit b k h w", "target": "label[k] b h w"},
+    "distribution": {"prediction": "logit b k", "target": "probability b k"},
+    "contrastive": {"first": "float b d", "second": "float b d"},
+    "triplet": {"anchor": "float b d", "positive": "float b d", "negative": "float b d"},
+    "sequence": {"prediction": "logit b t k", "target": "label[k] b t"},
+}
+
+_KINDS = (
+    Kind(
+        name="op",
+        form="function",
+        call="f(*inputs)",
+        summary="a function or autograd.Function.apply that returns tensors",
+    ),
+    Kind(
+        name="layer",
+        form="module",
+        call="m(*inputs)",
+        summary="an nn.Module that returns tensors",
+        options={"variance": 'law of its own initialization: { weight = "1 / fan_in" }'},
+    ),
+    Kind(
+        name="activation",
+        form="function",
+        call="f(x)",
+        summary="an elementwise function or module",
+        inputs={"x": "float b n"},
+    ),
+    Kind(
+        name="normalization",
+        form="module",
+        call="m(x)",
+        summary="a module that normalises over declared axes",
+        options={
+            "axes": "which axes are normalised",
+            "eps": "the constant in the denominator, or its argument",
+            "centred": "false for RMS norms",
+            "running": "names of the running statistics and their momentum, or 'frozen'",
+        },
+        required=frozenset({"axes"}),
+    ),
+    Kind(
+        name="attention",
+        form="function",
+        call="f(query, key, value, mask=None)",
+        summary="an attention function or module",
+        options={
+            "heads": "number of heads, or its argument",
+            "mask": "{ name, meaning = keep/drop/additive, axis = key/pair }",
+            "scale": "factor of the logits",
+            "window": "how far a query sees",
+            "projections": "sub-modules that may be set to the identity",
+        },
+        traits={"mask_keeps_one": "every row keeps at least one key"},
+    ),
+    Kind(
+        name="positional",
+        form="function",
+        call="f(x)",
+        summary="a positional encoding of x or of positions",
+        options={
+            "axes": "sequence axes",
+            "mode": "add, rotate or table",
+            "relative": "rotation or inner_product",
+            "base": "base of the frequencies",
+            "first": "position of the first token",
+        },
+    ),
+    Kind(
+        name="recurrent",
+        form="module",
+        call="m(x, state)",
+        summary="a module that returns (y, state)",
+        options={
+            "batch_first": "axis order of x",
+            "reset": "the input that restarts the state",
+            "variant": "reset_before or reset_after",
+        },
+    ),
+    Kind(
+        name="loss",
+        form="function",
+        call="loss(prediction, target)",
+        summary="a loss function or module",
+        by_task=_LOSS_TASKS,
+        options={
+            "task": ", ".join(_LOSS_TASKS),
+            "reduction": "mean, sum, none, batchmean, or per dim",
+            "denominator": "rows, valid or weights",
+            "ignore_index": "the target that is ignored",
+            "class_weight": "argument with the weights of the classes",
+            "prediction": "logits, probabilities, log_probabilities or log_rate",
+            "target": "logits, probabilities or log_probabilities",
+            "optimum": "the least value",
+            "range": "[lowest, highest] value",
+            "perfect": "value at a perfect prediction",
+            "similar": "the label that means alike",
+            "margin": "beyond it pairs cost nothing",
+        },
+        traits={
+            "masked": "takes ignored targets",
+            "weighted": "takes class weights",
+            "smoothed": "smooths the targets",
+            "class_balanced": "classes count equally, not rows",
+            "continuous": "has no jumps",
+            "redescending": "the gradient falls for large errors",
+            "margin": "is zero beyond a margin",
+        },
+    ),
+    Kind(
+        name="penalty",
+        form="function",
+        call="penalty(parameters)",
+        summary="a function of a tensor or a list of tensors",
+        inputs={"weights": "float n m"},
+        options={
+            "norm": "1, 2, group, or { l1 = 1, l2 = 2 }",
+            "strength": "the factor, or the name of its argument",
+            "convention": "full (λ‖w‖²) or half (λ/2 ‖w‖²)",
+            "homogeneity": "degree",
+            "exclude": "parameters that are left out: bias",
+            "minimum": "the least value",
+            "prior": "gaussian, laplace or student_t",
+        },
+    ),
+    Kind(
+        name="proximal",
+        form="function",
+        call="prox(x, step)",
+        summary="the proximal operator of a penalty",
+        inputs={"x": "float n"},
+        options={
+            "penalty": "path of the penalty",
+            "norm": "1, 2 or group",
+            "strength": "the factor, or the name of its argument",
+            "convention": "full (λ‖w‖²) or half (λ/2 ‖w‖²)",
+        },
+    ),
+    Kind(
+        name="dropout",
+        form="module",
+        call="m(x)",
+        summary="a module that drops in train and is the identity in eval",
+        inputs={"x": "float b n"},
+        options={
+            "axes": "axes that share a mask",
+            "rescale": "train, eval, none, realized or alpha",
+            "noise": "bernoulli or gaussian",
+        },
+    ),
+    Kind(
+        name="augmentation",
+        form="function",
+        call="f(images) or f(images, labels)",
+        summary="a random change of images, labels moving along",
+        inputs={"images": "image b 3 h w"},
+        options={
+            "labels": "kept, mixed, moved or joined",
+            "unit": "batch or sample",
+            "label_format": "ids, onehot or pair",
+            "target": "mask, boxes, keypoints or camera",
+            "probability": "of applying",
+        },
+    ),
+    Kind(
+        name="initializer",
+        form="function",
+        call="f(tensor)",
+        summary="fills a tensor in place",
+        inputs={"tensor": "float out in"},
+        options={
+            "fan_layout": "out_in (torch) or in_out",
+            "independent": "false for orthogonal and the like",
+        },
+    ),
+    Kind(
+        name="optimizer",
+        form="factory",
+        call="f(params, **args)",
+        summary="a torch.optim.Optimizer",
+        options={
+            "decay": "none, coupled or decoupled",
+            "decay_order": "before or after",
+            "rule": "the recursion: a path or a name",
+            "lr": "the name of the step size",
+            "first_step": "size of the first step",
+            "norms": "where it takes penalties",
+        },
+        traits={
+            "scale_free": "the step does not depend on the gradient's scale",
+            "sign_step": "each element moves by the step size",
+            "per_tensor": "splitting a tensor changes it",
+            "decay_matrices_only": "vectors are not decayed",
+            "needs_closure": "step(closure)",
+            "needs_full_batch": "needs the whole batch",
+            "modes": "has train() and eval()",
+            "maximizes": "climbs",
+        },
+    ),
+    Kind(
+        name="scheduler",
+        form="factory",
+        call="f(optimizer, **args)",
+        summary="a learning-rate schedule",
+        options={"closed_form": "in t, base_lr, the arguments and math", "steps": "how many"},
+    ),
+    Kind(
+        name="clipping",
+        form="function",
+        call="clip(parameters, limit)",
+        summary="limits gradients or weights in place",
+        options={
+            "by": "global_norm, norm, unit_norm or value",
+            "target": "gradients or weights",
+            "axes": "of a unit",
+            "relative_to_parameters": "the limit is a share of the parameter's norm",
+        },
+        required=frozenset({"by"}),
+    ),
+    Kind(
+        name="loader",
+        form="factory",
+        call="f(dataset, batch_size=…, **args)",
+        summary="an iterable of batches",
+        inputs={"x": "float n d", "y": "label[k] n"},
+        options={
+            "shuffle": "true, false, buckets or buffer",
+            "drop_last": "the argument, or true or false",
+            "workers": "the argument that counts workers",
+            "shards": "{ rank, count }: arguments",
+            "padding": "{ rows, mask }",
+            "seed": "the argument that fixes the order",
+        },
+        traits={
+            "with_replacement": "rows may repeat within an epoch",
+            "pads_shards": "ranks are made equal by repeating rows",
+            "order_by_worker": "the order depends on the worker count",
+            "endless": "an epoch is a number of steps and continues mid-pass",
+            "repacks": "a batch row is not a data-set row",
+        },
+    ),
+    Kind(
+        name="collate",
+        form="function",
+        call="f(list of rows)",
+        summary="rows → batch",
+        inputs={"x": "float n d", "y": "label[k] n"},
+    ),
+    Kind(
+        name="split",
+        form="function",
+        call="f(n_or_rows, labels=None, groups=None)",
+        summary="pairs of index arrays",
+        options={
+            "folds": "how many, or its argument",
+            "repeats": "how many",
+            "gap": "rows left out between train and test",
+            "stratified": "proportions are kept",
+            "grouped": "groups are never split",
+        },
+        traits={"ordered": "train before test", "with_replacement": "rows may repeat"},
+    ),
+    Kind(
+        name="transform",
+        form="function",
+        call="f(train, test) or fit/transform",
+        summary="a preprocessing step",
+        traits={"fits_on_train": "statistics come from train only"},
+    ),
+    Kind(
+        name="training",
+        form="function",
+        call="train(model, loader, optimizer, loss, *, accumulate=1, epochs=1)",
+        summary="a training loop",
+        options={
+            "model": "path of the model factory",
+            "clip": "argument",
+            "scheduler": "step or epoch",
+            "validation": "argument of the validation loader",
+            "resume": "argument of the checkpoint",
+            "average_decay": "argument",
+        },
+        traits={
+            "restores_best": "ends with the best weights",
+            "skips_nonfinite": "drops a bad batch",
+            "freezes": "trains some parameters only",
+            "replaces_head": "gives the model a new head",
+            "no_batch_statistics": "no BatchNorm",
+            "perturbed_gradient": "SAM and the like",
+            "reduced_precision": "autocast",
+            "returns_average": "returns an averaged model",
+        },
+    ),
+    Kind(
+        name="evaluation",
+        form="function",
+        call="evaluate(model, loader)",
+        summary="a number for a model on data",
+        options={"metric": "accuracy, mean_loss, …", "model": "path of the model factory"},
+        traits={"fits": "trains clones", "folds": "evaluates folds"},
+    ),
+    Kind(
+        name="cross_validation",
+        form="function",
+        call="f(build, rows, folds)",
+        summary="scores of folds",
+    ),
+    Kind(
+        name="prediction_metric",
+        form="function",
+        call="f(prediction, target)",
+        summary="a score of predictions; a function or update/compute/reset",
+        options={**_STREAMING, "ddof": "delta degrees of freedom"},
+        traits={"monotone_invariant": "a monotone map of the prediction leaves it"},
+    ),
+    Kind(
+        name="score_metric",
+        form="function",
+        call="f(probabilities)",
+        summary="a score of class probabilities (Inception Score)",
+        inputs={"probabilities": "probability n k"},
+        options={**_STREAMING, "splits": "number of splits, or its argument"},
+    ),
+    Kind(
+        name="distribution_metric",
+        form="function",
+        call="f(features_a, features_b)",
+        summary="a distance of two sets of features (FID, KID)",
+        inputs={"a": "float n d", "b": "float m d"},
+        options={
+            **_STREAMING,
+            "estimator": "biased or unbiased",
+            "ddof": "delta degrees of freedom of the covariance",
+        },
+    ),
+    Kind(
+        name="image_metric",
+        form="function",
+        call="f(x, y)",
+        summary="per pair or scalar (LPIPS, SSIM, PSNR, FSIM)",
+        inputs={"x": "image b 3 h w", "y": "image b 3 h w"},
+        options={
+            **_STREAMING,
+            "data_range": "the argument of that name",
+            "interval": "[lowest, highest] value that images hold",
+            "reduction": "none or mean",
+        },
+    ),
+)
+
+BUILT_IN: Mapping[str, Kind] = {kind.name: kind for kind in _KINDS}
+
+
+def options_of(kind: Kind) -> dict[str, str]:
+    """Every option that a subject of this kind may declare, with its meaning."""
+    return {**COMMON_OPTIONS, **kind.options}
+
+
+def traits_of(kind: Kind) -> dict[str, str]:
+    """Every trait that a subject of this kind may declare, with its meaning."""
+    return {**COMMON_TRAITS, **kind.traits}
+
+
+def inputs_of(
+    kind: Kind, declared: Mapping[str, str], options: Mapping[str, object]
+) -> Mapping[str, str]:
+    """What is declared, else what the task says, else what the kind says."""
+    if declared:
+        return declared
+    task = options.get("task")
+    if isinstance(task, str) and task in kind.by_task:
+        return kind.by_task[task]
+    return kind.inputs

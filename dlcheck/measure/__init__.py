@@ -1,0 +1,1 @@
+"""Time and memory, with the uncertainty of each figure."""

@@ -1,0 +1,271 @@
+"""Trial → outcome. Knows nothing of pytest, the terminal or files."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import traceback
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from hypothesis import HealthCheck, Phase, given, settings, target
+from hypothesis import seed as seeded
+from hypothesis.errors import Flaky
+
+from dlcheck.domains import Input
+from dlcheck.errors import (
+    DeviceUnavailable,
+    DlcheckError,
+    NotApplicable,
+    SubjectError,
+    SubjectRaised,
+    UsageError,
+)
+from dlcheck.isolation import restored_state, seed_everything, time_limit
+from dlcheck.model import PROFILES, Evidence, Outcome, Recipe, Trial, Verdict, worst
+from dlcheck.registry import Live, live_check
+from dlcheck.strategies import Case, materialize, recipes, stream_seed, typical_recipe
+from dlcheck.subjects import build, inputs_of
+
+
+class _CaseFailed(Exception):
+    """Tells Hypothesis that a case failed, so that it looks for a smaller one."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What the cases of one trial came to so far."""
+
+    evidence: list[Evidence] = field(default_factory=list)
+    recipe: Recipe | None = None
+    deciding: list[Evidence] = field(default_factory=list)
+    cases: int = 0
+    conclusive: int = 0
+    skips: list[str] = field(default_factory=list)
+
+
+def run_trial(trial: Trial) -> Outcome:
+    """Run one trial and say what it came to. Never raises but for an interrupt.
+
+    A subject that raises or breaks its contract has failed; a mistake of dlcheck's own, or a
+    check that measures nothing, is an error; an absent device is a skip with its reason.
+    """
+    started, seen = time.perf_counter(), _Seen()
+    try:
+        with restored_state(), time_limit(trial.timeout):
+            device = usable_device(trial.device)
+            live = live_check(trial.check)
+            specs = inputs_of(trial.subject)
+            _search(trial, live, specs, device, seen)
+        verdict, message = _judged(seen)
+    except (DeviceUnavailable, NotApplicable) as error:
+        verdict, message = Verdict.SKIPPED, str(error)
+    except SubjectError as error:
+        verdict, message = Verdict.FAILED, _told(error)
+    except UsageError as error:
+        verdict, message = Verdict.ERRORED, str(error)
+    except Exception:
+        verdict, message = Verdict.ERRORED, "dlcheck itself failed:\n" + traceback.format_exc()
+    verdict, message = _expected(trial, verdict, message)
+    return _outcome(trial, seen, verdict, message, time.perf_counter() - started)
+
+
+def usable_device(name: str) -> torch.device:
+    """The device of that name. Raises DeviceUnavailable with what is missing."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            built = "no CUDA device is visible" if torch.version.cuda else "torch has no CUDA"
+            raise DeviceUnavailable(f"{name} is absent: {built}")
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise DeviceUnavailable(f"{name} is absent: {torch.cuda.device_count()} are visible")
+    elif device.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceUnavailable("mps is absent")
+    elif device.type == "xpu" and not torch.xpu.is_available():
+        raise DeviceUnavailable("xpu is absent")
+    return device
+
+
+def claim_of(trial: Trial) -> str:
+    """The name of the trial's random streams: it survives reordering and other suites."""
+    return f"{trial.subject.name}::{trial.check.name}[{trial.point}]"
+
+
+def _search(
+    trial: Trial, live: Live, specs: dict[str, Input], device: torch.device, seen: _Seen
+) -> None:
+    root = stream_seed(trial.seed, claim_of(trial))
+    if trial.check.once:
+        recipe = typical_recipe(trial.subject, specs, root % 2**31)
+        _run_case(trial, live, specs, device, recipe, seen)
+        return
+    profile = PROFILES[trial.profile]
+
+    @seeded(root)
+    @settings(
+        max_examples=profile.examples,
+        deadline=None,
+        database=None,
+        report_multiple_bugs=False,
+        phases=[Phase.explicit, Phase.generate, Phase.target, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(recipes(trial.subject, specs, trial.check.regimes))
+    def search(recipe: Recipe) -> None:
+        found = _run_case(trial, live, specs, device, recipe, seen)
+        if found is not None and found.verdict is Verdict.FAILED:
+            raise _CaseFailed
+        if found is not None and 0 < found.tightness < float("inf"):
+            target(found.tightness)
+
+    try:
+        search()
+    except (_CaseFailed, Flaky):
+        return
+
+
+def _run_case(
+    trial: Trial,
+    live: Live,
+    specs: dict[str, Input],
+    device: torch.device,
+    recipe: Recipe,
+    seen: _Seen,
+) -> Evidence | None:
+    """Run one case and note what it came to; the deciding evidence, or None if skipped."""
+    dtype = getattr(torch, trial.dtype)
+    seen.recipe = recipe
+    seed_everything(recipe.seed)
+    subject = build(trial.subject, recipe.sizes, device, dtype, recipe.seed)
+    case = Case(
+        recipe=recipe,
+        specs=specs,
+        inputs=materialize(recipe, specs, device, dtype),
+        device=device,
+        dtype=dtype,
+        profile=PROFILES[trial.profile],
+        root=trial.seed,
+        claim=claim_of(trial),
+    )
+    seed_everything(recipe.seed)
+    try:
+        pieces = list(_pieces(live.function(subject, case), trial))
+    except NotApplicable as error:
+        seen.skips.append(str(error))
+        return None
+    seen.cases += 1
+    deciding = worst(pieces)
+    seen.conclusive += deciding.verdict is not Verdict.INCONCLUSIVE
+    if not seen.deciding or _graver(deciding, seen.deciding[0]):
+        # The deciding piece first, then those that carry figures or values.
+        rest = [piece for piece in pieces if piece is not deciding]
+        seen.deciding = [deciding, *rest]
+        seen.evidence = seen.deciding
+    return deciding
+
+
+def _graver(new: Evidence, old: Evidence) -> bool:
+    """Does new decide over old? A failure always: the last one is Hypothesis's smallest.
+
+    A conclusive pass decides over an inconclusive case, whose bound says nothing.
+    """
+    order = (Verdict.INCONCLUSIVE, Verdict.PASSED, Verdict.FAILED)
+    rank = order.index(new.verdict) - order.index(old.verdict)
+    if rank == 0:
+        return new.verdict is Verdict.FAILED or new.tightness > old.tightness
+    return rank > 0
+
+
+def _pieces(result: object, trial: Trial) -> Iterator[Evidence]:
+    """What a check returned or yields, held to be evidence."""
+    pieces = [result] if isinstance(result, Evidence) else result
+    count = 0
+    for piece in pieces if isinstance(pieces, Iterable) else [pieces]:
+        if not isinstance(piece, Evidence):
+            raise DlcheckError(
+                f"check {trial.check.name!r} ({trial.check.file}:{trial.check.line}) gave "
+                f"{type(piece).__name__}; a check returns or yields Evidence"
+            )
+        count += 1
+        yield piece
+    if not count:
+        raise DlcheckError(f"check {trial.check.name!r} measured nothing")
+
+
+def _judged(seen: _Seen) -> tuple[Verdict, str]:
+    if seen.deciding:
+        return seen.deciding[0].verdict, ""
+    if seen.skips:
+        return Verdict.SKIPPED, seen.skips[-1]
+    return Verdict.ERRORED, "the check ran no case"
+
+
+def _told(error: SubjectError) -> str:
+    """What the subject did wrong: in our words, or its own traceback from where it began."""
+    cause = error.__cause__ if isinstance(error, SubjectRaised) else None
+    if cause is None:
+        return str(error)
+    frames = traceback.extract_tb(cause.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(_HERE)]
+    lines = traceback.format_list(own or frames)
+    lines += traceback.format_exception_only(type(cause), cause)
+    return "the subject raised:\n" + "".join(lines).rstrip()
+
+
+_HERE = __file__.rpartition("/")[0]
+
+
+def _expected(trial: Trial, verdict: Verdict, message: str) -> tuple[Verdict, str]:
+    """Strict: what is declared to fail and fails is good; what is declared and passes is not."""
+    expected = trial.expected_failure
+    if expected is None:
+        return verdict, message
+    if verdict is Verdict.FAILED:
+        return Verdict.EXPECTED, "\n".join(part for part in (expected.reason, message) if part)
+    if verdict is Verdict.PASSED:
+        return Verdict.FAILED, (
+            f"passed, though it is declared to fail ({expected.reason}); if it is mended, remove "
+            f"the expect_failure of {trial.subject.name!r}"
+        )
+    return verdict, message
+
+
+def _outcome(trial: Trial, seen: _Seen, verdict: Verdict, message: str, seconds: float) -> Outcome:
+    subject, check = trial.subject, trial.check
+    shown = verdict not in (Verdict.SKIPPED, Verdict.ERRORED)
+    return Outcome(
+        suite=trial.suite,
+        subject=subject.name,
+        kind=subject.kind,
+        check=check.name,
+        claim=check.claim,
+        device=trial.device,
+        dtype=trial.dtype,
+        point=trial.point,
+        verdict=verdict,
+        evidence=tuple(seen.evidence),
+        case=str(seen.recipe) if shown and seen.recipe and not check.once else "",
+        cases=seen.cases,
+        conclusive=seen.conclusive,
+        message=message,
+        seconds=seconds,
+        profile=trial.profile,
+        seed=trial.seed,
+        target=subject.target if isinstance(subject.target, str) else _name(subject.target),
+        file=subject.file,
+        line=subject.line,
+        tags=tuple(sorted(check.tags | subject.tags)),
+    )
+
+
+def _name(target: object) -> str:
+    owner = target if hasattr(target, "__qualname__") else type(target)
+    return f"{owner.__module__}.{owner.__qualname__}"  # type: ignore[attr-defined]
+
+
+def with_reproduction(outcome: Outcome, command: str) -> Outcome:
+    """The outcome with the command that runs it again."""
+    return dataclasses.replace(outcome, reproduce=command)

@@ -1,0 +1,1 @@
+"""Statistical claims with a known false-alarm rate."""

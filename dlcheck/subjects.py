@@ -1,0 +1,296 @@
+"""A declaration made real: the subject built on a device, and called as its kind says.
+
+Every call into foreign code passes through here, so that an exception of the subject is told
+from one of ours, and what it returns is held against its kind's contract.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dlcheck import kinds
+from dlcheck.domains import Input, parse_inputs, resolve_args
+from dlcheck.errors import DeclarationError, SubjectError, SubjectRaised, UsageError
+from dlcheck.model import NOTHING, Kind, Subject
+from dlcheck.registry import catalogue
+from dlcheck.targets import load_target
+
+
+@dataclass(slots=True)
+class Implementation:
+    """The subject, built for one case: what checks call.
+
+    `target` is the module, the function with its arguments fixed, or the factory. Calls raise
+    SubjectRaised where the subject raises.
+    """
+
+    declared: Subject
+    kind: Kind
+    target: Any
+    device: torch.device
+    dtype: torch.dtype
+    args: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+
+    def __call__(self, *inputs: Any, **keywords: Any) -> Any:
+        """The subject's own answer, whatever it is; a streaming metric is updated and read."""
+        if not self.is_streaming:
+            return guarded(self.target, *inputs, **keywords)
+        guarded(self.target.reset)
+        guarded(self.target.update, *inputs, **keywords)
+        return guarded(self.target.compute)
+
+    def tensors(self, *inputs: Any, **keywords: Any) -> tuple[Tensor, ...]:
+        """The tensors of the answer, in order, through tuples, lists and dicts."""
+        answer = self(*inputs, **keywords)
+        found = tuple(tensors_in(answer))
+        if not found:
+            raise SubjectError(self._broken_contract(answer, "tensor(s)"))
+        return found
+
+    def tensor(self, *inputs: Any, **keywords: Any) -> Tensor:
+        """The answer, where the kind's contract is one tensor."""
+        answer = self(*inputs, **keywords)
+        if not isinstance(answer, Tensor):
+            raise SubjectError(self._broken_contract(answer, "a tensor"))
+        return answer
+
+    def number(self, *inputs: Any, **keywords: Any) -> float:
+        """The answer, where the kind's contract is one number."""
+        answer = self(*inputs, **keywords)
+        if isinstance(answer, (tuple, list)) and answer:
+            answer = answer[0]  # a mean with its standard deviation
+        try:
+            return float(answer)
+        except (TypeError, ValueError, RuntimeError):
+            raise SubjectError(self._broken_contract(answer, "one number")) from None
+
+    def _broken_contract(self, answer: object, wanted: str) -> str:
+        shape = f" of shape {tuple(answer.shape)}" if hasattr(answer, "shape") else ""
+        return (
+            f"{self.declared.name} returned {type(answer).__module__}."
+            f"{type(answer).__qualname__}{shape}; a subject of kind {self.kind.name!r}, called "
+            f"{self.kind.call}, must return {wanted}"
+        )
+
+    @property
+    def is_streaming(self) -> bool:
+        """Does it follow the protocol update, compute, reset?"""
+        return self.kind.name.endswith("_metric") and all(
+            callable(getattr(self.target, name, None)) for name in ("update", "compute", "reset")
+        )
+
+    @property
+    def module(self) -> nn.Module | None:
+        return self.target if isinstance(self.target, nn.Module) else None
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The trainable parameters by name; none for a function."""
+        if self.module is None:
+            return {}
+        return {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        return self.declared.options
+
+    @property
+    def traits(self) -> frozenset[str]:
+        return self.declared.traits
+
+    def argument(self, option: str, default: Any = None) -> Any:
+        """An option that may be a value or the name of the argument that holds it.
+
+        `strength = "lam"` gives the value of the constructor argument `lam`; `strength = 0.1`
+        gives 0.1.
+        """
+        value = self.options.get(option, default)
+        if not isinstance(value, str):
+            return value
+        if value in self.args:
+            return self.args[value]
+        given = default_of(self.declared, value)
+        if given is inspect.Parameter.empty:
+            raise SubjectError(
+                f"option {option} = {value!r} names an argument that {self.declared.name} does "
+                "not take"
+            )
+        return given
+
+    def rebuilt(self, **changes: Any) -> Implementation:
+        """The same subject with some arguments changed."""
+        subject = replace_args(self.declared, {**self.args, **changes})
+        return build(subject, NOTHING, self.device, self.dtype, seed=0)
+
+
+def guarded(function: Callable[..., Any], *inputs: Any, **keywords: Any) -> Any:
+    """Call foreign code; what it raises becomes SubjectRaised with the cause attached."""
+    try:
+        return function(*inputs, **keywords)
+    except (UsageError, SubjectError):
+        raise
+    except Exception as error:
+        raise SubjectRaised(f"{type(error).__name__}: {error}") from error
+
+
+def gradients(
+    outputs: Sequence[Tensor], inputs: Sequence[Tensor], cotangents: Sequence[Tensor]
+) -> list[Tensor | None]:
+    """Jᵀv by one backward; None for an input that the outputs do not depend on.
+
+    outputs, cotangents: tensors of equal shapes; inputs: leaves that require a gradient. Raises
+    SubjectRaised where the backward raises.
+    """
+    live = [(y, v) for y, v in zip(outputs, cotangents, strict=True) if y.requires_grad]
+    if not live:
+        return [None] * len(inputs)
+    ys, vs = zip(*live, strict=True)
+    found = guarded(torch.autograd.grad, ys, list(inputs), vs, allow_unused=True)
+    return list(found)
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors of nested tuples, lists and dicts, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from tensors_in(part)
+    elif isinstance(value, (tuple, list)):
+        for part in value:
+            yield from tensors_in(part)
+
+
+def build(
+    subject: Subject,
+    sizes: Mapping[str, int],
+    device: torch.device,
+    dtype: torch.dtype,
+    seed: int,
+) -> Implementation:
+    """Make the subject: import it, construct it with its arguments, put it on the device.
+
+    sizes fills the arguments given as `{ dim = "d" }`. The global generators are seeded with
+    `seed` first, so that the parameters repeat. Raises TargetError where the import path does
+    not resolve and SubjectRaised where the construction raises.
+    """
+    kind = catalogue().kind(subject.kind)
+    target = load_target(subject.target, near=subject.file)
+    args = resolve_args(subject.args, sizes)
+    torch.manual_seed(seed)
+    made = _make(kind, target, args)
+    if isinstance(made, nn.Module):
+        guarded(made.to, device=device, dtype=dtype)
+    if not callable(made) and not hasattr(made, "update"):
+        raise SubjectError(
+            f"{subject.name} was built as {type(made).__qualname__}, which cannot be called; "
+            f"a subject of kind {kind.name!r} is called {kind.call}"
+        )
+    return Implementation(
+        declared=subject, kind=kind, target=made, device=device, dtype=dtype, args=args
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Remade:
+    """A target made from another one: how a mutant breaks a subject of any form.
+
+    `change` takes the built original (module, function or factory) and returns the built mutant.
+    """
+
+    original: Subject
+    change: Callable[[Any], Any]
+
+
+def _make(kind: Kind, target: Any, args: Mapping[str, Any]) -> Any:
+    if isinstance(target, Remade):
+        inner = load_target(target.original.target, near=target.original.file)
+        return guarded(target.change, _make(kind, inner, args))
+    if isinstance(target, nn.Module):
+        return guarded(copy.deepcopy, target)
+    if inspect.isclass(target) and issubclass(target, torch.autograd.Function):
+        return functools.partial(target.apply, **args) if args else target.apply
+    if kind.form == "factory":
+        return functools.partial(target, **args) if args else target
+    if inspect.isclass(target) or kind.form == "module":
+        return guarded(target, **args)
+    if not inspect.isroutine(target) and not isinstance(target, functools.partial) and not args:
+        return guarded(copy.deepcopy, target) if hasattr(target, "update") else target
+    return functools.partial(target, **args) if args else target
+
+
+def replace_args(subject: Subject, args: Mapping[str, Any]) -> Subject:
+    """The same subject with other constructor arguments."""
+    return dataclasses.replace(subject, args=dict(args))
+
+
+def default_of(subject: Subject, argument: str) -> Any:
+    """The default of an argument in the subject's signature; `Parameter.empty` without one."""
+    target = load_target(subject.target, near=subject.file)
+    try:
+        parameter = inspect.signature(target).parameters.get(argument)
+    except (TypeError, ValueError):
+        return inspect.Parameter.empty
+    return inspect.Parameter.empty if parameter is None else parameter.default
+
+
+def scatter_parameters(made: Implementation, seed: int) -> None:
+    """Move constant parameters off their constant, in place.
+
+    A weight of 1 or a bias of 0 hides a missing factor or term: every parameter whose elements
+    are all equal gets c + ¼ max(|c|, 1) z, z standard normal. Values that training could reach.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in made.parameters.values():
+            if parameter.numel() and bool((parameter == parameter.flatten()[0]).all()):
+                z = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+                scale = 0.25 * max(abs(float(parameter.flatten()[0])), 1.0)
+                parameter.add_((scale * z).to(parameter))
+
+
+def inputs_of(subject: Subject) -> dict[str, Input]:
+    """The subject's inputs: declared, from its task or kind, or from jaxtyping annotations.
+
+    Raises DeclarationError where there is nothing to go by.
+    """
+    kind = catalogue().kind(subject.kind)
+    declared = kinds.inputs_of(kind, subject.inputs, subject.options)
+    if not declared:
+        declared = _annotated_inputs(load_target(subject.target, near=subject.file))
+    if not declared:
+        tasks = f" or options.task = {' | '.join(kind.by_task)}" if kind.by_task else ""
+        raise DeclarationError(
+            f"subject {subject.name!r} of kind {kind.name!r} does not say what it takes; "
+            f'declare its inputs, as inputs = {{ x = "float b n" }}{tasks}'
+        )
+    return parse_inputs(declared)
+
+
+def _annotated_inputs(target: Any) -> dict[str, str]:
+    """`x: Float[Tensor, "b n"]` → {"x": "float b n"}, as jaxtyping writes its annotations."""
+    if isinstance(target, nn.Module) or (inspect.isclass(target) and issubclass(target, nn.Module)):
+        target = target.forward
+    try:
+        hints = typing.get_type_hints(target)
+    except (TypeError, NameError, AttributeError):
+        return {}
+    hints.pop("return", None)
+    found = {}
+    for name, hint in hints.items():
+        dims, dtypes = getattr(hint, "dim_str", None), getattr(hint, "dtypes", ())
+        if dims is not None and all("float" in str(dtype) for dtype in dtypes):
+            found[name] = f"float {dims}"
+        elif dims is not None and any(str(dtype) == "bool" for dtype in dtypes):
+            found[name] = f"bool {dims}"
+    return found
