@@ -211,7 +211,9 @@ _KINDS = (
             "exclude": "parameters that are left out: bias",
             "minimum": "the least value",
             "prior": "gaussian, laplace or student_t",
+            "takes": "tensor, list, module or named_parameters; several inputs are a list",
         },
+        gathers=True,
     ),
     Kind(
         name="proximal",
@@ -221,10 +223,11 @@ _KINDS = (
         inputs={"x": "float n"},
         options={
             "penalty": "path of the penalty",
-            "norm": "1, 2 or group",
+            "norm": "1, 2, group, or { l1 = 1, l2 = 2 }",
             "strength": "the factor, or the name of its argument",
             "convention": "full (λ‖w‖²) or half (λ/2 ‖w‖²)",
         },
+        further={"step": 0.5},
     ),
     Kind(
         name="dropout",

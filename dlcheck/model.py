@@ -212,6 +212,9 @@ class Kind:
     options: Mapping[str, str] = field(default_factory=lambda: NOTHING)  # name → meaning
     required: frozenset[str] = frozenset()  # options without which nothing can be checked
     traits: Mapping[str, str] = field(default_factory=lambda: NOTHING)  # beside the common ones
+    gathers: bool = False  # several inputs are passed as one list
+    # Further positional arguments that are no tensors, and their value where a check gives none.
+    further: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,13 +257,18 @@ class Check:
 
 
 def _option_reason(option: str, allowed: Any, options: Mapping[str, Any]) -> str | None:
-    """Declared: True needs the option, False its absence, a list one of its values."""
+    """Declared: True needs the option, False its absence, a list one of its values.
+
+    A table is compared by its values: `norm = { l1 = 1, l2 = 2 }` is the choice `[1, 2]`.
+    """
     if allowed is True or allowed is False:
         if (option in options) is allowed:
             return None
         return f"needs the option {option}" if allowed else f"does not apply with option {option}"
     choices = allowed if isinstance(allowed, (list, tuple, set, frozenset)) else [allowed]
-    if option in options and options[option] in choices:
+    value = options.get(option)
+    value = list(value.values()) if isinstance(value, Mapping) else value
+    if option in options and value in choices:
         return None
     return f"needs the option {option} = {' or '.join(str(choice) for choice in choices)}"
 

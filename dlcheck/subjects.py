@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from dlcheck import kinds
+from dlcheck.arrangement import arranged
 from dlcheck.domains import Input, parse_inputs, resolve_args
 from dlcheck.errors import DeclarationError, SubjectError, SubjectRaised, UsageError
 from dlcheck.model import NOTHING, Kind, Subject
@@ -44,6 +45,7 @@ class Implementation:
     def __call__(self, *inputs: Any, **keywords: Any) -> Any:
         """The subject's own answer, whatever it is; a streaming metric is updated and read."""
         if not self.is_streaming:
+            inputs = arranged(self.kind, self.declared, inputs, keywords)
             return guarded(self.target, *inputs, **keywords)
         guarded(self.target.reset)
         guarded(self.target.update, *inputs, **keywords)
@@ -115,15 +117,17 @@ class Implementation:
         gives 0.1.
         """
         value = self.options.get(option, default)
-        if not isinstance(value, str):
-            return value
-        if value in self.args:
-            return self.args[value]
-        given = default_of(self.declared, value)
+        return self.value_of(value, f"option {option}") if isinstance(value, str) else value
+
+    def value_of(self, argument: str, wanted_by: str = "an option") -> Any:
+        """What a constructor argument is set to: as given, else its default."""
+        if argument in self.args:
+            return self.args[argument]
+        given = default_of(self.declared, argument)
         if given is inspect.Parameter.empty:
             raise SubjectError(
-                f"option {option} = {value!r} names an argument that {self.declared.name} does "
-                "not take"
+                f"{wanted_by} names {argument!r}, an argument that {self.declared.name} does "
+                "not take, or that has no default and is not given"
             )
         return given
 
@@ -237,6 +241,8 @@ def replace_args(subject: Subject, args: Mapping[str, Any]) -> Subject:
 def default_of(subject: Subject, argument: str) -> Any:
     """The default of an argument in the subject's signature; `Parameter.empty` without one."""
     target = load_target(subject.target, near=subject.file)
+    if isinstance(target, Remade):
+        return default_of(target.original, argument)
     try:
         parameter = inspect.signature(target).parameters.get(argument)
     except (TypeError, ValueError):

@@ -1,0 +1,49 @@
+"""How a kind hands its inputs to the subject, where that is not one argument after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from dlcheck.model import Kind, Subject
+
+
+class Weights(nn.Module):
+    """A module with the given tensors as its parameters: what a penalty on a model is called on.
+
+    They stay the tensors that they are, so that gradients reach them.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.tensors = dict(tensors)
+
+    def named_parameters(self, *_: Any, **__: Any) -> Iterator[tuple[str, Any]]:
+        return iter(self.tensors.items())
+
+
+def arranged(
+    kind: Kind, declared: Subject, inputs: tuple[Any, ...], keywords: Mapping[str, Any]
+) -> tuple[Any, ...]:
+    """The positional arguments of a call with these inputs.
+
+    A penalty gets one tensor as it is and several as one list, or as a module or as pairs of
+    name and tensor where `options.takes` says so. A proximal operator that is given no step gets
+    that of its kind.
+    """
+    if kind.further and len(inputs) == 1 and not keywords:
+        return (*inputs, *kind.further.values())
+    if not kind.gathers:
+        return inputs
+    takes = declared.options.get("takes", "tensor" if len(inputs) == 1 else "list")
+    if takes == "tensor":
+        return inputs
+    tensors = inputs[0] if len(inputs) == 1 and not isinstance(inputs[0], Tensor) else inputs
+    if takes == "list":
+        return (list(tensors),)
+    names = [*(declared.inputs or kind.inputs)]
+    names += [f"weights{i}" for i in range(len(names), len(tensors))]
+    named = dict(zip(names, tensors, strict=False))
+    return (Weights(named) if takes == "module" else iter(named.items()),)
