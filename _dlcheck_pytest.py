@@ -1,0 +1,549 @@
+"""pytest's view of dlcheck: a suite is a module, a subject a class, a check a function.
+
+Items are ordinary `pytest.Function`s, parametrised over the trials of a check, so that selection,
+fixtures, marks, xdist, --lf and IDEs work on them as on any test. At import and at collection
+nothing but the standard library and pytest is loaded; torch comes with the first trial that runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import types
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from dlcheck.results import RunWriter
+
+    from dlcheck.expansion import Overrides
+    from dlcheck.model import Outcome, Subject, Suite, Trial
+
+COULD_NOT_MEASURE = 7  # beside pytest's own exit codes 0 to 5
+_OPTIONS = {
+    "--subject": ("append", "NAME=TARGET", "run a suite's subject NAME on another implementation"),
+    "--device": ("append", "DEVICE", "only these devices: cpu, cuda, cuda:1, auto"),
+    "--dtype": ("append", "DTYPE", "only these dtypes: float64, float32, bfloat16, float16"),
+    "--profile": ("store", "NAME", "how much work: quick, default, thorough"),
+    "--seed": ("store", "N", "root of all random streams; 'random' draws one and records it"),
+    "--require": ("append", "DEVICE", "fail, rather than skip, where this device is absent"),
+    "--trial-timeout": ("store", "SECONDS", "fail a trial that takes longer"),
+    "--report": ("store", "FOLDER", "write index.html, summary.md and the record there"),
+}
+_STATE = pytest.StashKey["State"]()
+_OUTCOME = pytest.StashKey["Outcome"]()
+
+
+class TrialFailed(Exception):
+    """Carries an outcome from the trial to its report; its text is the failure message."""
+
+    def __init__(self, outcome: Outcome, text: str) -> None:
+        super().__init__(text)
+        self.outcome = outcome
+
+
+@dataclasses.dataclass(slots=True)
+class State:
+    """What one run of pytest knows about its trials."""
+
+    overrides: Overrides
+    required: tuple[str, ...]
+    report: str
+    root: Path
+    command: str
+    names: set[str] = dataclasses.field(default_factory=set)  # subjects seen at collection
+    outcomes: list[Outcome] = dataclasses.field(default_factory=list)
+    writer: RunWriter | None = None
+    written: list[Path] = dataclasses.field(default_factory=list)
+    only_usage_errors: bool = True
+    usage_errors: int = 0
+
+
+# --- options and state ------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("dlcheck", "dlcheck: suites of deep-learning checks")
+    for name, (action, metavar, text) in _OPTIONS.items():
+        safe = f"--dlcheck-{name.removeprefix('--')}"
+        options = {"action": action, "metavar": metavar, "help": text, "dest": _dest(name)}
+        try:
+            group.addoption(name, safe, default=None, **options)
+        except ValueError:  # another plugin took the short name
+            group.addoption(safe, default=None, **options)
+
+
+def _dest(option: str) -> str:
+    return "dlcheck_" + option.removeprefix("--").replace("-", "_")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for mark, meaning in {
+        "statistical": "judges a random sample with a stated false-alarm rate",
+        "benchmark": "measures time or memory",
+        "gpu": "runs on a GPU",
+        "slow": "takes more than a few seconds",
+    }.items():
+        config.addinivalue_line("markers", f"{mark}: {meaning} (dlcheck)")
+
+
+def state_of(config: pytest.Config) -> State:
+    """This run's state; made on first use, so that plain test runs pay nothing for it."""
+    if _STATE not in config.stash:
+        config.stash[_STATE] = _new_state(config)
+    return config.stash[_STATE]
+
+
+def _new_state(config: pytest.Config) -> State:
+    from dlcheck.errors import UsageError
+    from dlcheck.expansion import Overrides, parse_swaps
+    from dlcheck.settings import read_settings
+
+    given = {option: config.getoption(_dest(option)) for option in _OPTIONS}
+    here = config.invocation_params.dir
+    try:
+        settings = read_settings(
+            {
+                **{name.removeprefix("--"): value for name, value in given.items()},
+                "timeout": given["--trial-timeout"],
+            },
+            here,
+        )
+        swaps = parse_swaps(given["--subject"] or [])
+        _refuse_broken_targets(swaps)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from None
+    seed = _shared_seed(config, settings["seed"].value)
+    return State(
+        overrides=Overrides(
+            targets=swaps,
+            devices=settings["device"].value,
+            dtypes=settings["dtype"].value,
+            profile=settings["profile"].value,
+            seed=seed,
+            timeout=settings["timeout"].value,
+        ),
+        required=settings["require"].value,
+        report=settings["report"].value,
+        root=here,
+        command=shlex.join(["pytest", *map(str, config.invocation_params.args)]),
+    )
+
+
+def _refuse_broken_targets(swaps: dict[str, str]) -> None:
+    from dlcheck.errors import UsageError
+    from dlcheck.targets import problem_with
+
+    for name, target in swaps.items():
+        if problem := problem_with(target):
+            raise UsageError(f"--subject {name}={target}: {problem}")
+
+
+def _shared_seed(config: pytest.Config, seed: int) -> int:
+    """The controller's seed, so that every worker draws the same streams."""
+    worker = getattr(config, "workerinput", None)
+    return int(worker["dlcheck_seed"]) if worker is not None else seed
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["dlcheck_seed"] = state_of(node.config).overrides.seed
+
+
+# --- collection -------------------------------------------------------------------------------
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    if file_path.suffix != ".toml":
+        return None
+    from dlcheck.suite import is_suite_file
+
+    if is_suite_file(file_path) or parent.session.isinitpath(file_path):
+        return SuiteModule.from_parent(parent, path=file_path)
+    return None
+
+
+class SuiteModule(pytest.Module):
+    """A suite file. Its "module" holds one class per subject."""
+
+    def _getobj(self) -> types.ModuleType:
+        from dlcheck.errors import UsageError
+        from dlcheck.suite import read_suite
+
+        module = types.ModuleType(self.path.stem)
+        module.__file__ = str(self.path)
+        try:
+            suite = read_suite(self.path)
+            where = self.nodeid
+            for name, subject in _subject_classes(suite, self.config, where, str(self.path)):
+                setattr(module, name, subject)
+        except UsageError as error:
+            raise SuiteCollectError(str(error)) from None
+        return module
+
+
+class SuiteCollectError(pytest.Collector.CollectError):
+    """The suite is wrong; the text says where, file by file and line by line."""
+
+
+class SubjectClass(pytest.Class):
+    """One subject: the class whose methods are its checks."""
+
+
+class PythonSuite(pytest.Class):
+    """A `Suite` object in a test file: a class that holds one class per subject."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(
+    collector: pytest.Module | pytest.Class, name: str, obj: object
+) -> pytest.Collector | None:
+    if isinstance(obj, type) and "__dlcheck_subject__" in vars(obj):
+        return SubjectClass.from_parent(collector, name=name, obj=obj)
+    if type(obj).__module__ == "dlcheck.model" and type(obj).__name__ == "Suite":
+        return _python_suite(collector, name, obj)  # type: ignore[arg-type]
+    return None
+
+
+def _python_suite(collector: pytest.Collector, name: str, suite: Suite) -> pytest.Collector:
+    from dlcheck.errors import UsageError
+    from dlcheck.suite import check_suite
+
+    file = str(collector.path)
+    where = f"{collector.nodeid}::{name}"
+    try:
+        check_suite(dataclasses.replace(suite, file=suite.file or file))
+        inside = dict(_subject_classes(suite, collector.config, where, file))
+    except UsageError as error:
+        raise SuiteCollectError(str(error)) from None
+    return PythonSuite.from_parent(collector, name=name, obj=type(name, (), inside))
+
+
+def _subject_classes(
+    suite: Suite, config: pytest.Config, where: str, file: str
+) -> Iterator[tuple[str, type]]:
+    from dlcheck.expansion import expand
+
+    state = state_of(config)
+    trials = expand(suite, state.overrides, where)
+    for name, of_subject in groupby(trials, key=lambda trial: trial.subject.name):
+        state.names.add(name)
+        functions = {
+            check: _check_function(check, list(of_check), config, file)
+            for check, of_check in groupby(of_subject, key=lambda trial: trial.check.name)
+        }
+        body = {**functions, "__dlcheck_subject__": name, "__module__": Path(file).stem}
+        yield name, type(name, (), body)
+
+
+def _check_function(
+    name: str, trials: list[Trial], config: pytest.Config, file: str
+) -> Callable[..., None]:
+    """A test function that claims the suite's file and line as its own, parametrised by trial."""
+    first = trials[0]
+    code = _run_trial_item.__code__.replace(
+        co_filename=file, co_firstlineno=max(first.subject.line, 1), co_name=name
+    )
+    function: Any = types.FunctionType(code, _run_trial_item.__globals__, name)
+    function.__doc__ = first.check.claim
+    function.__test__ = True
+    for tag in sorted(first.check.tags | first.subject.tags):
+        _register_mark(tag, config)
+        function = getattr(pytest.mark, tag)(function)
+    params = [
+        pytest.param(trial, id=trial.point, marks=[] if trial.device == "cpu" else pytest.mark.gpu)
+        for trial in trials
+    ]
+    return pytest.mark.parametrize("trial", params)(function)
+
+
+def _register_mark(tag: str, config: pytest.Config) -> None:
+    known = {line.partition(":")[0].partition("(")[0] for line in config.getini("markers")}
+    if tag not in known:
+        config.addinivalue_line("markers", f"{tag}: a tag of a dlcheck suite")
+
+
+def _run_trial_item(self: object, trial: Trial, request: pytest.FixtureRequest) -> None:
+    __tracebackhide__ = True
+    run_item(trial, request.node)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`@dlcheck.parametrize(...)`: one test per check that applies."""
+    wanted = getattr(metafunc.function, "__dlcheck_parametrize__", None)
+    if wanted is None:
+        return
+    from dlcheck.errors import UsageError
+    from dlcheck.validation import trials_of
+
+    if "check" not in metafunc.fixturenames:
+        raise SuiteCollectError(
+            f"{metafunc.function.__name__} is parametrised by dlcheck.parametrize: it takes an "
+            "argument named check, and calls it"
+        )
+    overrides = state_of(metafunc.config).overrides
+    where = metafunc.definition.nodeid
+    try:
+        trials = trials_of(**wanted, overrides=overrides, where=where)
+    except UsageError as error:
+        raise SuiteCollectError(str(error)) from None
+    short = len({trial.point for trial in trials}) == 1
+    metafunc.parametrize(
+        "check",
+        [CheckCall(trial) for trial in trials],
+        ids=[t.check.name if short else f"{t.check.name}-{t.point}" for t in trials],
+        indirect=False,
+    )
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class CheckCall:
+    """What a parametrised test calls to run its check."""
+
+    trial: Trial
+    node: pytest.Item | None = None
+
+    def __call__(self) -> None:
+        __tracebackhide__ = True
+        run_item(self.trial, self.node)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for value in getattr(getattr(item, "callspec", None), "params", {}).values():
+        if isinstance(value, CheckCall):
+            value.node = item
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if _STATE in session.config.stash and not hasattr(session.config, "workerinput"):
+        _refuse_unknown_swaps(session.config, state_of(session.config).names)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
+    names = {part for nodeid in ids for part in nodeid.split("::")[1:-1]}
+    _refuse_unknown_swaps(node.config, names)
+
+
+def _refuse_unknown_swaps(config: pytest.Config, names: Iterable[str]) -> None:
+    from dlcheck.errors import UsageError
+    from dlcheck.expansion import refuse_unknown_swaps
+
+    swaps = state_of(config).overrides.targets
+    if config.option.collectonly and not swaps:
+        return
+    try:
+        refuse_unknown_swaps(swaps, sorted(names))
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+# --- running ----------------------------------------------------------------------------------
+
+
+def run_item(trial: Trial, node: pytest.Item | None) -> None:
+    """Run a trial as the body of a test: returns, skips, xfails, or raises TrialFailed."""
+    __tracebackhide__ = True
+    from dlcheck.model import Verdict
+    from dlcheck.runner import run_trial
+
+    outcome = run_trial(trial)
+    if node is not None:
+        state = state_of(node.config)
+        outcome = dataclasses.replace(
+            _required(outcome, trial, state), reproduce=_command(node, trial, state)
+        )
+        node.stash[_OUTCOME] = outcome
+    match outcome.verdict:
+        case Verdict.PASSED:
+            return
+        case Verdict.SKIPPED:
+            pytest.skip(outcome.message)
+        case Verdict.INCONCLUSIVE:
+            pytest.skip(f"inconclusive: {outcome.worst}")
+        case Verdict.EXPECTED:
+            pytest.xfail(outcome.message.splitlines()[0] if outcome.message else "as declared")
+    from dlcheck.reporting.terminal import describe
+
+    raise TrialFailed(outcome, describe(outcome))
+
+
+def _required(outcome: Outcome, trial: Trial, state: State) -> Outcome:
+    from dlcheck.model import Verdict
+
+    absent = outcome.verdict is Verdict.SKIPPED and not outcome.cases
+    if absent and trial.device.partition(":")[0] in state.required:
+        message = f"{outcome.message}, and --require {trial.device.partition(':')[0]} was given"
+        return dataclasses.replace(outcome, verdict=Verdict.FAILED, message=message)
+    return outcome
+
+
+def _command(node: pytest.Item, trial: Trial, state: State) -> str:
+    """The exact command that runs this trial again, with every override that was in force."""
+    place, _, inside = node.nodeid.partition("::")
+    path = os.path.relpath(node.config.rootpath / place, state.root)
+    arguments = ["pytest", f"{path}::{inside}"]
+    target = state.overrides.targets.get(trial.subject.name)
+    if target:
+        arguments += ["--subject", f"{trial.subject.name}={target}"]
+    if state.overrides.devices:
+        arguments += ["--device", trial.device]
+    if state.overrides.dtypes:
+        arguments += ["--dtype", trial.dtype]
+    if trial.profile != "default":
+        arguments += ["--profile", trial.profile]
+    if trial.seed:
+        arguments += ["--seed", str(trial.seed)]
+    return shlex.join(arguments)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Iterator[pytest.TestReport]:
+    report = yield
+    outcome = item.stash.get(_OUTCOME, None)
+    if outcome is None or call.when != "call":
+        return report
+    from dlcheck.results import encode
+
+    report.dlcheck = encode(outcome)
+    if call.excinfo is not None and isinstance(call.excinfo.value, TrialFailed):
+        report.longrepr = str(call.excinfo.value)
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, Any] | None:
+    verdict = getattr(report, "dlcheck", {}).get("verdict")
+    if verdict == "inconclusive" and report.skipped:
+        return "inconclusive", "?", ("INCONCLUSIVE", {"yellow": True})
+    return None
+
+
+# --- recording --------------------------------------------------------------------------------
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    config = _CONTROLLER.get("config")
+    encoded = getattr(report, "dlcheck", None)
+    if encoded is None or config is None:
+        return
+    from dlcheck.results import RunWriter, decode, environment, new_run_path
+
+    state = state_of(config)
+    outcome = decode(encoded)
+    state.outcomes.append(outcome)
+    if state.writer is None:
+        meta = environment(
+            command=state.command, seed=state.overrides.seed, profile=state.overrides.profile
+        )
+        state.writer = RunWriter(new_run_path(state.root), meta)
+    state.writer.append(outcome)
+
+
+_CONTROLLER: dict[str, pytest.Config] = {}
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if not hasattr(session.config, "workerinput"):
+        _CONTROLLER["config"] = session.config
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    config = _CONTROLLER.get("config")
+    if config is None or not report.failed:
+        return
+    state = state_of(config)
+    if getattr(report, "dlcheck_usage", False):
+        state.usage_errors += 1
+    else:
+        state.only_usage_errors = False
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[pytest.CollectReport]:
+    report = yield
+    excinfo = getattr(getattr(report, "call", None), "excinfo", None)
+    if excinfo is not None and isinstance(excinfo.value, SuiteCollectError):
+        report.longrepr = str(excinfo.value)
+        report.dlcheck_usage = True
+    return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    config = session.config
+    if hasattr(config, "workerinput") or _STATE not in config.stash:
+        return
+    state = state_of(config)
+    if state.writer is not None:
+        state.writer.close()
+        state.written = _write_reports(state)
+    if state.usage_errors and state.only_usage_errors and exitstatus in (1, 2):
+        session.exitstatus = pytest.ExitCode.USAGE_ERROR
+    elif exitstatus == pytest.ExitCode.OK and any(
+        outcome.verdict.value == "inconclusive" for outcome in state.outcomes
+    ):
+        session.exitstatus = COULD_NOT_MEASURE
+
+
+def _write_reports(state: State) -> list[Path]:
+    from dlcheck.results import read_run
+
+    assert state.writer is not None
+    summary_file = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not state.report and not summary_file:
+        return []
+    run = read_run(state.writer.path)
+    if summary_file:
+        from dlcheck.reporting.markdown import render_markdown
+        from dlcheck.reporting.report import Report
+
+        with open(summary_file, "a", encoding="utf-8") as file:
+            file.write(render_markdown(Report(run.outcomes, run.meta)) + "\n")
+    if not state.report:
+        return []
+    from dlcheck.reporting import write_reports
+
+    return write_reports(run, state.root / state.report)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if _STATE not in config.stash or not state_of(config).outcomes:
+        return
+    from dlcheck.reporting.report import Report
+
+    state = state_of(config)
+    terminalreporter.section("dlcheck")
+    for line in _inconclusive(state.outcomes):
+        terminalreporter.write_line(line)
+    terminalreporter.write_line(Report(state.outcomes, {}).verdict_line)
+    if state.writer is not None:
+        terminalreporter.write_line(f"record: {os.path.relpath(state.writer.path, state.root)}")
+    for path in state.written:
+        if path.suffix == ".html":
+            terminalreporter.write_line(f"report: {os.path.relpath(path, state.root)}")
+
+
+def _inconclusive(outcomes: Iterable[Outcome]) -> Iterator[str]:
+    for outcome in outcomes:
+        if outcome.verdict.value == "inconclusive":
+            yield f"inconclusive {outcome.id}: {outcome.worst}"
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _CONTROLLER.get("config") is config:
+        _CONTROLLER.clear()
+
+
+def subject_of(item: pytest.Item) -> Subject | None:
+    """The subject that an item tests; for other plugins."""
+    trial = getattr(getattr(item, "callspec", None), "params", {}).get("trial")
+    return getattr(trial, "subject", None)

@@ -1,0 +1,20 @@
+"""Hypothesis profiles and fixtures that every test of this repository may use."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "ci",
+    derandomize=True,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("default", deadline=None)
+settings.register_profile("thorough", deadline=None, max_examples=1000)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+pytest_plugins = ["pytester"]

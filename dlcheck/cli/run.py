@@ -1,0 +1,125 @@
+"""`dlcheck run`: pytest on suites, with a report."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from dlcheck.errors import UsageError, unknown
+from dlcheck.shipped import suite_paths
+
+_HELP = """usage: dlcheck run [SUITE | FILE | NODE]… [options of dlcheck] [options of pytest]
+
+Runs suites through pytest: the shipped ones ({names}) where none is named.
+Prints the equivalent pytest command, and writes a report.
+
+  --profile quick|default|thorough   how much work
+  --device cpu|cuda|cuda:1|auto      only this device (repeat for more)
+  --dtype float64|float32|…          only this dtype
+  --subject NAME=TARGET              run a suite's subject on another implementation
+  --require cuda                     fail, rather than skip, where the device is absent
+  --seed N|random                    root of all random streams
+  --trial-timeout SECONDS            fail a trial that takes longer
+  --report FOLDER                    where the report goes (default: reports)
+  -n 2, -k EXPR, -m TAG, -x, --lf, … everything that pytest takes
+"""
+
+# Options of pytest, of its usual plugins and of ours whose value is the next word.
+_VALUED = frozenset(
+    [
+        *("-k", "-m", "-p", "-n", "-o", "-c", "-W", "-r", "--durations", "--durations-min"),
+        *("--junitxml", "--junit-xml", "--deselect", "--ignore", "--ignore-glob", "--tb"),
+        *("--maxfail", "--rootdir", "--basetemp", "--confcutdir", "--color", "--capture"),
+        *("--log-level", "--log-cli-level", "--import-mode", "--dist", "--maxprocesses"),
+        *("--timeout", "--randomly-seed", "--verbosity", "--override-ini"),
+        *("--hypothesis-profile", "--hypothesis-seed", "--hypothesis-verbosity"),
+        *("--benchmark-json", "--benchmark-storage", "--benchmark-compare"),
+        *(
+            f"--{prefix}{name}"
+            for name in (
+                *("subject", "device", "dtype", "profile", "seed"),
+                *("require", "trial-timeout", "report"),
+            )
+            for prefix in ("", "dlcheck-")
+        ),
+    ]
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Build pytest's command line and run it; returns pytest's exit code."""
+    if any(word in ("-h", "--help") for word in arguments):
+        print(_HELP.format(names=", ".join(suite_paths())))
+        return 0
+    command = pytest_arguments(arguments)
+    print(shlex.join(["pytest", *command]), flush=True)
+    import pytest
+
+    return int(pytest.main(command))
+
+
+def pytest_arguments(arguments: Sequence[str]) -> list[str]:
+    """dlcheck's arguments as pytest's. Raises UsageError for a suite that does not exist."""
+    shipped = suite_paths()
+    words, chosen = [], 0
+    for position, word in enumerate(arguments):
+        is_value = position > 0 and arguments[position - 1] in _VALUED
+        if word.startswith("-") or is_value:
+            words.append(word)
+            continue
+        words.append(_place_of(word, shipped))
+        chosen += 1
+    if not chosen:
+        if not shipped:
+            raise UsageError("no suites are installed; name a suite file")
+        words += [_shown(path) for path in shipped.values()]
+    return [*_insulation(words), *_report(arguments), "--no-header", "-rfE", *words]
+
+
+def _place_of(word: str, shipped: dict[str, Path]) -> str:
+    """A suite's name, a file, a folder or a node id as pytest names it."""
+    name, colons, inside = word.partition("::")
+    if Path(name).exists():
+        return word
+    if name in shipped:
+        return _shown(shipped[name]) + colons + inside
+    raise UsageError(
+        f"there is no suite or file {name!r}. {unknown('suite', name, shipped)} "
+        "See: dlcheck list suites"
+    )
+
+
+def _shown(path: Path) -> str:
+    """The path as a person would type it."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _report(arguments: Sequence[str]) -> list[str]:
+    """A report in reports/ unless the person says where, or only collects."""
+    from dlcheck.settings import project_table
+
+    given = {word.partition("=")[0] for word in arguments}
+    if given & {"--collect-only", "--co", "--fixtures", "--markers"}:
+        return []
+    added = []
+    folder = str(project_table(Path.cwd())[0].get("report", "reports"))
+    if not given & {"--report", "--dlcheck-report"}:
+        added += ["--report", folder]
+    if not given & {"--junitxml", "--junit-xml"}:
+        added += ["--junitxml", f"{folder}/junit.xml", "-o", "junit_family=xunit2"]
+    return added
+
+
+def _insulation(words: Sequence[str]) -> list[str]:
+    """Suites installed in site-packages must not pick up the configuration of a project around
+    the virtual environment, nor write a cache beside the code."""
+    installed = [
+        path for word in words if (path := Path(word.partition("::")[0])).parent.name == "_suites"
+    ]
+    others = [word for word in words if word.partition("::")[0].endswith((".py", ".toml"))]
+    if not installed or len(others) != len(installed):
+        return []
+    folder = installed[0].parent
+    return ["-c", str(folder.parent / "shipped.ini"), f"--rootdir={folder}",
+            "-o", f"cache_dir={Path.cwd() / '.dlcheck' / 'pytest'}"]  # fmt: skip

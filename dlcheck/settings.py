@@ -1,0 +1,132 @@
+"""What a run is told from outside: command line > DLCHECK_* > [tool.dlcheck] > suite > default.
+
+Standard library only. `dlcheck doctor` prints where each value came from.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dlcheck.errors import UsageError, unknown
+from dlcheck.model import PROFILES
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One value with its source, for the person who wonders."""
+
+    value: Any
+    source: str
+
+
+def _profile(value: Any) -> str:
+    if value not in PROFILES:
+        raise ValueError(unknown("profile", value, PROFILES))
+    return str(value)
+
+
+def _seed(value: Any) -> int:
+    if value == "random":
+        return int.from_bytes(os.urandom(4), "big")
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"seed is an integer or 'random', not {value!r}") from None
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) for name in value):
+        raise ValueError(f"this is a list of names, not {value!r}")
+    return tuple(name.strip() for name in value if name.strip())
+
+
+def _devices(value: Any) -> tuple[str, ...]:
+    from dlcheck.suite import DEVICES
+
+    for name in (names := _names(value)):
+        if name.partition(":")[0] not in (*DEVICES, "auto"):
+            raise ValueError(unknown("device", name, (*DEVICES, "auto")))
+    return names
+
+
+def _dtypes(value: Any) -> tuple[str, ...]:
+    from dlcheck.suite import DTYPES
+
+    for name in (names := _names(value)):
+        if name not in DTYPES:
+            raise ValueError(unknown("dtype", name, DTYPES))
+    return names
+
+
+def _seconds(value: Any) -> float | None:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"a timeout is a number of seconds, not {value!r}") from None
+    if not seconds > 0:
+        raise ValueError(f"a timeout is positive, not {value!r}")
+    return seconds
+
+
+READERS: Mapping[str, tuple[Callable[[Any], Any], Any]] = {
+    "profile": (_profile, "default"),
+    "seed": (_seed, 0),
+    "device": (_devices, ()),
+    "dtype": (_dtypes, ()),
+    "require": (_devices, ()),
+    "timeout": (_seconds, None),
+    "report": (str, ""),
+}
+
+
+def read_settings(given: Mapping[str, Any], folder: Path) -> dict[str, Setting]:
+    """Every setting with its source. `given` is the command line; None or empty is not given.
+
+    Raises UsageError that says where the wrong value stands.
+    """
+    table, file = project_table(folder)
+    for name in table:
+        if name not in READERS:
+            raise UsageError(f"{file}: [tool.dlcheck]: {unknown('setting', name, READERS)}")
+    return {name: _setting(name, given, table, file) for name in READERS}
+
+
+def _setting(name: str, given: Mapping[str, Any], table: Mapping[str, Any], file: str) -> Setting:
+    read, default = READERS[name]
+    variable = f"DLCHECK_{name.upper()}"
+    for value, source in (
+        (given.get(name), f"--{name}"),
+        (os.environ.get(variable), variable),
+        (table.get(name), f"[tool.dlcheck] in {file}"),
+    ):
+        if value is None or value == "" or value == []:
+            continue
+        try:
+            return Setting(read(value), source)
+        except ValueError as error:
+            raise UsageError(f"{source}: {error}") from None
+    return Setting(default, "default")
+
+
+def project_table(folder: Path) -> tuple[dict[str, Any], str]:
+    """`[tool.dlcheck]` of the nearest pyproject.toml at or above a folder, with its path."""
+    for place in (folder, *folder.parents):
+        file = place / "pyproject.toml"
+        if not file.is_file():
+            continue
+        try:
+            data = tomllib.loads(file.read_text("utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"{file}: this is not TOML: {error}") from None
+        table = data.get("tool", {}).get("dlcheck", {})
+        if not isinstance(table, dict):
+            raise UsageError(f"{file}: [tool.dlcheck] is a table")
+        return table, str(file)
+    return {}, ""
