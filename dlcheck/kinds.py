@@ -236,7 +236,8 @@ _KINDS = (
         summary="a module that drops in train and is the identity in eval",
         inputs={"x": "float b n"},
         options={
-            "axes": "axes that share a mask",
+            "axes": "axes along which a mask is shared, the batch axis being 0; none by default",
+            "block": "side, or its argument, of blocks that fall together (DropBlock)",
             "rescale": "train, eval, none, realized or alpha",
             "noise": "bernoulli or gaussian",
         },

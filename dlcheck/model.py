@@ -259,7 +259,8 @@ class Check:
 def _option_reason(option: str, allowed: Any, options: Mapping[str, Any]) -> str | None:
     """Declared: True needs the option, False its absence, a list one of its values.
 
-    A table is compared by its values: `norm = { l1 = 1, l2 = 2 }` is the choice `[1, 2]`.
+    A table is compared by its values: `norm = { l1 = 1, l2 = 2 }` is the choice `[1, 2]`. None in
+    a list allows the option to be absent.
     """
     if allowed is True or allowed is False:
         if (option in options) is allowed:
@@ -268,9 +269,10 @@ def _option_reason(option: str, allowed: Any, options: Mapping[str, Any]) -> str
     choices = allowed if isinstance(allowed, (list, tuple, set, frozenset)) else [allowed]
     value = options.get(option)
     value = list(value.values()) if isinstance(value, Mapping) else value
-    if option in options and value in choices:
+    if value in choices:
         return None
-    return f"needs the option {option} = {' or '.join(str(choice) for choice in choices)}"
+    said = " or ".join("nothing" if choice is None else str(choice) for choice in choices)
+    return f"needs the option {option} = {said}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
