@@ -90,6 +90,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "slow": "takes more than a few seconds",
     }.items():
         config.addinivalue_line("markers", f"{mark}: {meaning} (dlcheck)")
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Recorder(config), "dlcheck-recorder")
 
 
 def state_of(config: pytest.Config) -> State:
@@ -430,41 +432,39 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, Any] 
 # --- recording --------------------------------------------------------------------------------
 
 
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    config = _CONTROLLER.get("config")
-    encoded = getattr(report, "dlcheck", None)
-    if encoded is None or config is None:
-        return
-    from dlcheck.results import RunWriter, decode, environment, new_run_path
+@dataclasses.dataclass(slots=True, eq=False)
+class Recorder:
+    """Writes down every outcome of one run, from whichever worker it comes.
 
-    state = state_of(config)
-    outcome = decode(encoded)
-    state.outcomes.append(outcome)
-    if state.writer is None:
-        meta = environment(
-            command=state.command, seed=state.overrides.seed, profile=state.overrides.profile
-        )
-        state.writer = RunWriter(new_run_path(state.root), meta)
-    state.writer.append(outcome)
+    Registered once per configuration, and not in workers: a pytest inside pytest keeps its own.
+    """
 
+    config: pytest.Config
 
-_CONTROLLER: dict[str, pytest.Config] = {}
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        encoded = getattr(report, "dlcheck", None)
+        if encoded is None:
+            return
+        from dlcheck.results import RunWriter, decode, environment, new_run_path
 
+        state = state_of(self.config)
+        outcome = decode(encoded)
+        state.outcomes.append(outcome)
+        if state.writer is None:
+            meta = environment(
+                command=state.command, seed=state.overrides.seed, profile=state.overrides.profile
+            )
+            state.writer = RunWriter(new_run_path(state.root), meta)
+        state.writer.append(outcome)
 
-def pytest_sessionstart(session: pytest.Session) -> None:
-    if not hasattr(session.config, "workerinput"):
-        _CONTROLLER["config"] = session.config
-
-
-def pytest_collectreport(report: pytest.CollectReport) -> None:
-    config = _CONTROLLER.get("config")
-    if config is None or not report.failed:
-        return
-    state = state_of(config)
-    if getattr(report, "dlcheck_usage", False):
-        state.usage_errors += 1
-    else:
-        state.only_usage_errors = False
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if not report.failed:
+            return
+        state = state_of(self.config)
+        if getattr(report, "dlcheck_usage", False):
+            state.usage_errors += 1
+        else:
+            state.only_usage_errors = False
 
 
 @pytest.hookimpl(wrapper=True)
@@ -536,11 +536,6 @@ def _inconclusive(outcomes: Iterable[Outcome]) -> Iterator[str]:
     for outcome in outcomes:
         if outcome.verdict.value == "inconclusive":
             yield f"inconclusive {outcome.id}: {outcome.worst}"
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    if _CONTROLLER.get("config") is config:
-        _CONTROLLER.clear()
 
 
 def subject_of(item: pytest.Item) -> Subject | None:

@@ -1,0 +1,379 @@
+"""Suite items are ordinary pytest items: everything that pytest does works on them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+GOOD_AND_BAD = """
+suite = "Plugin"
+claim = "Everything that pytest does works on suite items."
+
+[defaults]
+matrix = { device = ["cpu"], dtype = ["float64"] }
+
+[[subject]]
+name = "good"
+target = "subjects_of_the_test:good"
+kind = "op"
+inputs = { x = "float n" }
+checks = ["leaves_inputs_unchanged"]
+
+[[subject]]
+name = "bad"
+target = "subjects_of_the_test:bad"
+kind = "op"
+inputs = { x = "float n" }
+checks = ["leaves_inputs_unchanged"]
+tags = ["mine"]
+"""
+
+SUBJECTS = """
+def good(x):
+    return x * 2
+
+def bad(x):
+    return x.mul_(2)
+
+def raises(x):
+    raise ValueError("out of paper")
+
+def none(x):
+    return None
+"""
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in [name for name in os.environ if name.startswith("DLCHECK_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    return None
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester) -> pytest.Pytester:
+    """A folder with a suite of one good and one bad subject."""
+    pytester.makepyfile(subjects_of_the_test=SUBJECTS)
+    pytester.makefile(".toml", plugin=GOOD_AND_BAD)
+    pytester.syspathinsert()
+    return pytester
+
+
+GOOD = "plugin.toml::good::leaves_inputs_unchanged"
+BAD = "plugin.toml::bad::leaves_inputs_unchanged"
+
+
+def run(folder: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    return folder.runpytest_inprocess("-p", "no:randomly", *arguments)
+
+
+def test_collects_without_running(suite: pytest.Pytester) -> None:
+    result = run(suite, "--collect-only", "-q", "plugin.toml")
+    result.stdout.fnmatch_lines([f"{GOOD}[[]cpu-float64]", f"{BAD}[[]cpu-float64]"])
+    assert result.ret == 0
+
+
+def test_collects_from_a_folder(suite: pytest.Pytester) -> None:
+    suite.makefile(".toml", other="[tool]\nname = 1\n")  # not a suite: its first key is another
+    assert run(suite, "--collect-only", "-q").stdout.str().count("::") == 2
+
+
+def test_one_passes_and_one_fails(suite: pytest.Pytester) -> None:
+    result = run(suite, "plugin.toml")
+    result.assert_outcomes(passed=1, failed=1)
+    assert result.ret == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "passed", "failed"),
+    [
+        (["-k", "good"], 1, 0),
+        (["-k", "leaves and bad"], 0, 1),
+        (["-m", "mine"], 0, 1),
+        (["-m", "not mine"], 1, 0),
+        ([f"{GOOD}[cpu-float64]"], 1, 0),
+        ([GOOD], 1, 0),
+        (["plugin.toml::bad"], 0, 1),
+        (["--deselect", BAD], 1, 0),
+        (["-p", "no:randomly"], 1, 1),
+        (["--durations", "2"], 1, 1),
+    ],
+    ids=" ".join,
+)
+def test_selects(suite: pytest.Pytester, arguments: list[str], passed: int, failed: int) -> None:
+    given = arguments if any("::" in a and "-" not in a[:1] for a in arguments) else [
+        "plugin.toml", *arguments]  # fmt: skip
+    if "--deselect" in arguments:
+        given = ["plugin.toml", *arguments]
+    outcomes = run(suite, *given).parseoutcomes()
+    assert (outcomes.get("passed", 0), outcomes.get("failed", 0)) == (passed, failed)
+
+
+def test_stops_at_the_first_failure(suite: pytest.Pytester) -> None:
+    suite.makefile(".toml", plugin=GOOD_AND_BAD.replace('"good"', '"z"', 1))
+    result = run(suite, "-x", f"{BAD}", "plugin.toml::z")
+    assert result.parseoutcomes() == {"failed": 1}
+
+
+def test_last_failed_and_stepwise(suite: pytest.Pytester) -> None:
+    run(suite, "plugin.toml")
+    assert run(suite, "plugin.toml", "--lf").parseoutcomes().get("failed") == 1
+    assert run(suite, "plugin.toml", "--sw").parseoutcomes().get("failed") == 1
+
+
+def test_runs_in_two_processes(suite: pytest.Pytester) -> None:
+    pytest.importorskip("xdist")
+    result = suite.runpytest_subprocess("-p", "no:randomly", "-n", "2", "plugin.toml")
+    result.assert_outcomes(passed=1, failed=1)
+    records = list((suite.path / ".dlcheck" / "runs").glob("*.jsonl"))
+    assert len(records) == 1
+    assert len(records[0].read_text().splitlines()) == 3  # the environment and two outcomes
+
+
+def test_writes_junit(suite: pytest.Pytester) -> None:
+    run(suite, "plugin.toml", "--junitxml", "junit.xml")
+    text = (suite.path / "junit.xml").read_text()
+    assert 'name="leaves_inputs_unchanged[cpu-float64]"' in text
+    assert "changed elements of x" in text
+
+
+def test_enters_the_debugger(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        debugger="""
+        class Debugger:
+            def __init__(self, *args, **kwargs): pass
+            def reset(self): print("ENTERED")
+            def interaction(self, *args): pass
+        """
+    )
+    result = run(suite, BAD, "--pdb", "--pdbcls=debugger:Debugger", "-s")
+    result.stdout.fnmatch_lines(["*ENTERED*"])
+
+
+def test_fixtures_and_marks_reach_items(suite: pytest.Pytester) -> None:
+    suite.makeconftest(
+        """
+        import pytest
+
+        @pytest.fixture(autouse=True)
+        def note(request, record_property):
+            record_property("suite", request.node.get_closest_marker("mine") is not None)
+
+        def pytest_collection_modifyitems(items):
+            for item in items:
+                if item.get_closest_marker("mine"):
+                    item.add_marker(pytest.mark.skip(reason="by a mark"))
+        """
+    )
+    run(suite, "plugin.toml").assert_outcomes(passed=1, skipped=1)
+
+
+def test_a_failure_says_what_where_and_how_to_run_it_again(suite: pytest.Pytester) -> None:
+    result = run(suite, "plugin.toml", "--profile", "quick", "--seed", "7")
+    text = result.stdout.str()
+    assert "A call changes none of its inputs." in text
+    assert "changed elements of x" in text
+    assert f"pytest '{BAD}[cpu-float64]' --profile quick --seed 7" in text
+    assert "Traceback" not in text
+
+
+def test_the_printed_command_fails_again(suite: pytest.Pytester) -> None:
+    import shlex
+
+    text = run(suite, "plugin.toml", "--profile", "quick").stdout.str()
+    (line,) = {line.strip() for line in text.splitlines() if line.strip().startswith("pytest '")}
+    again = run(suite, *shlex.split(line)[1:])
+    assert again.parseoutcomes() == {"failed": 1}
+
+
+def test_swaps_a_subject(suite: pytest.Pytester) -> None:
+    result = run(suite, "plugin.toml", "--subject", "bad=subjects_of_the_test:good")
+    result.assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize(
+    ("swap", "message"),
+    [
+        ("bat=subjects_of_the_test:good", "*no subject named 'bat'. Did you mean 'bad'?*"),
+        ("bad=subjects_of_the_test:goof", "*Did you mean 'good'?*"),
+        ("bad", "*--subject takes NAME=TARGET*"),
+    ],
+)
+def test_refuses_a_wrong_swap(suite: pytest.Pytester, swap: str, message: str) -> None:
+    result = run(suite, "plugin.toml", "--subject", swap)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
+    assert "Traceback" not in result.stderr.str()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--profile", "quik"], "*no profile named 'quik'. Did you mean 'quick'?*"),
+        (["--device", "cuda0"], "*no device named 'cuda0'. Did you mean 'cuda'?*"),
+        (["--dtype", "float46"], "*no dtype named 'float46'. Did you mean 'float64'?*"),
+        (["--seed", "many"], "*seed is an integer or 'random', not 'many'*"),
+        (["--trial-timeout", "-1"], "*a timeout is positive*"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_refuses_a_wrong_option(suite: pytest.Pytester, arguments: list[str], message: str) -> None:
+    result = run(suite, "plugin.toml", *arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
+
+
+def test_a_wrong_suite_is_a_usage_error(pytester: pytest.Pytester) -> None:
+    pytester.makefile(".toml", wrong='suite = "x"\n[[subject]]\nname = "a"\ntarge = "b:c"\n')
+    result = run(pytester, "wrong.toml")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stdout.fnmatch_lines(["*wrong.toml:4: no key named 'targe'. Did you mean 'target'?*"])
+    assert "Traceback" not in result.stdout.str()
+
+
+def test_an_absent_device_is_skipped_unless_required(suite: pytest.Pytester) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has the device")
+    run(suite, GOOD, "--device", "cuda").assert_outcomes(skipped=1)
+    run(suite, GOOD, "--device", "cuda", "--require", "cuda").assert_outcomes(failed=1)
+
+
+def one_subject(suite: pytest.Pytester, target: str, more: str = "") -> pytest.RunResult:
+    suite.makefile(
+        ".toml",
+        one=f'''
+suite = "One"
+[[subject]]
+name = "one"
+target = "{target}"
+kind = "op"
+inputs = {{ x = "float n" }}
+matrix = {{ device = ["cpu"] }}
+checks = ["leaves_inputs_unchanged"]
+{more}
+''',
+    )
+    return run(suite, "one.toml")
+
+
+def test_a_subject_that_raises_fails_with_its_own_traceback(suite: pytest.Pytester) -> None:
+    result = one_subject(suite, "subjects_of_the_test:raises")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*subjects_of_the_test.py*line*in raises*", "*out of paper*"])
+    assert "dlcheck/runner.py" not in result.stdout.str()
+
+
+def test_expected_failures_are_strict(suite: pytest.Pytester) -> None:
+    more = '[[subject.expect_failure]]\ncheck = "leaves_*"\nreason = "known"\n'
+    one_subject(suite, "subjects_of_the_test:bad", more).assert_outcomes(xfailed=1)
+    result = one_subject(suite, "subjects_of_the_test:good", more)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*passed, though it is declared to fail (known)*"])
+
+
+def test_a_suite_in_python(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        test_python="""
+        from dlcheck import Subject, Suite
+
+        MINE = Suite(
+            name="mine",
+            subjects=(
+                Subject(name="good", target="subjects_of_the_test:good", kind="op",
+                        inputs={"x": "float n"}, checks=("leaves_inputs_unchanged",)),
+            ),
+            matrix={"device": ["cpu"]},
+        )
+        """
+    )
+    result = run(suite, "test_python.py", "-v")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*::MINE::good::leaves_inputs_unchanged[[]cpu-float64]*"])
+
+
+def test_parametrize_in_an_ordinary_test(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        test_ordinary="""
+        import dlcheck
+        from subjects_of_the_test import bad, good
+
+        @dlcheck.parametrize(good, kind="op", inputs={"x": "float n"}, checks=["leaves_*"])
+        def test_good(check):
+            check()
+
+        @dlcheck.parametrize(bad, kind="op", inputs={"x": "float n"}, checks=["leaves_*"])
+        def test_bad(check):
+            check()
+        """
+    )
+    result = run(suite, "test_ordinary.py", "-v")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*test_good[[]leaves_inputs_unchanged]*PASSED*"])
+    result.stdout.fnmatch_lines(["*changed elements of x*"])
+
+
+def test_the_record_holds_every_outcome(suite: pytest.Pytester) -> None:
+    run(suite, "plugin.toml", "--report", "out")
+    (record,) = (suite.path / ".dlcheck" / "runs").glob("*.jsonl")
+    lines = [json.loads(line) for line in record.read_text().splitlines()]
+    assert lines[0]["meta"]["seed"] == 0
+    assert sorted(line["verdict"] for line in lines[1:]) == ["failed", "passed"]
+    assert "leaves_inputs_unchanged" in Path(suite.path / "out" / "index.html").read_text()
+
+
+def test_state_is_restored_after_every_trial(suite: pytest.Pytester) -> None:
+    import random
+
+    import numpy as np
+    import torch
+
+    suite.makepyfile(
+        rude="""
+        import os, random
+        import numpy, torch
+
+        def rude(x):
+            torch.set_default_dtype(torch.float16)
+            torch.set_grad_enabled(False)
+            torch.set_num_threads(1 if torch.get_num_threads() > 1 else 2)
+            torch.use_deterministic_algorithms(True)
+            torch.backends.cudnn.benchmark = True
+            torch.set_float32_matmul_precision("medium")
+            torch.manual_seed(3), random.seed(3), numpy.random.seed(3)
+            os.environ["RUDE"] = "1"
+            return x * 2
+        """
+    )
+
+    def state() -> tuple[object, ...]:
+        return (
+            torch.get_default_dtype(),
+            torch.is_grad_enabled(),
+            torch.get_num_threads(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.backends.cudnn.benchmark,
+            torch.get_float32_matmul_precision(),
+            torch.get_rng_state().tolist(),
+            random.getstate(),
+            np.random.get_state()[1].tolist(),  # noqa: NPY002
+            os.environ.get("RUDE"),
+        )
+
+    import dlcheck
+
+    suite.syspathinsert()
+    before = state()
+    report = dlcheck.validate(
+        "rude:rude", kind="op", inputs={"x": "float n"}, checks=["leaves_inputs_unchanged"],
+        profile="quick", device="cpu",
+    )  # fmt: skip
+    assert state() == before
+    assert report.passed
