@@ -1,0 +1,50 @@
+"""Directions in which an input may be moved without leaving its domain.
+
+A step x + tu with |t| ≤ 2⁻⁶ stays symmetric and positive definite, sums to 1, or keeps its sign,
+as its element says. `relative` moves each element in proportion to itself (log, square roots and
+scales of 10^±8; exact zeros stay), otherwise by the root mean square of the tensor.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dlcheck.domains import Input
+
+_BOUNDS = {"unit": (0.0, 1.0), "image": (0.0, 1.0), "signed": (-1.0, 1.0)}
+
+
+def direction(
+    x: Tensor, spec: Input | None, generator: torch.Generator, *, relative: bool
+) -> Tensor:
+    """A random direction u of the shape of x: normal numbers times the room of each element.
+
+    spec says what x holds; None is a parameter: any real numbers.
+    """
+    z = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x)
+    element = spec.element if spec is not None else "float"
+    bounds = _BOUNDS.get(element)
+    if spec is not None and spec.low is not None and spec.high is not None:
+        bounds = spec.low, spec.high
+    if bounds is not None:
+        return z * torch.minimum(x - bounds[0], bounds[1] - x).clamp_min(0)
+    match element:
+        case "positive":
+            return z * x.abs()
+        case "probability" | "onehot":  # Σ pᵢ(zᵢ − Σ pⱼzⱼ) = 0, and zeros stay
+            return x * (z - (x * z).sum(-1, keepdim=True))
+        case "direction":  # the tangent of the sphere
+            return z - (x * z).sum(-1, keepdim=True) * x
+        case "spd":  # the tangent of (1 + tA) x (1 + tA)ᵀ
+            moved = z @ x / x.shape[-1] ** 0.5
+            return moved + moved.mT
+        case "orthogonal":  # the tangent of x exp(tA), A skew
+            return x @ (z - z.mT) / x.shape[-1] ** 0.5
+    return z * (x.abs() if relative else root_mean_square(x))
+
+
+def root_mean_square(x: Tensor) -> float:
+    """√(Σx²/n), and 1 for a tensor of zeros, which has no scale."""
+    largest = float(x.abs().amax()) if x.numel() else 0.0
+    return largest * float((x / largest).square().mean().sqrt()) if largest > 0 else 1.0
