@@ -1,0 +1,1 @@
+"""Measures of generated images: scores of predictions, distances of feature sets, similarity."""
