@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dlcheck.model import Mutant, Subject
-from dlcheck.subjects import Remade
+from dlcheck.subjects import Remade, one_shot, streams
 
 Call = Callable[..., Any]
 
@@ -40,6 +40,8 @@ def around(call: Call) -> Mutant:
     def change(original: Any) -> Any:
         if isinstance(original, nn.Module):
             return Around(original, call)
+        if streams(original) and not callable(original):
+            original = one_shot(original)
         return lambda *inputs, **keywords: call(original, *inputs, **keywords)
 
     return rebuilt(call.__name__, change)

@@ -87,9 +87,7 @@ class Implementation:
     @property
     def is_streaming(self) -> bool:
         """Does it follow the protocol update, compute, reset?"""
-        return self.kind.name.endswith("_metric") and all(
-            callable(getattr(self.target, name, None)) for name in ("update", "compute", "reset")
-        )
+        return self.kind.name.endswith("_metric") and streams(self.target)
 
     @property
     def module(self) -> nn.Module | None:
@@ -135,6 +133,22 @@ class Implementation:
         """The same subject with some arguments changed."""
         subject = replace_args(self.declared, {**self.args, **changes})
         return build(subject, NOTHING, self.device, self.dtype, seed=0)
+
+
+def streams(target: object) -> bool:
+    """Has it update, compute and reset?"""
+    return all(callable(getattr(target, name, None)) for name in ("update", "compute", "reset"))
+
+
+def one_shot(metric: Any) -> Callable[..., Any]:
+    """A streaming metric as a function: reset, updated once with everything, read."""
+
+    def call(*inputs: Any, **keywords: Any) -> Any:
+        metric.reset()
+        metric.update(*inputs, **keywords)
+        return metric.compute()
+
+    return call
 
 
 def guarded(function: Callable[..., Any], *inputs: Any, **keywords: Any) -> Any:
