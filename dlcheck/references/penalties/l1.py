@@ -12,11 +12,14 @@ from dlcheck.registry import reference
 @reference(
     kind="penalty",
     formula="λ Σᵢ |wᵢ|",
-    source="Tibshirani, Regression Shrinkage and Selection via the Lasso, JRSS B 58(1), 1996",
+    source="Tibshirani, Regression Shrinkage and Selection via the Lasso, JRSS B 58(1), 1996, §2.1",
     traits=["nonnegative", "convex", "even", "nonsmooth"],
     options={"norm": 1, "strength": "strength", "homogeneity": 1, "prior": "laplace"},
 )
 def l1_penalty(parameters: Tensor | Sequence[Tensor], strength: float = 0.1) -> Tensor:
-    """λ Σᵢ |wᵢ|: one tensor or several, of any shape; returns [] in their dtype."""
+    """λ Σᵢ |wᵢ|: one tensor or several, of any shape; returns [] in their dtype.
+
+    The gradient is λ sign w, with the subgradient 0 at w = 0.
+    """
     tensors = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     return strength * sum((w.abs().sum() for w in tensors[1:]), tensors[0].abs().sum())

@@ -1,0 +1,210 @@
+"""The pull on each weight: λ₁ sign w + λ₂ w."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from dlcheck.checks.penalty.broken import (
+    clips_its_gradient,
+    clips_large_weights,
+    counts_the_first_row_only,
+    decays_toward_a_constant,
+    forgets_the_absolute_value,
+    ignores_negative_weights,
+    penalises_a_copy,
+    penalises_biases_too,
+    saturates,
+    squares_twice,
+    takes_the_mean,
+    takes_the_root,
+)
+from dlcheck.checks.penalty.law import Law, law_of, pull, rounding, size, weights_of
+from dlcheck.errors import NotApplicable
+from dlcheck.model import Evidence, Figure
+from dlcheck.mutants import scaled_gradient, scaled_value
+from dlcheck.registry import check
+from dlcheck.strategies import Case
+from dlcheck.subjects import Implementation
+
+
+def _fitted(law: Law, weights: list[Tensor], slopes: list[Tensor]) -> Law:
+    """What the declaration leaves open, from the gradient at the largest weight."""
+    if law.is_known:
+        return law
+    flat = torch.cat([w.detach().double().flatten() for w in weights])
+    slope = torch.cat([g.double().flatten() for g in slopes])
+    largest = int(flat.abs().argmax())
+    w, g = float(flat[largest]), float(slope[largest])
+    if w == 0:
+        return Law(law.l1 or 0.0, law.l2 or 0.0)
+    if law.l1 is None:
+        return Law(g * math.copysign(1, w), law.l2)
+    return Law(law.l1, (g - law.l1 * math.copysign(1, w)) / w)
+
+
+def _relative(law: Law, weights: Tensor, slope: Tensor) -> Tensor:
+    """|g − law| relative to the law; at w = 0 by how much g leaves the subgradients ±λ₁."""
+    expected = law.slope(weights)
+    scale = expected.abs()
+    excess = (slope.double().abs() - abs(law.l1 or 0.0)).clamp(min=0)
+    error = torch.where(scale > 0, (slope.double() - expected).abs(), excess)
+    return error / torch.where(scale > 0, scale, scale.max().clamp(min=abs(law.l1 or 0.0)))
+
+
+@check(
+    kind="penalty",
+    options={"norm": [1, 2, [1, 2], [2, 1]]},
+    rejects=[
+        scaled_gradient(2.0),
+        scaled_gradient(-1.0),
+        scaled_value(0.5),
+        takes_the_mean,
+        takes_the_root,
+        forgets_the_absolute_value,
+        ignores_negative_weights,
+        counts_the_first_row_only,
+        decays_toward_a_constant,
+        clips_its_gradient,
+        penalises_a_copy,
+    ],
+)
+def pulls_each_weight_by_its_law(subject: Implementation, case: Case) -> Iterator[Evidence]:
+    """The gradient of an L1 penalty is λ sign w; that of an L2 penalty λw or 2λw, as it declares.
+
+    Weights of any shape, each tensor on its own; errors are relative to each element's law. At
+    w = 0 an L1 penalty may have any subgradient from −λ to λ. What is not declared (no strength,
+    no convention) is taken from the largest weight and must then hold for all. The bound is γ of
+    the weights' count + 16: the roundings of a norm that is computed and divided out again.
+    Source: Goodfellow, Bengio & Courville, Deep Learning, 2016, eqs. 7.2 and 7.20.
+    """
+    named = weights_of(subject, case)
+    slopes = dict(zip(case.inputs, pull(subject, case.tensors), strict=True))
+    law = _fitted(law_of(subject), [*named.values()], [slopes[name] for name in named])
+    bound = rounding(size([*named.values()]), case.dtype)
+    for name, weights in named.items():
+        error = _relative(law, weights, slopes[name])
+        at = int(error.flatten().argmax())
+        w, got = float(weights.flatten()[at]), float(slopes[name].flatten()[at])
+        yield Evidence(
+            error=float(error.max()),
+            bound=bound,
+            signal=float(bool(weights.any())),
+            unit="relative",
+            what=f"gradient of {name}",
+            expected=f"{float(law.slope(weights).flatten()[at]):.9g} at w = {w:.6g}",
+            got=f"{got:.9g}",
+            where=f"element {at} of shape {list(weights.shape)}",
+        )
+
+
+@check(kind="penalty", options={"exclude": ["bias"]}, rejects=[penalises_biases_too])
+def excluded_weights_cost_nothing(subject: Implementation, case: Case) -> Iterator[Evidence]:
+    """Weights that the penalty excludes neither change its value nor feel a pull.
+
+    The excluded tensors (biases: those of one axis) are doubled and shifted by 1: the value must
+    stay to the last bit, and their gradient must be 0. Only a declared input of one axis shows
+    it. Source: Goodfellow, Bengio & Courville, Deep Learning, 2016, §7.1.
+    """
+    kept = weights_of(subject, case)
+    excluded = [name for name in case.floating if name not in kept]
+    if not excluded:
+        raise NotApplicable('no input has one axis: declare inputs such as bias = "float n"')
+    before = subject.number(*case.fresh())
+    moved = [
+        2 * w + 1 if name in excluded else w
+        for name, w in zip(case.inputs, case.fresh(), strict=True)
+    ]
+    after = subject.number(*moved)
+    yield Evidence(
+        error=abs(after - before),
+        bound=0.0,
+        signal=abs(before),
+        what=f"change of the penalty when {', '.join(excluded)} moves",
+    )
+    slopes = dict(zip(case.inputs, pull(subject, case.tensors), strict=True))
+    strongest = max(float(slopes[name].abs().max()) for name in kept)
+    for name in excluded:
+        yield Evidence(
+            error=float(slopes[name].abs().max()),
+            bound=0.0,
+            signal=strongest,
+            what=f"gradient of {name}",
+        )
+
+
+_SIZES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+
+
+def _alone(subject: Implementation, case: Case, size_of_weight: float) -> float:
+    """The pull on one weight of this size while all others are 0."""
+    (name, first), *_ = weights_of(subject, case).items()
+    weights = {n: torch.zeros_like(w) for n, w in case.inputs.items()}
+    weights[name] = torch.zeros_like(first)
+    weights[name].view(-1)[0] = size_of_weight
+    slopes = dict(zip(weights, pull(subject, [*weights.values()]), strict=True))
+    return float(slopes[name].reshape(-1)[0])
+
+
+def _adam_step(pulls: list[float]) -> list[float]:
+    """How far torch.optim.Adam moves weights that feel only these pulls, in one step of 0.01."""
+    moved = torch.ones(len(pulls), dtype=torch.float64, requires_grad=True)
+    moved.grad = torch.tensor(pulls, dtype=torch.float64)
+    torch.optim.Adam([moved], lr=0.01).step()
+    return [1 - float(w) for w in moved.detach()]
+
+
+@check(
+    kind="penalty",
+    options={"norm": [1, 2]},
+    once=True,
+    rejects=[takes_the_root, squares_twice, saturates, clips_large_weights],
+)
+def large_weights_feel_L2_more(subject: Implementation, case: Case) -> Evidence:
+    """Under L2 a weight ten times as large is pulled ten times as hard; under L1 as hard as any.
+
+    One weight at a time, of sizes 0.01 to 10, the others 0. The pull between the smallest size s
+    and size w goes as (w/s)^k with k = 1 for L2 and k = 0 for L1; the error is that of k, with
+    the roundings of two pulls over log(w/s) as the bound. True of the gradient, hence of SGD's
+    steps; not of Adam's, whose first step has the same size for every weight (in the values).
+    Source: Goodfellow, Bengio & Courville, Deep Learning, 2016, §7.1.2.
+    """
+    if subject.options["norm"] == 2:
+        law_of(subject)  # not applicable where the norm is not squared
+    expected = float(subject.options["norm"]) - 1
+    pulls = [_alone(subject, case, w) for w in _SIZES]
+    smallest = pulls[0]
+    powers = [
+        math.log(abs(g / smallest)) / math.log(w / _SIZES[0]) if g and smallest else math.nan
+        for w, g in zip(_SIZES[1:], pulls[1:], strict=True)
+    ]
+    error = max((abs(k - expected) for k in powers), key=lambda e: (math.isnan(e), e))
+    steps = _adam_step(pulls)
+    share = 2 * rounding(size(case.tensors), case.dtype)
+    return Evidence(
+        error=error,
+        bound=share / math.log(_SIZES[1] / _SIZES[0]),
+        signal=1.0,
+        unit="power of the weight",
+        what="growth of the pull with the weight",
+        expected=f"pull ∝ |w|^{expected:g}",
+        got=f"powers {', '.join(f'{k:.4g}' for k in powers)}",
+        values={
+            "pull at 10 over pull at 0.01": pulls[-1] / smallest if smallest else math.nan,
+            "Adam's step at 10 over that at 0.01": steps[-1] / steps[0] if steps[0] else math.nan,
+        },
+        figures=(
+            Figure(
+                title="Pull of the penalty on one weight",
+                x="weight",
+                y="gradient",
+                series={"pull": [(w, abs(g)) for w, g in zip(_SIZES, pulls, strict=True)]},
+                log_x=True,
+                log_y=True,
+                note="L1 pulls every weight alike; L2 in proportion to its size.",
+            ),
+        ),
+    )

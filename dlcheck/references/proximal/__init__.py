@@ -1,0 +1,1 @@
+"""Proximal operators: prox_tP(x) = argmin_u ½‖u − x‖² + t·P(u)."""
