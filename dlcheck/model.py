@@ -250,8 +250,11 @@ class Check:
             return f"needs the trait {', '.join(sorted(missing))}"
         if excluded := self.forbids & subject.traits:
             return f"does not apply with the trait {', '.join(sorted(excluded))}"
+        declared = dict(subject.options)
+        if subject.reference is not None:
+            declared["reference"] = subject.reference  # options={"reference": True} needs one
         for option, allowed in self.options.items():
-            if (reason := _option_reason(option, allowed, subject.options)) is not None:
+            if (reason := _option_reason(option, allowed, declared)) is not None:
                 return reason
         return ""
 
