@@ -14,7 +14,7 @@ from dlcheck.domains import Input
 from dlcheck.isolation import seed_everything
 from dlcheck.numerics.perturbations import direction
 from dlcheck.strategies import Case, clone_as_laid_out
-from dlcheck.subjects import Implementation, gradients
+from dlcheck.subjects import Implementation, gradients, tensors_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +173,7 @@ class Flattened:
         given = list(inputs.values())
         if "in_place" in self.subject.traits:
             given = [x.clone() for x in given]  # a leaf must not be overwritten
-        if self.subject.kind.name == "penalty" and len(given) > 1:
-            return self.subject.tensors(given)  # the inputs form the list of parameters
-        return self.subject.tensors(*given)
+        return tuple(tensors_in(self.subject.on(given)))
 
 
 def _turned(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
