@@ -76,7 +76,7 @@ COMMON_OPTIONS: Mapping[str, str] = {
 }
 
 _STREAMING = {
-    "range": "[lowest, highest] value; an end may name a dim",
+    "range": '[lowest, highest] value; an end may name a dim, or be "inf"',
     "better": "higher or lower",
     "perfect": "value of a perfect prediction",
     "perfect_where": "nonconstant or has_positives",
@@ -366,8 +366,10 @@ _KINDS = (
         form="function",
         call="train(model, loader, optimizer, loss, *, accumulate=1, epochs=1)",
         summary="a training loop",
+        inputs={"x": "float n d", "y": "label[k] n"},
         options={
             "model": "path of the model factory",
+            "loss": "path of the loss",
             "clip": "argument",
             "scheduler": "step or epoch",
             "validation": "argument of the validation loader",
@@ -423,9 +425,10 @@ _KINDS = (
         inputs={"a": "float n d", "b": "float m d"},
         options={
             **_STREAMING,
-            "estimator": "biased or unbiased",
-            "ddof": "delta degrees of freedom of the covariance",
+            "estimator": "biased or unbiased; with it the metric is a kernel distance (KID)",
+            "ddof": "delta degrees of freedom of the covariance, or its argument; 1 by default",
         },
+        traits={"other_distance": "neither a Fréchet nor a kernel distance: has no law of theirs"},
     ),
     Kind(
         name="image_metric",
