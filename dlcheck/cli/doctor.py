@@ -109,13 +109,17 @@ def _timing() -> Iterator[tuple[str, str]]:
     """One implementation timed against itself: how often would this machine cry wolf?"""
     import torch
 
-    from dlcheck.measure.paired import compare_paired
+    from dlcheck.measure.clocks import Clock
+    from dlcheck.measure.pairs import compare_times
 
-    x = torch.randn(256, 256)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    x = torch.randn(256, 256, device=device)
     verdicts = [
-        compare_paired(lambda: x @ x, lambda: x @ x, device=x.device, seed=seed).verdict
+        compare_times(torch.matmul, torch.matmul, Clock(device), buffers=[(x, x)], seed=seed)
+        .verdict.value
         for seed in range(20)
-    ]
-    names = [getattr(verdict, "value", str(verdict)) for verdict in verdicts]
-    counts = {name: names.count(name) for name in dict.fromkeys(names)}
-    yield "A against A, 20 times", ", ".join(f"{n} × {name}" for name, n in counts.items())
+    ]  # fmt: skip
+    counts = {verdict: verdicts.count(verdict) for verdict in dict.fromkeys(verdicts)}
+    alarms = sum(counts.get(verdict, 0) for verdict in ("faster", "slower"))
+    yield "A against A", ", ".join(f"{count} × {verdict}" for verdict, count in counts.items())
+    yield "false alarms", f"{alarms} of {len(verdicts)}"

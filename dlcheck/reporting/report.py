@@ -1,0 +1,85 @@
+"""`Report`: what a run came to, for people and programs."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dlcheck.errors import ValidationFailed
+from dlcheck.model import Outcome, Verdict
+from dlcheck.results import encode
+
+_WORDS = {
+    Verdict.FAILED: "failed",
+    Verdict.ERRORED: "errored",
+    Verdict.INCONCLUSIVE: "inconclusive",
+    Verdict.PASSED: "passed",
+    Verdict.EXPECTED: "failed as expected",
+    Verdict.SKIPPED: "not run",
+}
+
+
+class Report:
+    """The outcomes of a run with its environment.
+
+    `str(report)` is the terminal report; in a notebook it shows itself as HTML.
+    """
+
+    def __init__(self, outcomes: Sequence[Outcome], meta: Mapping[str, Any]) -> None:
+        self.outcomes = list(outcomes)
+        self.meta = dict(meta)
+
+    @property
+    def passed(self) -> bool:
+        """Nothing failed, errored or stayed inconclusive, and at least one check ran."""
+        ran = any(outcome.verdict is not Verdict.SKIPPED for outcome in self.outcomes)
+        return ran and all(outcome.verdict.is_good for outcome in self.outcomes)
+
+    @property
+    def failures(self) -> list[Outcome]:
+        """What failed or errored."""
+        bad = (Verdict.FAILED, Verdict.ERRORED)
+        return [outcome for outcome in self.outcomes if outcome.verdict in bad]
+
+    @property
+    def counts(self) -> dict[Verdict, int]:
+        """How many outcomes of each verdict, gravest first."""
+        found = Counter(outcome.verdict for outcome in self.outcomes)
+        return {verdict: found[verdict] for verdict in _WORDS if found[verdict]}
+
+    @property
+    def verdict_line(self) -> str:
+        """One sentence: `3 failed, 120 passed, 40 not run`."""
+        if not self.outcomes:
+            return "no check ran"
+        return ", ".join(f"{count} {_WORDS[verdict]}" for verdict, count in self.counts.items())
+
+    def raise_for_failures(self) -> None:
+        """Raise ValidationFailed, whose text is the terminal report, unless the report passed."""
+        if not self.passed:
+            raise ValidationFailed(str(self))
+
+    def to_json(self) -> str:
+        """The report as one JSON object: meta, verdict, outcomes."""
+        data = {
+            "meta": self.meta,
+            "passed": self.passed,
+            "verdict": self.verdict_line,
+            "outcomes": [encode(outcome) for outcome in self.outcomes],
+        }
+        return json.dumps(data, ensure_ascii=False, indent=2, default=str)
+
+    def __str__(self) -> str:
+        from dlcheck.reporting.terminal import summary
+
+        return summary(self)
+
+    def __repr__(self) -> str:
+        return f"<Report: {self.verdict_line}>"
+
+    def _repr_html_(self) -> str:
+        from dlcheck.reporting.html import render_fragment
+
+        return render_fragment(self)
