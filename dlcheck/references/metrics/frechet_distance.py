@@ -21,8 +21,13 @@ from dlcheck.registry import reference
     inputs={"a": "float n d", "b": "float m d"},
     args={"ddof": 1},
     traits=["nonnegative", "symmetric"],
-    options={"ddof": "ddof", "better": "lower", "perfect": 0.0, "sizes": {"n": [2, 17], "m": [2, 17]}},
-)  # fmt: skip
+    options={
+        "ddof": "ddof",
+        "better": "lower",
+        "perfect": 0.0,
+        "sizes": {"n": [2, 17], "m": [2, 17]},
+    },
+)
 def frechet_distance(a: Tensor, b: Tensor, ddof: int = 1, algorithm: str = "auto") -> Tensor:
     """‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁Σ₂)^½) of the rows of a [n, d] and b [m, d].
 

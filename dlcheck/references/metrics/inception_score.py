@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import torch
@@ -39,9 +40,7 @@ def inception_score(probabilities: Tensor, splits: int = 1, seed: int = 0) -> In
     order = torch.randperm(len(p), generator=torch.Generator().manual_seed(seed))
     p = p[order.to(p.device)]
     ends = [i * len(p) // splits for i in range(splits + 1)]
-    scores = torch.stack(
-        [_divergence(p[a:b]).exp() for a, b in zip(ends, ends[1:], strict=False)]
-    )
+    scores = torch.stack([_divergence(p[a:b]).exp() for a, b in itertools.pairwise(ends)])
     return InceptionScore(scores.mean(), scores.std(correction=0), whole)
 
 

@@ -65,7 +65,7 @@ class LPIPS(nn.Module):
         self.register_buffer("scale", torch.tensor(_SCALE)[:, None, None])
         for layer, head in enumerate(_heads(net)):
             self.register_buffer(f"head{layer}", head.clone())
-        self.requires_grad_(False)
+        self.requires_grad_(requires_grad=False)
         self.eval()
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
@@ -122,7 +122,9 @@ def _backbone(net: str, weights: str | None, seed: int) -> tuple[nn.Sequential, 
     path = Path(weights) if weights else cached
     if weights or cached.exists():
         state = torch.load(path, map_location="cpu", weights_only=True)
-        own = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
+        own = {
+            k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")
+        }
         features.load_state_dict(own or state)
         return features, str(path)
     _randomize(features, seed)

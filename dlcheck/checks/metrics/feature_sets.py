@@ -1,0 +1,158 @@
+"""Feature sets with moments that are known exactly, and how well their distance can be computed.
+
+Every set is drawn from a case's sizes and seed, in float64, and then cast to the case's dtype.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dlcheck.errors import NotApplicable
+from dlcheck.numerics.rounding import gamma
+from dlcheck.strategies import Case
+from dlcheck.subjects import Implementation
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How many rows the two sets have, and how many features; covariances of full rank."""
+
+    first: int
+    second: int
+    features: int
+
+    @classmethod
+    def of(cls, case: Case) -> Sizes:
+        """From the drawn sets [n, d] and [m, d]: d features, d + n + 2 and d + n + m + 4 rows.
+
+        More rows than features, and never as many in one set as in the other.
+        """
+        first, second = case.tensors[:2]
+        d = first.shape[1]
+        return cls(d + len(first) + 2, d + len(first) + len(second) + 4, d)
+
+
+def ddof_of(metric: Implementation) -> int:
+    """The declared delta degrees of freedom of the covariance; 1 as in every library."""
+    return int(metric.argument("ddof", 1))
+
+
+def drawn_sets(metric: Implementation, case: Case) -> tuple[Tensor, Tensor]:
+    """The sets that the case drew. Raises NotApplicable where one has too few rows."""
+    first, second = case.fresh()[:2]
+    least = ddof_of(metric) + 1
+    if min(len(first), len(second)) < least:
+        raise NotApplicable(f"a covariance needs at least {least} rows")
+    return first, second
+
+
+def whitened(rows: int, features: int, ddof: int, generator: torch.Generator) -> Tensor:
+    """[rows, features] float64 whose sample mean is 0 and whose sample covariance is I.
+
+    Centred columns stay orthogonal to the constant column, so QR keeps their mean at 0; needs
+    rows > features.
+    """
+    z = torch.randn(rows, features, generator=generator, dtype=torch.float64)
+    return torch.linalg.qr(z - z.mean(0)).Q * (rows - ddof) ** 0.5
+
+
+def shaping(features: int, generator: torch.Generator) -> Tensor:
+    """[d, d] dense, singular values from ½ to 1½: a covariance that a root resolves well."""
+    left, right = rotation(features, generator), rotation(features, generator)
+    return (left * torch.linspace(0.5, 1.5, features, dtype=torch.float64)) @ right
+
+
+def transport(features: int, generator: torch.Generator) -> Tensor:
+    """[d, d] symmetric positive definite, eigenvalues from ½ to 1½, dense."""
+    turn = rotation(features, generator)
+    return (turn * torch.linspace(0.5, 1.5, features, dtype=torch.float64)) @ turn.mT
+
+
+def rotation(features: int, generator: torch.Generator) -> Tensor:
+    """[d, d] orthogonal."""
+    z = torch.randn(features, features, generator=generator, dtype=torch.float64)
+    return torch.linalg.qr(z).Q
+
+
+def vector(features: int, generator: torch.Generator) -> Tensor:
+    return torch.randn(features, generator=generator, dtype=torch.float64)
+
+
+def pair(metric: Implementation, case: Case) -> tuple[Tensor, Tensor]:
+    """Two sets of full rank with other means, covariances that do not commute, other counts."""
+    sizes, g, ddof = Sizes.of(case), case.generator("pair"), ddof_of(metric)
+    d = sizes.features
+    first = whitened(sizes.first, d, ddof, g) @ shaping(d, g) + vector(d, g)
+    second = whitened(sizes.second, d, ddof, g) @ shaping(d, g) + vector(d, g)
+    return first, second
+
+
+def given(metric: Implementation, case: Case, first: Tensor, second: Tensor) -> float:
+    """The metric of two sets, handed over in the case's dtype on its device."""
+    sets = (rows.to(device=case.device, dtype=case.dtype) for rows in (first, second))
+    return metric.number(*sets)
+
+
+def scale_of(first: Tensor, second: Tensor) -> float:
+    """E‖x‖² of the larger set about zero: no term of a distance of them is of higher order."""
+    squares = [rows.double().square().sum(1).mean() for rows in (first, second)]
+    return float(torch.stack(squares).max())
+
+
+def trace_of(first: Tensor, second: Tensor) -> float:
+    """‖μ₁ − μ₂‖² + tr Σ₁ + tr Σ₂: the terms of the distance, before any of them cancel."""
+    first, second = first.double(), second.double()
+    apart = (first.mean(0) - second.mean(0)).square().sum()
+    return float(apart + first.var(0, correction=0).sum() + second.var(0, correction=0).sum())
+
+
+def resolvable(metric: Implementation, case: Case, first: Tensor, second: Tensor) -> float:
+    """The error that a right Fréchet distance may have: √ε of the trace, near enough.
+
+    Moments of N rows, summed in any order, one pass or two, are off by at most
+    δ = γ(N + d) E‖x‖². An eigenvalue of Σ₁Σ₂ then moves by at most η = 2 δ ‖Σ‖, and since
+    |√x − √y| ≤ √|x − y|, each of d roots by √η, wherever an eigenvalue is close to 0. Twice the
+    sum of the roots, and four sums of moments: 2d√η + 4δ.
+
+    A kernel distance is three means of at most N² kernels instead, each a sum of d products:
+    4 γ(N² + d) max k, where k = (xᵀy/d + 1)³ at its largest.
+    """
+    dtype = precision(metric, case)
+    rows, features = max(len(first), len(second)), first.shape[1]
+    if "estimator" in metric.options:
+        longest = max(float(x.double().square().sum(1).max()) for x in (first, second))
+        return 4 * gamma(rows**2 + features, dtype) * (longest / features + 1) ** 3
+    delta = gamma(rows + features, dtype) * scale_of(first, second)
+    return float(2 * features * (2 * delta * _norm(first, second)) ** 0.5 + 4 * delta)
+
+
+def resolvable_at(
+    metric: Implementation, case: Case, first: Tensor, second: Tensor, offset: float
+) -> float:
+    """The same for sets of `pair` moved by `offset` in every feature.
+
+    Their covariances have eigenvalues from ¼ to 2¼, so that no root is close to 0 and
+    |√x − √y| ≤ |x − y|/√x applies; the eigenvectors of Σ₁Σ₂ have condition 3. With √x ≥ ¼ each
+    root moves by at most 12 η, and δ = γ(N + d) E‖x + offset‖².
+    """
+    rows, features = max(len(first), len(second)), first.shape[1]
+    scale = scale_of(first + offset, second + offset)
+    delta = gamma(rows + features, precision(metric, case)) * scale
+    return float(2 * features * 12 * 2 * delta * _norm(first, second) + 4 * delta)
+
+
+def precision(metric: Implementation, case: Case) -> torch.dtype:
+    """The dtype in which the subject says that it computes; the case's own by default."""
+    return getattr(torch, str(metric.options.get("compute_dtype", case.dtype)).split(".")[-1])
+
+
+def _norm(first: Tensor, second: Tensor) -> float:
+    """The larger spectral norm of the two covariances, from the singular values of the rows."""
+    norms = []
+    for rows in (first, second):
+        centred = rows.double() - rows.double().mean(0)
+        norms.append(torch.linalg.matrix_norm(centred, 2).square() / max(len(rows) - 1, 1))
+    return float(torch.stack(norms).max())
