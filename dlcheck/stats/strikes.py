@@ -33,12 +33,23 @@ class Stream:
 
     @property
     def seed(self) -> int:
-        """For generators that take one number."""
-        return int(self.sequence.generate_state(1, np.uint64)[0] >> 1)
+        """For generators that take one number; `torch` and the global ones have others."""
+        return self._word(0)
 
     def torch(self, device: torch.device | str = "cpu") -> torch.Generator:
-        """A torch generator of this stream."""
-        return torch.Generator(device=device).manual_seed(self.seed)
+        """A torch generator of this stream, the same each time."""
+        return torch.Generator(device=device).manual_seed(self._word(1))
+
+    def seed_globals(self) -> None:
+        """Seed `random`, NumPy's and torch's global generators, which subjects draw from.
+
+        Another seed than `torch` has: from equal ones a subject would draw the very numbers that
+        its inputs were made of.
+        """
+        seed_everything(self._word(2))
+
+    def _word(self, position: int) -> int:
+        return int(self.sequence.generate_state(3, np.uint64)[position] >> 1)
 
 
 Sample = Callable[[Stream, int], Finding]
@@ -78,7 +89,7 @@ def three_strikes(
     findings: list[Finding] = []
     for strike in range(STRIKES):
         stream = stream_of(root, claim, strike)
-        seed_everything(stream.seed)
+        stream.seed_globals()
         findings.append(sample(stream, n * GROWTH**strike))
         if not findings[-1].p_value <= ALPHA:  # passes, or is NaN
             break

@@ -18,6 +18,8 @@ from dlcheck.stats.finding import ALPHA, MISSED, Finding, detectable
 
 Numbers = NDArray[np.float64]
 
+_MANY = 1000  # counts: the law of their dispersion is normal to three digits
+
 
 def binomial(successes: int, n: int, rate: float, *, signal: float | None = None) -> Finding:
     """Exact two-sided test of a success rate: p = 2 min(P(K ≤ k), P(K ≥ k)), at most 1.
@@ -247,6 +249,49 @@ def independence(first: Any, second: Any) -> Finding:
         n=n,
         expected="correlation 0",
         got=f"{phi:.4g}",
+    )
+
+
+def dispersion(
+    counts: Any, size: int, generator: np.random.Generator, *, rounds: int = 1999
+) -> Finding:
+    """Counts out of `size` vary as those of independent trials with one unknown rate.
+
+    The index Σ(Sᵢ − S̄)² / (size·q̂(1 − q̂)(C − 1)) is 1 on average. Given their total the C counts
+    are multivariate hypergeometric: its rank among `rounds` drawn from there is an exact, two-sided
+    p-value of at least 2/(1 + rounds). Its variance is close to 2(1 − 1/size)/(C − 1); for more
+    than a thousand counts it is taken as normal.
+    """
+    s = numbers(counts)
+    n, total = len(s), int(s.sum())
+    rate = total / (n * size)
+    if rate in (0.0, 1.0) or size == 1 or n == 1:  # the counts have no freedom
+        return Finding(p_value=1.0, error=0.0, detectable=math.inf, signal=1.0, n=n, got="constant")
+    scale = size * rate * (1 - rate) * (n - 1)
+    index = float(((s - total / n) ** 2).sum() / scale)
+    if n > _MANY:
+        spread = math.sqrt(2 * (1 - 1 / size) / (n - 1))
+        p_value = float(2 * stats.norm.sf(abs(index - 1) / spread))
+        return _dispersed(p_value, index, spread, n)
+    drawn = generator.multivariate_hypergeometric(
+        [size] * n, total, size=rounds, method="marginals"
+    )
+    permuted = ((drawn - total / n) ** 2).sum(axis=1) / scale
+    below = int((permuted <= index * (1 + 1e-12)).sum())  # ties up to rounding
+    above = int((permuted >= index * (1 - 1e-12)).sum())
+    p_value = _two_sided((1 + below) / (1 + rounds), (1 + above) / (1 + rounds))
+    return _dispersed(p_value, index, float(permuted.std()), n)
+
+
+def _dispersed(p_value: float, index: float, spread: float, n: int) -> Finding:
+    return Finding(
+        p_value=p_value,
+        error=abs(index - 1),
+        detectable=detectable(spread, 1),
+        signal=1.0,
+        n=n,
+        expected="dispersion 1",
+        got=f"{index:.4g}",
     )
 
 

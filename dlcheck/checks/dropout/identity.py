@@ -1,0 +1,164 @@
+"""Where dropout must do nothing: in evaluation, and at p = 0."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import torch
+from torch import Tensor
+
+from dlcheck.checks.dropout.broken import Declared, broken
+from dlcheck.checks.dropout.draws import answer, draws
+from dlcheck.checks.dropout.law import Law, in_mode, law_of
+from dlcheck.errors import NotApplicable
+from dlcheck.model import Evidence
+from dlcheck.registry import check
+from dlcheck.strategies import Case
+from dlcheck.subjects import Implementation
+
+
+@broken
+class drops_in_evaluation_too(Declared):
+    """The functional form, whose `training` is True unless it is passed on."""
+
+    def eval_forward(self, x: Tensor) -> Tensor:
+        return self.train_forward(x)
+
+
+@broken
+class drops_in_the_first_evaluation(Declared):
+    """The mode is read one call late."""
+
+    before = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        now, self.before = self.before, self.training
+        return self.train_forward(x) if now else self.eval_forward(x)
+
+
+@broken
+class rescales_evaluation_once_too_often(Declared):
+    """Multiplies by 1 − p though the scale is declared to be elsewhere already."""
+
+    def eval_forward(self, x: Tensor) -> Tensor:
+        return self.law.keep * super().eval_forward(x)
+
+
+@broken
+class repeats_the_training_mask_in_evaluation(Declared):
+    last: Tensor | None = None
+
+    def noise(self, x: Tensor) -> Tensor:
+        self.last = super().noise(x)
+        return self.last
+
+    def eval_forward(self, x: Tensor) -> Tensor:
+        fits = self.last is not None and list(self.last.shape) == self.unit_shape(x)
+        return self.apply_noise(x, self.last) if fits else super().eval_forward(x)
+
+
+@check(
+    kind="dropout",
+    forbids={"stochastic_in_eval"},
+    rejects=[
+        drops_in_evaluation_too,
+        drops_in_the_first_evaluation,
+        rescales_evaluation_once_too_often,
+        repeats_the_training_mask_in_evaluation,
+    ],
+)
+def is_the_identity_in_evaluation(subject: Implementation, case: Case) -> Evidence:
+    """In evaluation, after a call in train mode, the output is the input.
+
+    Equal element by element, in whatever layout; where the scale is declared to be in evaluation
+    it is (1 − p)·x, to the rounding of one product and of 1 − p (γ₁₂/(1 − p), see `Law`).
+    Source: Srivastava et al., Dropout, JMLR 15, 2014, §4 and figure 2.
+    """
+    law = law_of(subject)
+    if law.rescale == "eval" and math.isnan(law.p):
+        raise NotApplicable("scales in evaluation by 1 − p, and p is not declared")
+    x = case.inputs[case.floating[0]]
+    answer(subject, case, x, "train")
+    y = answer(subject, case, x, "eval")
+    expected, bound = x, torch.zeros_like(x)
+    if law.rescale == "eval":
+        expected, bound = law.keep * x, law.rounding(x)
+    return worst_element((y - expected).abs(), bound, expected.abs(), "output in evaluation")
+
+
+def worst_element(error: Tensor, bound: Tensor, size: Tensor, what: str) -> Evidence:
+    """Evidence of the element nearest to its bound, or furthest beyond it.
+
+    Where every bound is 0 the largest error decides, against the largest size.
+    """
+    error, bound, size = (t.detach().double().flatten().cpu() for t in (error, bound, size))
+    if not bool((bound > 0).any()):
+        worst = float(error.max())  # NaN if any is
+        return Evidence(error=worst, bound=0.0, signal=float(size.max()) or 1.0, what=what)
+    excess = torch.where(error == 0, 0.0, error / bound)
+    clean = bool((excess == 0).all())
+    at = int(bound.argmax() if clean else excess.argmax())  # NaN and infinity are the largest
+    return Evidence(
+        error=float(error[at]),
+        bound=float(bound[at]),
+        signal=float(size[at]),
+        what=what,
+        where=f"element {at} of {error.numel()}",
+    )
+
+
+@broken
+class takes_zero_for_unset(Declared):
+    """`p or 0.5`."""
+
+    def __init__(self, law: Law) -> None:
+        super().__init__(dataclasses.replace(law, p=law.p or 0.5))
+
+
+@broken
+class adds_an_epsilon_to_the_rate(Declared):
+    """Against the division by 1 − p = 0."""
+
+    def __init__(self, law: Law) -> None:
+        super().__init__(dataclasses.replace(law, p=law.p + 1e-6))
+
+    def eval_forward(self, x: Tensor) -> Tensor:
+        return x
+
+    def apply_noise(self, x: Tensor, noise: Tensor) -> Tensor:
+        return super().apply_noise(x, noise) / (1 - 1e-6)
+
+
+@broken
+class drops_one_in_a_hundred_at_least(Declared):
+    def rate(self) -> float:
+        return max(self.law.p, 0.01)
+
+    def apply_noise(self, x: Tensor, noise: Tensor) -> Tensor:
+        if self.law.noise == "gaussian":
+            return x * (1 + max(self.law.variance, 1e-4) ** 0.5 * noise)
+        return super().apply_noise(x, noise)
+
+
+@check(
+    kind="dropout",
+    options={"p": True},
+    rejects=[takes_zero_for_unset, adds_an_epsilon_to_the_rate, drops_one_in_a_hundred_at_least],
+    once=True,
+)
+def is_the_identity_at_rate_zero(subject: Implementation, case: Case) -> Evidence:
+    """Built with p = 0 the output in train mode is the input, exactly.
+
+    Over 2,000 units, so that one drop in a hundred shows but with probability 2·10⁻⁹. The bound is
+    0: x·1/(1 − 0) is x. Needs p to name the constructor argument.
+    Source: the definition.
+    """
+    name = subject.options["p"]
+    if not isinstance(name, str):
+        raise NotApplicable("p is a number, not the name of an argument that could be 0")
+    built = in_mode(subject.rebuilt(**{name: 0.0}), "train")
+    law = Law(p=0.0, rescale="", noise="", axes=tuple(subject.options.get("axes", ())))
+    pairs = list(draws(built, case, law, case.generator("values"), 2000))
+    x, y = (torch.cat([getattr(one, part).flatten() for one in pairs]) for part in "xy")
+    return worst_element((y - x).abs(), torch.zeros_like(x), x.abs(), "output at p = 0")

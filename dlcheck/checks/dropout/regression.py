@@ -1,0 +1,99 @@
+"""Dropout on the inputs of a linear regression is a ridge penalty, in expectation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from dlcheck.checks.dropout.broken import Declared, broken, follows_another_convention
+from dlcheck.checks.dropout.draws import MOST_ELEMENTS, answer, batch_is_free
+from dlcheck.checks.dropout.law import Law, law_of
+from dlcheck.checks.dropout.moments import averages_two_masks
+from dlcheck.model import Evidence
+from dlcheck.registry import check
+from dlcheck.stats import Finding, Stream, mean, three_strikes
+from dlcheck.strategies import Case
+from dlcheck.subjects import Implementation
+
+N = 4_000  # losses
+
+
+@broken
+class keeps_the_norm_of_each_row(Declared):
+    """Rescales by what is left instead of by 1/(1 − p)."""
+
+    def apply_noise(self, x: Tensor, noise: Tensor) -> Tensor:
+        y = super().apply_noise(x, noise)
+        norms = [t.flatten(1).norm(dim=1).reshape(-1, *[1] * (x.dim() - 1)) for t in (x, y)]
+        return y * norms[0] / norms[1].clamp(min=1e-12)
+
+
+@check(
+    kind="dropout",
+    options={"p": True, "rescale": ["train", "eval", "none"], "block": False},
+    rejects=[follows_another_convention, averages_two_masks, keeps_the_norm_of_each_row],
+    tags=["statistical"],
+    once=True,
+)
+def acts_as_a_ridge_penalty(subject: Implementation, case: Case) -> Evidence:
+    """The mean squared loss of a linear model on dropped inputs is the ridge objective.
+
+    With m the factors of mean μ and variance v, g the groups of features that share one:
+    E Σᵢ (tᵢ − Σⱼ wⱼ mᵢⱼ xᵢⱼ)² = Σᵢ (tᵢ − μ Σⱼ wⱼ xᵢⱼ)² + v Σᵢ Σ_g (Σ_{j∈g} wⱼ xᵢⱼ)². With
+    elements of their own and μ = 1 this is ‖t − Xw‖² + p/(1 − p) Σⱼ wⱼ² Σᵢ xᵢⱼ². A t test of 4,000
+    losses by three strikes; deviations are shown in units of the penalty.
+    Source: Wager, Wang & Liang, Dropout Training as Adaptive Regularization, NeurIPS 2013, §2;
+    Srivastava et al., Dropout, JMLR 15, 2014, §9.1.
+    """
+    law = law_of(subject)
+    x = case.tensors[list(case.inputs).index(case.floating[0])]
+    generator = case.generator("regression")
+    weight = _normal(x.shape[1:], generator, x)
+    fitted = _per_row(weight * x).sum(1)
+    target = fitted + 0.5 * _normal(fitted.shape, generator, x)
+    penalty = law.variance * _squared_groups(weight * x, law)
+    expected = float((target - law.mean * fitted).square().sum()) / penalty + 1
+
+    def test(stream: Stream, n: int) -> Finding:
+        losses = torch.cat(list(_losses(subject, case, law, x, weight, target, n)))[:n]
+        return mean(losses / penalty, expected, signal=1.0)
+
+    what = "mean loss, in units of the penalty"
+    return three_strikes(case.root, case.claim, N * case.profile.effort, test, what=what)
+
+
+def _losses(
+    subject: Implementation,
+    case: Case,
+    law: Law,
+    x: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    n: int,
+) -> Iterator[Tensor]:
+    """At least n independent losses ‖t − (m ⊙ X)w‖², many copies of X in a call where allowed."""
+    copies = 1
+    if batch_is_free(subject, case) and 0 not in law.shared(x):
+        copies = max(1, min(n, MOST_ELEMENTS // x.numel()))
+    many = x.repeat(copies, *[1] * (x.dim() - 1))
+    for _ in range(0, n, copies):
+        y = answer(subject, case, many, "train")
+        predicted = _per_row(weight * y).sum(1).reshape(copies, -1)
+        yield (target - predicted).square().sum(1)
+
+
+def _squared_groups(products: Tensor, law: Law) -> float:
+    """Σᵢ Σ_g (Σ_{j∈g} wⱼ xᵢⱼ)²: products [b, …] summed over the shared axes but the batch's."""
+    shared = [axis for axis in law.shared(products) if axis != 0]
+    grouped = products.sum(shared) if shared else products
+    return float(grouped.square().sum())
+
+
+def _per_row(x: Tensor) -> Tensor:
+    return x.reshape(x.shape[0], -1)
+
+
+def _normal(shape: torch.Size, generator: torch.Generator, like: Tensor) -> Tensor:
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(like)
