@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dlcheck.numerics.fista import fista
+from dlcheck.numerics.rounding import gamma
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,14 @@ class LeastSquares:
     def gradient(self, weights: Tensor) -> Tensor:
         """∇f(w) = Hw − c: [d]."""
         return self.gram @ weights - self.correlation
+
+    def rounding(self, weights: Tensor) -> float:
+        """The norm of the rounding error of ∇f(w), a dot product of length d and a difference.
+
+        Where a penalty's slope balances ∇f, it is the rounding of their sum twice over.
+        """
+        terms = self.gram.abs() @ weights.abs() + self.correlation.abs()
+        return gamma(len(weights) + 16, weights.dtype) * float(terms.norm())
 
     @property
     def largest_penalty(self) -> float:
