@@ -385,6 +385,8 @@ _KINDS = (
             "perturbed_gradient": "SAM and the like",
             "reduced_precision": "autocast",
             "returns_average": "returns an averaged model",
+            "plain_sequential": "takes only a Sequential of Linear, Tanh and ReLU, with "
+            "cross-entropy or squared error and SGD",
         },
     ),
     Kind(

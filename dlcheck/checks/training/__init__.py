@@ -1,0 +1,1 @@
+"""Claims about training loops: what a step computes, stores and costs."""

@@ -1,0 +1,55 @@
+"""Accumulating the gradients of small batches is training on the big one."""
+
+from __future__ import annotations
+
+from dlcheck.checks.training import wrong_loops as wrong
+from dlcheck.checks.training.rehearsal import Rehearsal, uphill
+from dlcheck.errors import NotApplicable
+from dlcheck.model import Evidence
+from dlcheck.registry import check
+from dlcheck.strategies import Case
+from dlcheck.subjects import Implementation
+
+
+@check(
+    kind="training",
+    forbids={
+        "freezes", "replaces_head", "returns_average", "restores_best", "perturbed_gradient",
+        "reduced_precision"
+    },
+    dtypes=["float64"],
+    regimes=["normal"],
+    rejects=[
+        wrong.divides_the_tail_by_the_full_count,
+        wrong.averages_batches_not_rows,
+        wrong.forgets_to_divide,
+        wrong.drops_the_incomplete_window,
+        wrong.keeps_the_last_batch_only,
+        wrong.ignores_accumulation,
+    ],
+)  # fmt: skip
+def accumulation_equals_the_big_batch(subject: Implementation, case: Case) -> Evidence:
+    """Accumulating k batches of B rows takes the steps of one batch of kB, the short tail too.
+
+    The subject trains twice from the same weights on the same order of rows. A window's step is
+    that of its concatenated rows: a short last batch counts by its rows, and an incomplete last
+    window by the batches that it has. The bound is the rounding of that many steps.
+    Source: the linearity of the gradient, ∇(1/n) Σᵢ ℓᵢ = Σ_b (n_b/n) ∇(1/n_b) Σ_{i∈b} ℓᵢ.
+    """
+    run = Rehearsal.of(subject, case)
+    rows, seed = len(run.x), case.recipe.seed
+    if rows < 3:
+        raise NotApplicable("accumulation needs at least 3 rows")
+    together = 2 + seed % 2
+    batch = max(1, rows // (2 * together - seed % 3))
+    got = run.trained(subject, batch, accumulate=together)
+    right = run.trained(subject, batch * together)
+    return Evidence(
+        error=float((got - right).abs().amax()),
+        bound=run.rounding(batch * together),
+        signal=float((right - run.start).abs().amax()),
+        what=f"weights after accumulating {together} batches of {batch} from {rows} rows",
+        expected=f"weights that moved by {float((right - run.start).norm()):.6g}",
+        got=f"by {float((got - run.start).norm()):.6g}",
+        cause=uphill(run.start, right, got),
+    )

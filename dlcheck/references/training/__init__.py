@@ -1,0 +1,1 @@
+"""Networks and training loops, by hand and by autograd."""
