@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dlcheck.checks.dropout.broken import Declared, broken
-from dlcheck.checks.dropout.draws import answer, draws
+from dlcheck.checks.dropout.draws import answer, elements
 from dlcheck.checks.dropout.law import Law, in_mode, law_of
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence
@@ -159,6 +159,5 @@ def is_the_identity_at_rate_zero(subject: Implementation, case: Case) -> Evidenc
         raise NotApplicable("p is a number, not the name of an argument that could be 0")
     built = in_mode(subject.rebuilt(**{name: 0.0}), "train")
     law = Law(p=0.0, rescale="", noise="", axes=tuple(subject.options.get("axes", ())))
-    pairs = list(draws(built, case, law, case.generator("values"), 2000))
-    x, y = (torch.cat([getattr(one, part).flatten() for one in pairs]) for part in "xy")
+    x, y = elements(built, case, law, case.generator("values"), 2000)
     return worst_element((y - x).abs(), torch.zeros_like(x), x.abs(), "output at p = 0")

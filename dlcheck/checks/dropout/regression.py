@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dlcheck.checks.dropout.broken import Declared, broken, follows_another_convention
-from dlcheck.checks.dropout.draws import MOST_ELEMENTS, answer, batch_is_free
+from dlcheck.checks.dropout.draws import MOST_ELEMENTS, answer, is_free
 from dlcheck.checks.dropout.law import Law, law_of
 from dlcheck.checks.dropout.moments import averages_two_masks
 from dlcheck.model import Evidence
@@ -17,7 +17,7 @@ from dlcheck.stats import Finding, Stream, mean, three_strikes
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
-N = 4_000  # losses
+N = 1_500  # losses
 
 
 @broken
@@ -42,7 +42,7 @@ def acts_as_a_ridge_penalty(subject: Implementation, case: Case) -> Evidence:
 
     With m the factors of mean μ and variance v, g the groups of features that share one:
     E Σᵢ (tᵢ − Σⱼ wⱼ mᵢⱼ xᵢⱼ)² = Σᵢ (tᵢ − μ Σⱼ wⱼ xᵢⱼ)² + v Σᵢ Σ_g (Σ_{j∈g} wⱼ xᵢⱼ)². With
-    elements of their own and μ = 1 this is ‖t − Xw‖² + p/(1 − p) Σⱼ wⱼ² Σᵢ xᵢⱼ². A t test of 4,000
+    elements of their own and μ = 1 this is ‖t − Xw‖² + p/(1 − p) Σⱼ wⱼ² Σᵢ xᵢⱼ². A t test of 1,500
     losses by three strikes; deviations are shown in units of the penalty.
     Source: Wager, Wang & Liang, Dropout Training as Adaptive Regularization, NeurIPS 2013, §2;
     Srivastava et al., Dropout, JMLR 15, 2014, §9.1.
@@ -75,7 +75,7 @@ def _losses(
 ) -> Iterator[Tensor]:
     """At least n independent losses ‖t − (m ⊙ X)w‖², many copies of X in a call where allowed."""
     copies = 1
-    if batch_is_free(subject, case) and 0 not in law.shared(x):
+    if is_free(subject, case, 0) and 0 not in law.shared(x):
         copies = max(1, min(n, MOST_ELEMENTS // x.numel()))
     many = x.repeat(copies, *[1] * (x.dim() - 1))
     for _ in range(0, n, copies):

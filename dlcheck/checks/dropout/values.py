@@ -14,7 +14,7 @@ from dlcheck.checks.dropout.broken import (
     follows_another_convention,
     scales_by_the_inverse_of_the_rate,
 )
-from dlcheck.checks.dropout.draws import draws
+from dlcheck.checks.dropout.draws import elements
 from dlcheck.checks.dropout.identity import worst_element
 from dlcheck.checks.dropout.law import at_several_rates, in_mode, law_of
 from dlcheck.model import Evidence
@@ -66,8 +66,7 @@ def values_are_dropped_or_rescaled(subject: Implementation, case: Case) -> Itera
     """
     for built in at_several_rates(subject):
         law = law_of(built)
-        pairs = list(draws(built, case, law, case.generator(f"{law.p}"), 1000))
-        x, y = (torch.cat([getattr(one, part).flatten() for one in pairs]) for part in "xy")
+        x, y = elements(built, case, law, case.generator(f"{law.p}"), 1000)
         kept = law.factor * x + law.offset
         error = torch.minimum((y - kept).abs(), (y - law.dropped).abs())
         yield worst_element(error, law.rounding(x), kept.abs(), f"output at p = {law.p:g}")
