@@ -36,6 +36,8 @@ class Catalogue:
     checks: dict[str, Check] = field(default_factory=dict)
     references: dict[str, Reference] = field(default_factory=dict)
     kinds: dict[str, Kind] = field(default_factory=lambda: dict(kinds.BUILT_IN))
+    _by_target: dict[str, Reference] = field(default_factory=dict, repr=False)
+    _by_kind: dict[str, tuple[Check, ...]] = field(default_factory=dict, repr=False)
 
     def kind(self, name: str) -> Kind:
         if name not in self.kinds:
@@ -49,10 +51,14 @@ class Catalogue:
 
     def reference_at(self, target: object) -> Reference | None:
         """The reference that an import path names, if one is registered there."""
-        return self._by_target().get(target) if isinstance(target, str) else None
+        return self._by_target.get(target) if isinstance(target, str) else None
 
-    def _by_target(self) -> dict[str, Reference]:
-        return {reference.target: reference for reference in self.references.values()}
+    def checks_of(self, kind: str) -> tuple[Check, ...]:
+        """The checks of a kind and of every kind, in order of name."""
+        if kind not in self._by_kind:
+            found = (c for c in self.checks.values() if kind in c.kinds or "*" in c.kinds)
+            self._by_kind[kind] = tuple(sorted(found, key=lambda check: check.name))
+        return self._by_kind[kind]
 
     def add(self, entry: Check | Reference) -> None:
         known: dict[str, Any] = self.checks if isinstance(entry, Check) else self.references
@@ -64,6 +70,9 @@ class Catalogue:
                 f"{other.file}:{other.line}; choose another name"
             )
         known[entry.name] = entry
+        self._by_kind.clear()
+        if isinstance(entry, Reference):
+            self._by_target[entry.target] = entry
 
 
 @functools.cache

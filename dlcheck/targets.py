@@ -308,8 +308,10 @@ def _star_source(node: ast.ImportFrom, path: Path) -> Path | None:
     return None
 
 
-def argument_names(target: str, near: str = "") -> list[str] | None:
+def argument_names(target: object, near: str = "") -> list[str] | None:
     """The arguments that a target takes, read from its source; None where that cannot tell."""
+    if not isinstance(target, str):
+        return None
     try:
         module, attribute = split_target(target)
         path = _existing_file(module, target, near) if is_file(module) else find_source(module)
