@@ -48,7 +48,9 @@ def _deterministic() -> tuple[bool, bool]:
 
 
 def _set_deterministic(state: tuple[bool, bool]) -> None:
-    torch.use_deterministic_algorithms(state[0], warn_only=state[1])
+    # Setting it imports torch's compiler, seconds of it: only where it was changed.
+    if state != _deterministic():
+        torch.use_deterministic_algorithms(state[0], warn_only=state[1])
 
 
 def _set_default_device(device: torch.device) -> None:
