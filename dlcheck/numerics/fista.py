@@ -20,13 +20,13 @@ def fista(
     gradient(w) is ∇f(w), with Lipschitz constant L; prox(z, t) = argmin_u ½‖u − z‖² + t·g(u).
     f(w_k) + g(w_k) − min ≤ 2L‖w₀ − w*‖² / (k + 1)². The momentum starts afresh whenever it
     points uphill, which makes the convergence linear near a minimum of a strongly convex f.
-    A step that moves nothing ends the iteration: it is a fixed point.
+    A step that moves w by less than a rounding of it ends the iteration: it is a fixed point.
 
     Source: Beck & Teboulle, A Fast Iterative Shrinkage-Thresholding Algorithm, SIAM J. Imaging
     Sciences 2(1), 2009, §4 (constant step) and theorem 4.4; the restart by O'Donoghue & Candès,
     Adaptive Restart for Accelerated Gradient Schemes, 2015, §3.2 (gradient scheme).
     """
-    step = 1 / lipschitz
+    step, resolution = 1 / lipschitz, torch.finfo(start.dtype).eps / 2
     weights, ahead, t = start, start, 1.0
     for _ in range(steps):
         moved = prox(ahead - step * gradient(ahead), step)
@@ -36,7 +36,8 @@ def fista(
             moved = prox(ahead - step * gradient(ahead), step)
         t_next = (1 + (1 + 4 * t * t) ** 0.5) / 2
         ahead = moved + (t - 1) / t_next * (moved - weights)
-        if torch.equal(moved, weights) and torch.equal(ahead, moved):
-            break
+        stands = float((moved - weights).norm()) <= resolution * float(moved.norm())
         weights, t = moved, t_next
+        if stands:
+            break
     return weights
