@@ -206,7 +206,7 @@ def pytest_pycollect_makeitem(
     collector: pytest.Module | pytest.Class, name: str, obj: object
 ) -> pytest.Collector | None:
     if isinstance(obj, type) and "__dlcheck_subject__" in vars(obj):
-        return SubjectClass.from_parent(collector, name=name, obj=obj)
+        return SubjectClass.from_parent(collector, name=name)
     if type(obj).__module__ == "dlcheck.model" and type(obj).__name__ == "Suite":
         return _python_suite(collector, name, obj)  # type: ignore[arg-type]
     return None
@@ -223,7 +223,9 @@ def _python_suite(collector: pytest.Collector, name: str, suite: Suite) -> pytes
         inside = dict(_subject_classes(suite, collector.config, where, file))
     except UsageError as error:
         raise SuiteCollectError(str(error)) from None
-    return PythonSuite.from_parent(collector, name=name, obj=type(name, (), inside))
+    node = PythonSuite.from_parent(collector, name=name)
+    node.obj = type(name, (), inside)
+    return node
 
 
 def _subject_classes(

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import random
+import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from sessions import run_pytest as run
+
+import dlcheck
 
 GOOD_AND_BAD = """
 suite = "Plugin"
@@ -48,12 +54,11 @@ def none(x):
 
 
 @pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("DLCHECK_")]:
         monkeypatch.delenv(name)
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-    return None
 
 
 @pytest.fixture
@@ -69,10 +74,6 @@ GOOD = "plugin.toml::good::leaves_inputs_unchanged"
 BAD = "plugin.toml::bad::leaves_inputs_unchanged"
 
 
-def run(folder: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    return folder.runpytest_inprocess("-p", "no:randomly", *arguments)
-
-
 def test_collects_without_running(suite: pytest.Pytester) -> None:
     result = run(suite, "--collect-only", "-q", "plugin.toml")
     result.stdout.fnmatch_lines([f"{GOOD}[[]cpu-float64]", f"{BAD}[[]cpu-float64]"])
@@ -81,7 +82,7 @@ def test_collects_without_running(suite: pytest.Pytester) -> None:
 
 def test_collects_from_a_folder(suite: pytest.Pytester) -> None:
     suite.makefile(".toml", other="[tool]\nname = 1\n")  # not a suite: its first key is another
-    assert run(suite, "--collect-only", "-q").stdout.str().count("::") == 2
+    run(suite, "--collect-only", "-q").stdout.fnmatch_lines(["2 tests collected*"])
 
 
 def test_one_passes_and_one_fails(suite: pytest.Pytester) -> None:
@@ -90,35 +91,33 @@ def test_one_passes_and_one_fails(suite: pytest.Pytester) -> None:
     assert result.ret == 1
 
 
-@pytest.mark.parametrize(
-    ("arguments", "passed", "failed"),
-    [
-        (["-k", "good"], 1, 0),
-        (["-k", "leaves and bad"], 0, 1),
-        (["-m", "mine"], 0, 1),
-        (["-m", "not mine"], 1, 0),
-        ([f"{GOOD}[cpu-float64]"], 1, 0),
-        ([GOOD], 1, 0),
-        (["plugin.toml::bad"], 0, 1),
-        (["--deselect", BAD], 1, 0),
-        (["-p", "no:randomly"], 1, 1),
-        (["--durations", "2"], 1, 1),
-    ],
-    ids=" ".join,
-)
-def test_selects(suite: pytest.Pytester, arguments: list[str], passed: int, failed: int) -> None:
-    given = arguments if any("::" in a and "-" not in a[:1] for a in arguments) else [
-        "plugin.toml", *arguments]  # fmt: skip
-    if "--deselect" in arguments:
-        given = ["plugin.toml", *arguments]
-    outcomes = run(suite, *given).parseoutcomes()
-    assert (outcomes.get("passed", 0), outcomes.get("failed", 0)) == (passed, failed)
+SELECTIONS = {
+    "-k good": (1, 0),
+    "-k 'leaves and bad'": (0, 1),
+    "-m mine": (0, 1),
+    "-m 'not mine'": (1, 0),
+    f"--deselect {BAD}": (1, 0),
+    "-p no:cacheprovider": (1, 1),
+    "--durations 2": (1, 1),
+}
+
+
+@pytest.mark.parametrize("arguments", SELECTIONS)
+def test_selects(suite: pytest.Pytester, arguments: str) -> None:
+    outcomes = run(suite, "plugin.toml", *shlex.split(arguments)).parseoutcomes()
+    assert (outcomes.get("passed", 0), outcomes.get("failed", 0)) == SELECTIONS[arguments]
+
+
+@pytest.mark.parametrize("node", [f"{GOOD}[cpu-float64]", GOOD, "plugin.toml::good"])
+def test_node_ids_with_and_without_parameters(suite: pytest.Pytester, node: str) -> None:
+    run(suite, node).assert_outcomes(passed=1)
 
 
 def test_stops_at_the_first_failure(suite: pytest.Pytester) -> None:
     suite.makefile(".toml", plugin=GOOD_AND_BAD.replace('"good"', '"z"', 1))
     result = run(suite, "-x", f"{BAD}", "plugin.toml::z")
-    assert result.parseoutcomes() == {"failed": 1}
+    assert result.parseoutcomes().get("failed") == 1
+    assert "passed" not in result.parseoutcomes()
 
 
 def test_last_failed_and_stepwise(suite: pytest.Pytester) -> None:
@@ -129,7 +128,7 @@ def test_last_failed_and_stepwise(suite: pytest.Pytester) -> None:
 
 def test_runs_in_two_processes(suite: pytest.Pytester) -> None:
     pytest.importorskip("xdist")
-    result = suite.runpytest_subprocess("-p", "no:randomly", "-n", "2", "plugin.toml")
+    result = run(suite, "-n", "2", "plugin.toml")
     result.assert_outcomes(passed=1, failed=1)
     records = list((suite.path / ".dlcheck" / "runs").glob("*.jsonl"))
     assert len(records) == 1
@@ -184,12 +183,10 @@ def test_a_failure_says_what_where_and_how_to_run_it_again(suite: pytest.Pyteste
 
 
 def test_the_printed_command_fails_again(suite: pytest.Pytester) -> None:
-    import shlex
-
     text = run(suite, "plugin.toml", "--profile", "quick").stdout.str()
-    (line,) = {line.strip() for line in text.splitlines() if line.strip().startswith("pytest '")}
-    again = run(suite, *shlex.split(line)[1:])
-    assert again.parseoutcomes() == {"failed": 1}
+    (line,) = {line for line in text.splitlines() if line.startswith("  again ")}
+    again = run(suite, *shlex.split(line)[2:])
+    assert again.parseoutcomes().get("failed") == 1
 
 
 def test_swaps_a_subject(suite: pytest.Pytester) -> None:
@@ -238,8 +235,6 @@ def test_a_wrong_suite_is_a_usage_error(pytester: pytest.Pytester) -> None:
 
 
 def test_an_absent_device_is_skipped_unless_required(suite: pytest.Pytester) -> None:
-    import torch
-
     if torch.cuda.is_available():
         pytest.skip("this machine has the device")
     run(suite, GOOD, "--device", "cuda").assert_outcomes(skipped=1)
@@ -330,11 +325,6 @@ def test_the_record_holds_every_outcome(suite: pytest.Pytester) -> None:
 
 
 def test_state_is_restored_after_every_trial(suite: pytest.Pytester) -> None:
-    import random
-
-    import numpy as np
-    import torch
-
     suite.makepyfile(
         rude="""
         import os, random
@@ -363,11 +353,9 @@ def test_state_is_restored_after_every_trial(suite: pytest.Pytester) -> None:
             torch.get_float32_matmul_precision(),
             torch.get_rng_state().tolist(),
             random.getstate(),
-            np.random.get_state()[1].tolist(),  # noqa: NPY002
+            np.random.get_state()[1].tolist(),
             os.environ.get("RUDE"),
         )
-
-    import dlcheck
 
     suite.syspathinsert()
     before = state()

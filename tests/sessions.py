@@ -1,0 +1,53 @@
+"""pytest inside pytest, each run in a process of its own that has torch loaded already.
+
+pytester's in-process runs forget what was imported, and torch loads once a process; its
+subprocesses load torch anew, four seconds each. A fork server loads it once and forks.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(["pytest", "dlcheck.runner", "dlcheck.registry", "numpy"])
+
+
+def run_pytest(folder: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    """Run pytest in a folder; what it printed and its exit code."""
+    started = time.perf_counter()
+    files = [folder.path / name for name in ("stdout.txt", "stderr.txt")]
+    environment = {**os.environ, "PYTHONPATH": str(folder.path), "COLUMNS": "120"}
+    child = _SERVER.Process(
+        target=_session, args=(str(folder.path), list(arguments), environment, *map(str, files))
+    )
+    child.start()
+    child.join(timeout=120)
+    if child.is_alive():
+        child.kill()
+        raise TimeoutError(f"pytest {' '.join(arguments)} took more than 120 s")
+    out, err = (path.read_text().splitlines() for path in files)
+    for path in files:
+        path.unlink()
+    return pytest.RunResult(child.exitcode or 0, out, err, time.perf_counter() - started)
+
+
+def _session(
+    folder: str, arguments: list[str], environment: dict[str, str], out: str, err: str
+) -> None:
+    for stream, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+    # What multiprocessing set up for the parent must not leak into the session.
+    sys.path[:] = [folder, *(p for p in sys.path if Path(p or ".").resolve() != Path.cwd())]
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    code = int(pytest.main(["-p", "no:randomly", *arguments]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
