@@ -86,10 +86,12 @@ class SuiteError(UsageError):
 def unknown(noun: str, name: object, known: Iterable[str], see: str = "") -> str:
     """`no check named 'gradient_match'. Did you mean 'gradient_matches_difference'?`"""
     names = sorted(known)
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    message = f"no {noun} named {name!r}."
+    spelled = {each.lower(): each for each in names}
+    shown = name if len(repr(name)) <= 60 else f"{str(name)[:50]}…"
+    close = difflib.get_close_matches(str(shown).lower(), spelled, n=1, cutoff=0.5)
+    message = f"no {noun} named {shown!r}."
     if close:
-        message += f" Did you mean {close[0]!r}?"
+        message += f" Did you mean {spelled[close[0]]!r}?"
     elif names and len(names) <= 12:
         message += f" Known: {', '.join(names)}."
     return f"{message} See: {see}" if see else message

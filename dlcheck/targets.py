@@ -8,27 +8,39 @@ modules, names made at import) is settled when the trial runs, with the same mes
 from __future__ import annotations
 
 import ast
-import functools
 import hashlib
 import importlib
-import importlib.machinery
 import importlib.util
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from dlcheck import sources
 from dlcheck.errors import DeclarationError, TargetError, unknown
+from dlcheck.sources import definition, find_source, parse_source
 
-_LITERALS = (ast.Constant, ast.Dict, ast.Set, ast.JoinedStr)
+__all__ = [
+    "argument_names",
+    "find_source",
+    "is_file",
+    "load_target",
+    "parse_source",
+    "problem_with",
+    "split_target",
+]
+
+_DISPLAYS = (ast.Dict, ast.Set, ast.List, ast.Tuple, ast.ListComp, ast.SetComp, ast.DictComp)
+_VALUES = (ast.Constant, ast.JoinedStr, *_DISPLAYS)
 
 
 def split_target(target: str) -> tuple[str, str]:
     """`"pkg.mod:Attr"` → ("pkg.mod", "Attr"). Raises TargetError."""
     module, colon, attribute = target.rpartition(":")
     parts = attribute.split(".")
+    if not is_file(module) and not all(part.isidentifier() for part in module.split(".")):
+        module = ""
     if not colon or not module or not all(part.isidentifier() for part in parts):
         raise TargetError(
             f"{target!r} is no import path: write 'package.module:attribute' "
@@ -69,7 +81,7 @@ def _import(name: str, target: str, near: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(error.name + ".")):
-            raise TargetError(_no_module(target, name)) from None
+            raise TargetError(f"target {target!r}: {sources.why_missing(name) or error}") from None
         raise TargetError(
             f"target {target!r}: importing {name} needs {error.name!r}, which is not installed"
         ) from error
@@ -91,8 +103,11 @@ def _existing_file(name: str, target: str, near: str) -> Path:
     if near and not Path(name).is_absolute():
         places.append(Path(near).parent / name)
     for place in places:
-        if place.is_file():
-            return place.resolve()
+        try:
+            if place.is_file():
+                return place.resolve()
+        except (OSError, ValueError):  # a name that no file can have
+            break
     raise TargetError(f"target {target!r}: there is no file {name}")
 
 
@@ -126,186 +141,52 @@ def problem_with(target: str, near: str = "") -> str:
     except TargetError as error:
         return str(error)
     if path is None:
-        return _no_module(target, module)
-    if path.suffix != ".py":
+        return f"target {target!r}: {sources.why_missing(module)}"
+    if path.suffix != ".py" and not path.is_dir():
         return ""
-    first = attribute.split(".")[0]
-    names = top_level_names(path)
-    if names is None or first in names:
-        return _not_callable(target, first, names)
-    if find_source(f"{module}.{first}") is not None and not is_file(module):
-        return f"target {target!r} is a module, which cannot be called"
+    try:
+        names = {} if path.is_dir() else sources.top_level_names(path)
+    except DeclarationError as error:
+        return f"target {target!r}: {error}"
+    except OSError:  # inside a zip file
+        return ""
+    first, *inner = attribute.split(".")
+    if names is None:
+        return ""
+    if first in names:
+        return _problem_inside(target, path, first, inner)
+    if not is_file(module) and find_source(f"{module}.{first}") is not None:
+        return "" if inner else f"target {target!r} is a module, which cannot be called"
     return _lacks(target, module, first, names)
 
 
-def _not_callable(target: str, first: str, names: dict[str, Name] | None) -> str:
-    bound = (names or {}).get(first)
-    node = bound.node if bound else None
-    if (
-        isinstance(node, _LITERALS)
-        and isinstance(node, ast.expr)
-        and "." not in target.rpartition(":")[2]
-    ):
+def _problem_inside(target: str, path: Path, first: str, inner: list[str]) -> str:
+    found = definition(path, first)
+    node = found.node if found else None
+    if found is None or node is None:
+        return ""
+    if not inner:
+        return _not_callable(target, node)
+    if isinstance(node, ast.ClassDef):
+        names = sources.names_in_class(node, found.path)
+        if names is not None and inner[0] not in names and not hasattr(type, inner[0]):
+            return _lacks(target, first, inner[0], names)
+    return ""
+
+
+def _not_callable(target: str, node: ast.AST) -> str:
+    if isinstance(node, ast.Import):
+        return f"target {target!r} is a module, which cannot be called"
+    if isinstance(node, ast.UnaryOp):
+        node = node.operand
+    if isinstance(node, _VALUES):
         return f"target {target!r} is {ast.unparse(node)[:40]}, which cannot be called"
     return ""
 
 
-def _lacks(target: str, owner: object, name: str, known: Any) -> str:
+def _lacks(target: str, owner: object, name: str, known: Iterable[str]) -> str:
     public = [key for key in known if not key.startswith("_")]
     return f"target {target!r}: {owner} has {unknown('attribute', name, public)}"
-
-
-def _no_module(target: str, module: str) -> str:
-    return (
-        f"target {target!r}: there is no module {module!r}; install it, "
-        "or run where it can be imported"
-    )
-
-
-@functools.cache
-def find_source(module: str) -> Path | None:
-    """The file of a module, found without importing it or its parents; None if there is none."""
-    if module in sys.builtin_module_names:
-        return Path(module)
-    places: list[str] | None = [str(Path.cwd()), *sys.path]
-    spec = None
-    for part in _prefixes(module):
-        try:
-            spec = importlib.machinery.PathFinder.find_spec(part, places)
-        except (ImportError, ValueError):
-            return None
-        if spec is None:
-            return _by_import_hooks(module)
-        places = list(spec.submodule_search_locations or [])
-    if spec is None:
-        return None
-    if spec.origin is None:  # a namespace package
-        return Path(places[0]) if places else None
-    return Path(spec.origin)
-
-
-def _by_import_hooks(module: str) -> Path | None:
-    """Editable installs may register a finder of their own; only a top name is asked for."""
-    if "." in module:
-        return None
-    try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        return None
-    return Path(spec.origin) if spec is not None and spec.origin else None
-
-
-def _prefixes(module: str) -> Iterator[str]:
-    parts = module.split(".")
-    return (".".join(parts[: i + 1]) for i in range(len(parts)))
-
-
-@functools.cache
-def parse_source(path: Path) -> ast.Module:
-    """The syntax tree of a file. Raises DeclarationError where it cannot be read."""
-    try:
-        return ast.parse(path.read_bytes(), filename=str(path))
-    except (SyntaxError, ValueError, OSError) as error:
-        raise DeclarationError(f"{path} cannot be read as Python: {error}") from None
-
-
-@dataclass(frozen=True, slots=True)
-class Name:
-    """A name that a module binds: to what, and in which file."""
-
-    node: ast.AST
-    path: Path
-
-
-@functools.cache
-def top_level_names(path: Path) -> dict[str, Name] | None:
-    """Names that a module binds; None where reading cannot tell.
-
-    Reading cannot tell with a module-level `__getattr__`, a loop, `globals()`, or a star import
-    of something compiled.
-    """
-    try:
-        tree = parse_source(path)
-    except DeclarationError:
-        return None
-    names: dict[str, Name] = {}
-    return names if _collect(tree.body, path, names) else None
-
-
-def _collect(body: list[ast.stmt], path: Path, names: dict[str, Name]) -> bool:
-    for node in body:
-        match node:
-            case ast.FunctionDef(name="__getattr__"):
-                return False
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-                names[node.name] = Name(node, path)
-            case ast.Assign():
-                for target in node.targets:
-                    _bind(target, Name(node.value, path), names)
-            case ast.AnnAssign() if node.value is not None:
-                _bind(node.target, Name(node.value, path), names)
-            case ast.Import():
-                for alias in node.names:
-                    names[alias.asname or alias.name.split(".")[0]] = Name(node, path)
-            case ast.ImportFrom() if node.names[0].name == "*":
-                if not _collect_star(node, path, names):
-                    return False
-            case ast.ImportFrom():
-                for alias in node.names:
-                    names[alias.asname or alias.name] = Name(node, path)
-            case ast.If() | ast.Try() | ast.With():
-                if not all(_collect(part, path, names) for part in _branches(node)):
-                    return False
-            case ast.For() | ast.While():
-                return False
-            case ast.Expr(value=ast.Call(func=ast.Name(id="exec"))):
-                return False
-            case _ if "globals" in ast.dump(node):
-                return False
-    return True
-
-
-def _branches(node: ast.If | ast.Try | ast.With) -> list[list[ast.stmt]]:
-    parts = [node.body, getattr(node, "orelse", []), getattr(node, "finalbody", [])]
-    return parts + [handler.body for handler in getattr(node, "handlers", [])]
-
-
-def _bind(target: ast.expr, value: Name, names: dict[str, Name]) -> None:
-    if isinstance(target, ast.Name):
-        names[target.id] = value
-    elif isinstance(target, (ast.Tuple, ast.List)):
-        for part in target.elts:  # unpacked: what each name gets is not known
-            _bind(part, Name(target, value.path), names)
-
-
-def _collect_star(node: ast.ImportFrom, path: Path, names: dict[str, Name]) -> bool:
-    source = _star_source(node, path)
-    if source is None or source.suffix != ".py" or source == path:
-        return False
-    found = top_level_names(source)
-    if found is None:
-        return False
-    listed = found.get("__all__")
-    if listed is None:
-        names.update({name: at for name, at in found.items() if not name.startswith("_")})
-        return True
-    try:
-        public = ast.literal_eval(listed.node)  # type: ignore[arg-type]
-    except ValueError:
-        return False
-    names.update({name: found.get(name, Name(node, source)) for name in public})
-    return True
-
-
-def _star_source(node: ast.ImportFrom, path: Path) -> Path | None:
-    if not node.level:
-        return find_source(node.module or "")
-    folder = path.parents[node.level - 1]
-    inner = folder.joinpath(*(node.module or "").split("."))
-    for candidate in (inner.with_suffix(".py"), inner / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return None
 
 
 def argument_names(target: object, near: str = "") -> list[str] | None:
@@ -319,31 +200,22 @@ def argument_names(target: object, near: str = "") -> list[str] | None:
         return None
     if path is None or "." in attribute:
         return None
-    return _arguments(path, attribute, hops=4)
-
-
-def _arguments(path: Path, name: str, hops: int) -> list[str] | None:
-    names = top_level_names(path) if path.suffix == ".py" and hops else None
-    bound = (names or {}).get(name)
-    if bound is None:
-        return None
-    node, path = bound.node, bound.path
-    if isinstance(node, ast.ClassDef):
-        inside = [part for part in node.body if isinstance(part, ast.FunctionDef)]
-        made = {part.name: part for part in inside}
-        if node.decorator_list or "__new__" in made or "__init__" not in made:
-            return None
-        return _plain_arguments(made["__init__"], skip=1)
-    if isinstance(node, ast.FunctionDef):
-        if all(_is_registration(decorator) for decorator in node.decorator_list):
-            return _plain_arguments(node, skip=0)
-        return None
-    if isinstance(node, ast.ImportFrom):
-        source = _star_source(node, path)
-        renamed = {alias.asname or alias.name: alias.name for alias in node.names}
-        if source is not None and source != path:
-            return _arguments(source, renamed.get(name, name), hops - 1)
+    found = definition(path, attribute)
+    match found.node if found else None:
+        case ast.ClassDef() as node:
+            return _constructor_arguments(node)
+        case ast.FunctionDef(decorator_list=decorators) as node:
+            registered = all(_is_registration(decorator) for decorator in decorators)
+            return _plain_arguments(node, skip=0) if registered else None
     return None
+
+
+def _constructor_arguments(node: ast.ClassDef) -> list[str] | None:
+    made = {part.name: part for part in node.body if isinstance(part, ast.FunctionDef)}
+    plain = not node.keywords and all(map(_is_registration, node.decorator_list))
+    if not plain or "__new__" in made or "__init__" not in made:
+        return None
+    return _plain_arguments(made["__init__"], skip=1)
 
 
 def _is_registration(decorator: ast.expr) -> bool:
@@ -352,8 +224,10 @@ def _is_registration(decorator: ast.expr) -> bool:
 
 
 def _plain_arguments(node: ast.FunctionDef, skip: int) -> list[str] | None:
+    """The arguments that may be given by name; None if any name may be."""
     given = node.args
-    if given.kwarg is not None:
+    if given.kwarg is not None or (node.decorator_list and skip):
         return None
-    ordinary = [argument.arg for argument in (*given.posonlyargs, *given.args)][skip:]
-    return ordinary + [argument.arg for argument in given.kwonlyargs]
+    ordinary = [*given.posonlyargs, *given.args][skip:]
+    named = [argument.arg for argument in ordinary if argument not in given.posonlyargs]
+    return named + [argument.arg for argument in given.kwonlyargs]
