@@ -11,6 +11,7 @@ only, so that suites are parsed without torch.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,9 +40,14 @@ ELEMENTS: Mapping[str, tuple[str, bool, str]] = {
     "uint8": ("", False, "an image byte, 0 to 255"),
 }
 
-_INPUT = re.compile(r"(?P<element>[a-z]\w*)(?:\[(?P<inside>[^\]]*)\])?(?P<dims>(?:\s+\S+)*)\s*")
-_DIM = re.compile(r"(?P<head>\d+|[A-Za-z_]\w*)(?:\*(?P<times>\d+))?(?P<ragged>~?)")
-_NAME = re.compile(r"[A-Za-z_]\w*")
+_INPUT = re.compile(
+    r"(?P<element>[a-z]\w*)(?:\[(?P<inside>[^\]]*)\])?(?P<dims>(?:\s+\S+)*)", re.ASCII
+)
+_DIM = re.compile(
+    r"(?P<head>\d{1,9}|[A-Za-z_]\w*)(?:\*(?P<times>[1-9]\d{0,8}))?(?P<ragged>~?)", re.ASCII
+)
+_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_AXES = {"probability": 1, "onehot": 1, "direction": 1, "image": 2, "spd": 2, "orthogonal": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +96,13 @@ class Input:
         if self.count is not None:
             inside = f"[{self.count}]"
         elif self.low is not None:
-            inside = f"[{self.low:g}:{self.high:g}]"
+            inside = f"[{_shortest(self.low)}:{_shortest(self.high)}]"
         return " ".join([self.element + inside, *(str(dim) for dim in self.dims)])
+
+
+def _shortest(number: float | None) -> str:
+    """The shortest text that reads back to the number: 3 for 3.0."""
+    return repr(number).removesuffix(".0")
 
 
 def parse_dim(text: str) -> Dim:
@@ -120,6 +131,10 @@ def parse_input(text: str) -> Input:
     if element not in ELEMENTS:
         raise DeclarationError(unknown("element", element, ELEMENTS, see="dlcheck list elements"))
     dims = tuple(parse_dim(part) for part in match["dims"].split())
+    if len(dims) < _AXES.get(element, 0):
+        raise DeclarationError(f"{text!r}: {element} needs at least {_AXES[element]} dims")
+    if element in ("spd", "orthogonal") and dims[-1] != dims[-2]:
+        raise DeclarationError(f"{text!r}: the last two dims of {element} are the same")
     return _with_brackets(element, match["inside"], dims, text)
 
 
@@ -133,15 +148,19 @@ def _with_brackets(element: str, inside: str | None, dims: tuple[Dim, ...], text
     if inside is None:
         return Input(element, dims)
     if takes == "count":
-        return Input(element, dims, count=parse_dim(inside))
-    low, colon, high = inside.partition(":")
+        count = parse_dim(inside.strip())
+        if count.ragged:
+            raise DeclarationError(f"{text!r}: a count of classes is not ragged")
+        return Input(element, dims, count=count)
+    number = int if element == "int" else float
     try:
-        bounds = float(low), float(high)
+        low, high = (number(end) for end in inside.split(":"))
     except ValueError:
-        bounds = (1.0, 0.0)
-    if not colon or not bounds[0] < bounds[1]:
-        raise DeclarationError(f"{text!r}: write {element}[lo:hi] with lo < hi, in numbers")
-    return Input(element, dims, low=bounds[0], high=bounds[1])
+        low = high = 0
+    if not low < high or not math.isfinite(high - low):
+        numbers = "integers" if element == "int" else "finite numbers"
+        raise DeclarationError(f"{text!r}: write {element}[lo:hi] with lo < hi, in {numbers}")
+    return Input(element, dims, low=float(low), high=float(high))
 
 
 def parse_inputs(inputs: Mapping[str, str]) -> dict[str, Input]:
@@ -180,15 +199,17 @@ def problems_of(
     found: list[tuple[tuple[str, ...], str]] = []
     names: set[str] = set()
     for name, text in inputs.items():
+        if not is_name(name):
+            found.append((("inputs", str(name)), f"{name!r} cannot be the name of an input"))
         try:
-            parsed = parse_input(text)
+            names |= parse_input(text).names
         except DeclarationError as error:
-            found.append((("inputs", name), str(error)))
-        else:
-            names |= parsed.names
-    known = names if inputs else None
+            found.append((("inputs", str(name)), str(error)))
+    # Not known where the inputs come from annotations, nor where some do not parse.
+    known = names if inputs and not found else None
     found += _problems_of_args(args, known)
     found += _problems_of_sizes(options.get("sizes", {}), known)
+    found += _problems_of_output(options.get("output"), known)
     return found
 
 
@@ -205,11 +226,25 @@ def _problems_of_args(
             found.append((("args", name), str(error)))
             continue
         if names is not None and dim.name and dim.name not in names:
-            message = f"dim {dim.name!r} is used but never bound: " + unknown(
-                "dim", dim.name, names
-            )
-            found.append((("args", name), message))
+            found.append((("args", name), _unbound(dim.name, names)))
     return found
+
+
+def _unbound(name: str, names: set[str]) -> str:
+    return f"dim {name!r} is used but never bound: {unknown('dim of the inputs', name, names)}"
+
+
+def _problems_of_output(output: Any, names: set[str] | None) -> list[tuple[tuple[str, ...], str]]:
+    path = ("options", "output")
+    if output is None:
+        return []
+    try:
+        used = sorted(parse_input(output).names)
+    except DeclarationError as error:
+        return [(path, str(error))]
+    return [
+        (path, _unbound(name, names)) for name in used if names is not None and name not in names
+    ]
 
 
 def _problems_of_sizes(sizes: Any, names: set[str] | None) -> list[tuple[tuple[str, ...], str]]:
@@ -219,7 +254,7 @@ def _problems_of_sizes(sizes: Any, names: set[str] | None) -> list[tuple[tuple[s
     found = []
     for name, bounds in sizes.items():
         if names is not None and name not in names:
-            found.append(((*path, name), unknown("dim", name, names)))
+            found.append(((*path, name), _unbound(name, names)))
         if not _is_bounds(bounds):
             message = f"the size of {name!r} is [lowest, highest] or one number, not {bounds!r}"
             found.append(((*path, name), message))

@@ -9,24 +9,27 @@ registers what it declares at once.
 
 from __future__ import annotations
 
-import ast
 import functools
 import importlib
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from typing import Any, TypeVar
 
-from dlcheck import domains, kinds, targets
+from dlcheck import kinds
+from dlcheck.declarations import (
+    make_check,
+    make_reference,
+    place_of,
+    read_package,
+    refuse_unknown_names,
+)
 from dlcheck.errors import DeclarationError, UsageError, unknown
 from dlcheck.model import NOTHING, Check, Kind, Mutant, Reference, Subject
+from dlcheck.sources import NoModule
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-_CHECK_LITERALS = ("kind", "needs", "forbids", "options", "dtypes", "regimes", "tags", "once")
-_REFERENCE_LITERALS = ("kind", "formula", "source", "inputs", "args", "traits", "options")
 
 
 @dataclass(slots=True)
@@ -64,7 +67,7 @@ class Catalogue:
         known: dict[str, Any] = self.checks if isinstance(entry, Check) else self.references
         noun = "check" if isinstance(entry, Check) else "reference"
         other = known.get(entry.name)
-        if other is not None and (other.file, other.line) != (entry.file, entry.line):
+        if other is not None and place_of(other) != place_of(entry):
             raise DeclarationError(
                 f"{entry.file}:{entry.line}: {noun} {entry.name!r} is already defined in "
                 f"{other.file}:{other.line}; choose another name"
@@ -77,190 +80,54 @@ class Catalogue:
 
 @functools.cache
 def catalogue() -> Catalogue:
-    """What ships with dlcheck and what installed packages add to it."""
-    found = Catalogue()
-    for entry in entry_points(group="dlcheck.kinds"):
-        kind = _load_entry(entry)
-        if not isinstance(kind, Kind):
-            raise DeclarationError(
-                f"entry point dlcheck.kinds {entry.name!r} is {type(kind).__name__}, not a Kind"
-            )
-        found.kinds[kind.name] = kind
-    for package in ("dlcheck.checks", "dlcheck.references"):
-        added = [entry.value for entry in entry_points(group=package)]
-        for source in dict.fromkeys([package, *added]):
-            for declared in read_package(source):
+    """What ships with dlcheck and what installed packages add to it.
+
+    Raises DeclarationError for an entry point or a declaration that is wrong.
+    """
+    found, installed = Catalogue(), entry_points()
+    for entry in installed.select(group="dlcheck.kinds"):
+        _add_kind(found, entry)
+    for group in ("dlcheck.checks", "dlcheck.references"):
+        for declared in read_package(group):
+            found.add(declared)
+        for entry in installed.select(group=group):
+            for declared in _read_entry(entry):
                 found.add(declared)
     for live in _LIVE.values():
         found.add(live.declared)
+    for check in found.checks.values():
+        refuse_unknown_names(check, found.kinds)
+    for reference in found.references.values():
+        refuse_unknown_names(reference, found.kinds)
     return found
 
 
-def _load_entry(entry: EntryPoint) -> Any:
+def _add_kind(found: Catalogue, entry: EntryPoint) -> None:
     try:
-        return entry.load()
+        kind = entry.load()
     except Exception as error:
-        raise DeclarationError(
-            f"entry point {entry.group} {entry.name!r} = {entry.value!r} does not load: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+        raise _broken(entry, f"does not load: {type(error).__name__}: {error}") from error
+    if not isinstance(kind, Kind):
+        raise _broken(entry, f"is {type(kind).__name__}, not a dlcheck.Kind")
+    if found.kinds.get(kind.name, kind) != kind:
+        raise _broken(entry, f"redefines the kind {kind.name!r}; choose another name")
+    found.kinds[kind.name] = kind
 
 
-# --- reading declarations ---------------------------------------------------------------------
-
-
-def read_package(name: str) -> Iterator[Check | Reference]:
-    """Every check and reference declared in a module, or below a package, in order of path."""
-    source = targets.find_source(name)
-    if source is None:
-        raise DeclarationError(f"there is no module {name!r} to read checks or references from")
-    if source.name != "__init__.py":
-        yield from read_module(name, source)
-        return
-    root = source.parent
-    for path in sorted(root.rglob("*.py")):
-        parts = path.relative_to(root).with_suffix("").parts
-        module = ".".join([name, *(part for part in parts if part != "__init__")])
-        yield from read_module(module, path)
-
-
-def read_module(module: str, path: Path) -> Iterator[Check | Reference]:
-    """Every check and reference declared in one file."""
-    for node in targets.parse_source(path).body:
-        if not isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            continue
-        for decorator in node.decorator_list:
-            if isinstance(decorator, ast.Call) and (noun := _called(decorator.func)):
-                yield _read(noun, node, decorator, module, path)
-
-
-def _called(function: ast.expr) -> str:
-    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-    return name if name in ("check", "reference") else ""
-
-
-def _read(
-    noun: str, node: ast.FunctionDef | ast.ClassDef, call: ast.Call, module: str, path: Path
-) -> Check | Reference:
-    names = _CHECK_LITERALS if noun == "check" else _REFERENCE_LITERALS
-    arguments: dict[str, Any] = {}
-    for keyword in call.keywords:
-        if keyword.arg in ("rejects", "accepts"):
-            arguments[keyword.arg] = _names_of(keyword.value)
-        elif keyword.arg in names:
-            arguments[keyword.arg] = _literal(keyword, path)
-        else:
-            message = unknown(f"argument of @{noun}", keyword.arg, [*names, "rejects", "accepts"])
-            raise DeclarationError(f"{path}:{keyword.value.lineno}: {message}")
-    make = _make_check if noun == "check" else _make_reference
-    line = min(decorator.lineno for decorator in node.decorator_list)
-    return make(
-        name=node.name,
-        doc=ast.get_docstring(node) or "",
-        where=f"{module}:{node.name}",
-        file=str(path),
-        line=line,
-        **arguments,
-    )
-
-
-def _literal(keyword: ast.keyword, path: Path) -> Any:
+def _read_entry(entry: EntryPoint) -> list[Check | Reference]:
+    if not all(part.isidentifier() for part in entry.value.split(".")):
+        raise _broken(entry, "is no module or package: write package.module")
     try:
-        return ast.literal_eval(keyword.value)
-    except ValueError:
-        raise DeclarationError(
-            f"{path}:{keyword.value.lineno}: {keyword.arg} must be a literal, for it is read "
-            f"without importing the file; found {ast.unparse(keyword.value)}"
-        ) from None
+        return list(read_package(entry.value))
+    except NoModule as error:
+        raise _broken(entry, f"names no module: {error}") from None
 
 
-def _names_of(node: ast.expr) -> tuple[str, ...]:
-    parts = node.elts if isinstance(node, (ast.List, ast.Tuple)) else [node]
-    return tuple(ast.unparse(part) for part in parts)
-
-
-def _make_check(
-    *,
-    name: str,
-    doc: str,
-    where: str,
-    file: str,
-    line: int,
-    kind: str | Sequence[str],
-    rejects: Sequence[str] = (),
-    accepts: Sequence[str] = (),
-    needs: Iterable[str] = (),
-    forbids: Iterable[str] = (),
-    options: Mapping[str, Any] = NOTHING,
-    dtypes: Sequence[str] = (),
-    regimes: Sequence[str] = (),
-    tags: Iterable[str] = (),
-    once: bool = False,
-) -> Check:
-    if not doc:
-        raise DeclarationError(f"{file}:{line}: check {name!r} needs a docstring: its claim")
-    if not rejects:
-        raise DeclarationError(
-            f"{file}:{line}: check {name!r} rejects nothing: name at least one mutant that it "
-            "must reject, for a check that cannot fail is no check"
-        )
-    return Check(
-        name=name,
-        claim=first_line(doc),
-        kinds=(kind,) if isinstance(kind, str) else tuple(kind),
-        function=where,
-        file=file,
-        line=line,
-        doc=doc,
-        needs=frozenset(needs),
-        forbids=frozenset(forbids),
-        options=options,
-        dtypes=tuple(dtypes),
-        regimes=tuple(regimes),
-        tags=frozenset(tags),
-        once=once,
-        rejects=tuple(rejects),
-        accepts=tuple(accepts),
+def _broken(entry: EntryPoint, message: str) -> DeclarationError:
+    owner = f" of {entry.dist.name}" if entry.dist is not None else ""
+    return DeclarationError(
+        f"entry point {entry.group}{owner}: {entry.name} = {entry.value!r} {message}"
     )
-
-
-def _make_reference(
-    *,
-    name: str,
-    doc: str,
-    where: str,
-    file: str,
-    line: int,
-    kind: str,
-    formula: str,
-    source: str,
-    inputs: Mapping[str, str] = NOTHING,
-    args: Mapping[str, Any] = NOTHING,
-    traits: Iterable[str] = (),
-    options: Mapping[str, Any] = NOTHING,
-) -> Reference:
-    for path, message in domains.problems_of(inputs, args, options):
-        raise DeclarationError(f"{file}:{line}: reference {name!r}, {'.'.join(path)}: {message}")
-    return Reference(
-        name=name,
-        kind=kind,
-        target=where,
-        formula=formula,
-        source=source,
-        file=file,
-        line=line,
-        inputs=inputs,
-        args=args,
-        traits=frozenset(traits),
-        options=options,
-        doc=doc,
-    )
-
-
-def first_line(doc: str) -> str:
-    """The first sentence-line of a docstring: a check's claim."""
-    paragraph = doc.strip().split("\n\n")[0]
-    return " ".join(part.strip() for part in paragraph.splitlines())
 
 
 # --- the decorators ---------------------------------------------------------------------------
@@ -306,7 +173,7 @@ def check(
     """
 
     def register(function: Function) -> Function:
-        declared = _make_check(
+        declared = make_check(
             doc=inspect.getdoc(function) or "",
             rejects=[
                 getattr(mutant, "__name__", getattr(mutant, "name", "")) for mutant in rejects
@@ -345,7 +212,7 @@ def reference(
     """
 
     def register(function: Function) -> Function:
-        declared = _make_reference(
+        declared = make_reference(
             doc=inspect.getdoc(function) or "",
             kind=kind,
             formula=formula,
@@ -373,30 +240,25 @@ def _place(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _enlist(live: Live) -> None:
+    """Make a decorated function known; a cell that is run again replaces what it declared."""
     declared = live.declared
-    noun = "check" if isinstance(declared, Check) else "reference"
-    _LIVE[noun, declared.name] = live
-    if catalogue.cache_info().currsize and not _is_read(declared):
-        catalogue().add(declared)
-
-
-def _is_read(declared: Check | Reference) -> bool:
-    """Did reading the packages find it already?"""
-    found: Mapping[str, Any] = (
-        catalogue().checks if isinstance(declared, Check) else catalogue().references
-    )
-    here = declared.function if isinstance(declared, Check) else declared.target
-    other = found.get(declared.name)
-    if other is None:
-        return False
-    return here == (other.function if isinstance(other, Check) else other.target)
+    if catalogue.cache_info().currsize:
+        known: Mapping[str, Any] = (
+            catalogue().checks if isinstance(declared, Check) else catalogue().references
+        )
+        other = known.get(declared.name)
+        # What was read from the packages is kept, so that equal trials stay equal.
+        if other is None or other.file != declared.file or place_of(other) != place_of(declared):
+            refuse_unknown_names(declared, catalogue().kinds)
+            catalogue().add(declared)
+    _LIVE["check" if isinstance(declared, Check) else "reference", declared.name] = live
 
 
 def live_check(declared: Check) -> Live:
     """The check's code, imported now, with its mutants. Raises UsageError if it cannot be."""
     module, _, name = declared.function.rpartition(":")
     live = _LIVE.get(("check", name))
-    if live is None or live.declared.function != declared.function:  # type: ignore[union-attr]
+    if live is None or place_of(live.declared) != declared.function:
         try:
             importlib.import_module(module)
         except ImportError as error:
@@ -404,5 +266,10 @@ def live_check(declared: Check) -> Live:
                 f"check {declared.name!r} ({declared.file}:{declared.line}) cannot be imported: "
                 f"{error}"
             ) from error
-        live = _LIVE[("check", name)]
+        live = _LIVE.get(("check", name))
+    if live is None or place_of(live.declared) != declared.function:
+        raise UsageError(
+            f"check {declared.name!r} ({declared.file}:{declared.line}) is decorated with another "
+            "check than dlcheck.check"
+        )
     return live

@@ -148,11 +148,12 @@ _SUITE_TYPES: _Types = {
 }
 
 
-def _wrong_types(suite: Suite) -> Iterator[tuple[KeyPath, str]]:
+def _wrong_types(suite: Any) -> Iterator[tuple[KeyPath, str]]:
     yield from _wrong_fields(suite, _SUITE_TYPES, ())
     subjects = suite.subjects if isinstance(suite.subjects, (tuple, list)) else ()
-    for i, subject in enumerate(subjects):
+    for i, given in enumerate(subjects):
         path: KeyPath = ("subject", i)
+        subject: Any = given
         if not isinstance(subject, Subject):
             yield path, f"subjects is a tuple of Subject, not of {type(subject).__name__}"
             continue
@@ -169,10 +170,12 @@ def _wrong_fields(record: Any, types: _Types, path: KeyPath) -> Iterator[tuple[K
     for field, (allowed, words) in types.items():
         value = getattr(record, field)
         strings = allowed in (_STRINGS[0], (Mapping,))  # a mapping's keys are strings too
-        if not isinstance(value, allowed) or (
-            strings and not all(isinstance(part, str) for part in value)
-        ):
+        if not isinstance(value, allowed) or (strings and not _all_strings(value)):
             yield path, f"{field} is {words}, not {value!r}"
+
+
+def _all_strings(values: Any) -> bool:
+    return all(isinstance(value, str) for value in values)
 
 
 # --- record → TOML ----------------------------------------------------------------------------
