@@ -6,84 +6,133 @@ that a crash loses nothing. Everything else is rendered from it.
 
 from __future__ import annotations
 
-import datetime
 import json
 import math
-import os
-import platform
-import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from importlib.metadata import PackageNotFoundError, version
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from dlcheck.environment import environment as environment
+from dlcheck.environment import git, utc_now
 from dlcheck.errors import UsageError
 from dlcheck.model import Evidence, Figure, Outcome, Verdict
 
 SCHEMA = 1
-_PACKAGES = (
-    *("dlcheck", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "scikit-image"),
-    *("lpips", "hypothesis", "pytest", "pytest-benchmark", "pytest-xdist"),
-)
+_NUMBERS = ("error", "bound", "signal", "resolution", "alpha")  # the float fields of Evidence
+_TEXTS = ("unit", "what", "expected", "got", "where", "cause")
+_NOT_FINITE = ("nan", "inf", "-inf")
 
 
 def encode(outcome: Outcome) -> dict[str, Any]:
-    """The outcome as JSON-safe data; `decode` gives it back unchanged."""
-    data = {f.name: _encode(getattr(outcome, f.name)) for f in fields(outcome)}
-    data["evidence"] = [
-        {f.name: _encode(getattr(piece, f.name)) for f in fields(piece)}
-        for piece in outcome.evidence
-    ]
-    return data
+    """The outcome as JSON-safe data of plain Python types; `decode` gives it back unchanged.
+
+    JSON has no infinities and no NaN: they are the strings "inf", "-inf" and "nan". Where text
+    may stand too, in `Evidence.values`, text that reads like one of them is `{"text": "nan"}`.
+    """
+    data = {f.name: getattr(outcome, f.name) for f in fields(outcome)}
+    return {
+        **data,
+        "verdict": outcome.verdict.value,
+        "evidence": [_encode_evidence(piece) for piece in outcome.evidence],
+        "seconds": _number(outcome.seconds),
+        "tags": list(outcome.tags),
+    }
 
 
-def _encode(value: Any) -> Any:
+def _encode_evidence(piece: Evidence) -> dict[str, Any]:
+    data = {f.name: getattr(piece, f.name) for f in fields(piece)}
+    return {
+        **data,
+        **{name: _number(data[name]) for name in _NUMBERS},
+        **{name: str(data[name]) for name in _TEXTS},
+        "p_values": [_number(p) for p in piece.p_values],
+        "strikes": int(piece.strikes),
+        "values": {str(name): _encode_value(value) for name, value in piece.values.items()},
+        "figures": [_encode_figure(figure) for figure in piece.figures],
+    }
+
+
+def _encode_figure(figure: Figure) -> dict[str, Any]:
+    data = {f.name: getattr(figure, f.name) for f in fields(figure)}
+    series = {
+        name: [[_number(x), _number(y)] for x, y in points]
+        for name, points in figure.series.items()
+    }
+    return {**data, "series": series, "marks": list(figure.marks)}
+
+
+def _number(value: Any) -> float | str:
+    """A number as JSON writes it. Zero-dimensional tensors and NumPy scalars become floats."""
+    plain = float(value)
+    return plain if math.isfinite(plain) else repr(plain)
+
+
+def _encode_value(value: Any) -> Any:
     match value:
-        case float() if not math.isfinite(value):
-            return {"float": repr(value)}  # JSON has no inf and no nan
-        case Verdict():
-            return value.value
-        case Figure():
-            return {f.name: _encode(getattr(value, f.name)) for f in fields(value)}
-        case Mapping():
-            return {str(key): _encode(part) for key, part in value.items()}
-        case tuple() | list():
-            return [_encode(part) for part in value]
-    return value
+        case bool() | int():
+            return value
+        case str():
+            return {"text": value} if value in _NOT_FINITE else value
+    try:
+        return _number(value)
+    except (TypeError, ValueError, RuntimeError):
+        return str(value)
 
 
 def decode(data: Mapping[str, Any]) -> Outcome:
     """The outcome that was encoded."""
-    plain = {key: _decode(value) for key, value in data.items()}
-    plain["verdict"] = Verdict(plain["verdict"])
-    plain["tags"] = tuple(plain["tags"])
-    plain["evidence"] = tuple(_evidence(piece) for piece in plain["evidence"])
-    return Outcome(**plain)
+    return Outcome(
+        **{
+            **data,
+            "verdict": Verdict(data["verdict"]),
+            "evidence": tuple(_decode_evidence(piece) for piece in data["evidence"]),
+            "seconds": float(data["seconds"]),
+            "tags": tuple(data["tags"]),
+        }
+    )
 
 
-def _evidence(data: dict[str, Any]) -> Evidence:
-    data["p_values"] = tuple(data["p_values"])
-    data["figures"] = tuple(_figure(figure) for figure in data["figures"])
-    return Evidence(**data)
+def _decode_evidence(data: Mapping[str, Any]) -> Evidence:
+    return Evidence(
+        **{
+            **data,
+            **{name: float(data[name]) for name in _NUMBERS},
+            "p_values": tuple(float(p) for p in data["p_values"]),
+            "values": {name: _decode_value(value) for name, value in data["values"].items()},
+            "figures": tuple(_decode_figure(figure) for figure in data["figures"]),
+        }
+    )
 
 
-def _figure(data: dict[str, Any]) -> Figure:
-    data["marks"] = tuple(data["marks"])
-    data["series"] = {
-        name: tuple((x, y) for x, y in points) for name, points in data["series"].items()
+def _decode_figure(data: Mapping[str, Any]) -> Figure:
+    series = {
+        name: tuple((float(x), float(y)) for x, y in points)
+        for name, points in data["series"].items()
     }
-    return Figure(**data)
+    return Figure(**{**data, "series": series, "marks": tuple(data["marks"])})
 
 
-def _decode(value: Any) -> Any:
-    if isinstance(value, dict):
-        if set(value) == {"float"} and isinstance(value["float"], str):
-            return float(value["float"])
-        return {key: _decode(part) for key, part in value.items()}
-    return [_decode(part) for part in value] if isinstance(value, list) else value
+def _decode_value(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return value["text"]
+    return float(value) if value in _NOT_FINITE else value
+
+
+def plain(value: Any) -> Any:
+    """Metadata as JSON-safe data: what JSON does not know becomes its text."""
+    match value:
+        case Mapping():
+            return {str(key): plain(part) for key, part in value.items()}
+        case tuple() | list() | set() | frozenset():
+            return [plain(part) for part in value]
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return _number(value)
+    return str(value)
 
 
 # --- records ----------------------------------------------------------------------------------
@@ -100,30 +149,36 @@ class Run:
 
 def new_run_path(root: Path) -> Path:
     """`root/.dlcheck/runs/<utc>-<commit>.jsonl`, not taken yet."""
-    folder = root / ".dlcheck" / "runs"
-    now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
-    commit = _git("rev-parse", "--short=8", "HEAD") or "nogit"
-    path, again = folder / f"{now}-{commit}.jsonl", 1
-    while path.exists():
-        again += 1
-        path = folder / f"{now}-{commit}-{again}.jsonl"
-    return path
+    now = utc_now().strftime("%Y%m%dT%H%M%S")
+    commit = git("rev-parse", "--short=8", "HEAD", folder=root) or "nogit"
+    wanted = root / ".dlcheck" / "runs" / f"{now}-{commit}.jsonl"
+    return next(path for path in _names_from(wanted) if not path.exists())
+
+
+def _names_from(path: Path) -> Iterator[Path]:
+    """The path, then the path numbered from 2."""
+    yield path
+    for again in count(2):
+        yield path.with_name(f"{path.stem}-{again}{path.suffix}")
 
 
 class RunWriter:
-    """Writes a record line by line; a context manager."""
+    """Writes a record line by line; a context manager.
+
+    Never writes over a record: where the path is taken in the meantime, `path` is the next free.
+    """
 
     def __init__(self, path: Path, meta: Mapping[str, Any]) -> None:
-        self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: TextIO = path.open("x", encoding="utf-8")
-        self._write({"schema": SCHEMA, "meta": _encode(meta)})
+        self.path, self._file = _opened(path)
+        self._write({"schema": SCHEMA, "meta": plain(meta)})
 
     def append(self, outcome: Outcome) -> None:
         self._write(encode(outcome))
 
     def _write(self, data: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(data, ensure_ascii=False, allow_nan=False) + "\n")
+        # ASCII only: foreign text may hold half a surrogate pair, or what counts as a line break.
+        self._file.write(json.dumps(data, allow_nan=False, separators=(",", ":")) + "\n")
         self._file.flush()
 
     def close(self) -> None:
@@ -141,16 +196,25 @@ class RunWriter:
         self.close()
 
 
+def _opened(path: Path) -> tuple[Path, TextIO]:
+    for free in _names_from(path):
+        try:
+            return free, free.open("x", encoding="utf-8")
+        except FileExistsError:
+            continue
+    raise AssertionError("the numbers have ended")
+
+
 def read_run(path: Path) -> Run:
     """A record. A torn last line is left out, and `meta["note"]` says so.
 
     Raises UsageError where the file is no record, or is of a newer schema.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8").rstrip("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from None
-    meta = _meta(path, lines)
+    meta = _meta(path, lines[0])
     run = Run(meta, path=path)
     for number, line in enumerate(lines[1:], 2):
         try:
@@ -162,11 +226,11 @@ def read_run(path: Path) -> Run:
     return run
 
 
-def _meta(path: Path, lines: list[str]) -> dict[str, Any]:
+def _meta(path: Path, line: str) -> dict[str, Any]:
     try:
-        head = json.loads(lines[0])
-        schema, meta = int(head["schema"]), dict(_decode(head["meta"]))
-    except (IndexError, ValueError, TypeError, KeyError):
+        head = json.loads(line)
+        schema, meta = int(head["schema"]), dict(head["meta"])
+    except (ValueError, TypeError, KeyError):
         raise UsageError(f"{path}:1: this is no record of dlcheck") from None
     if schema > SCHEMA:
         raise UsageError(
@@ -179,83 +243,3 @@ def latest_run(root: Path) -> Path | None:
     """The newest record below a folder, or None."""
     found = (root / ".dlcheck" / "runs").glob("*.jsonl")
     return max(found, key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)
-
-
-# --- environment ------------------------------------------------------------------------------
-
-
-def environment(**more: Any) -> dict[str, Any]:
-    """What a result depends on. Devices and switches only where torch is loaded already.
-
-    more: command, seed, profile, as they were given.
-    """
-    found: dict[str, Any] = {
-        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        **more,
-        "versions": {name: found for name in _PACKAGES if (found := _version(name))},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpu": {"model": _cpu_model(), "cores": os.cpu_count() or 0},
-    }
-    if memory := _memory():
-        found["memory GiB"] = memory
-    if commit := _git("rev-parse", "--short=12", "HEAD"):
-        dirty = bool(_git("status", "--porcelain", "--untracked-files=no"))
-        found["git"] = {"commit": commit, "dirty": dirty}
-    if "torch" in sys.modules:
-        found |= _torch(sys.modules["torch"])
-    return found
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
-
-
-def _cpu_model() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _memory() -> float:
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (ValueError, OSError, AttributeError):
-        return 0.0
-
-
-def _git(*arguments: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", *arguments], capture_output=True, text=True, timeout=5, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip()
-
-
-def _torch(torch: Any) -> dict[str, Any]:
-    devices = {"cpu": {"threads": torch.get_num_threads()}}
-    if torch.cuda.is_available():
-        for index in range(torch.cuda.device_count()):
-            seen = torch.cuda.get_device_properties(index)
-            devices[f"cuda:{index}"] = {
-                "name": seen.name,
-                "memory GiB": round(seen.total_memory / 2**30, 1),
-                "capability": f"{seen.major}.{seen.minor}",
-            }
-    return {
-        "devices": devices,
-        "switches": {
-            "deterministic": torch.are_deterministic_algorithms_enabled(),
-            "float32 matmul": torch.get_float32_matmul_precision(),
-            "cudnn benchmark": bool(torch.backends.cudnn.benchmark),
-        },
-    }
