@@ -30,7 +30,7 @@ from dlcheck.registry import check
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation, build
 
-_POINTS = 24  # on the segment along which the operator is followed
+_POINTS = 16  # on the segment along which the operator is followed
 
 
 def _scale_of(subject: Implementation) -> Law:
@@ -147,7 +147,7 @@ def _competitors(x: Tensor, point: Tensor, step: float, case: Case) -> Iterator[
         yield f"{factor:g} p", factor * point
     generator = case.generator("competitors")
     flat = point.flatten()
-    for index in torch.randperm(flat.numel(), generator=generator)[:6].tolist():
+    for index in torch.randperm(flat.numel(), generator=generator)[:3].tolist():
         for name, value in {
             "0": 0.0,
             "x's": float(x.flatten()[index]),
