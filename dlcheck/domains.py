@@ -154,13 +154,13 @@ def _with_brackets(element: str, inside: str | None, dims: tuple[Dim, ...], text
         return Input(element, dims, count=count)
     number = int if element == "int" else float
     try:
-        low, high = (number(end) for end in inside.split(":"))
-    except ValueError:
-        low = high = 0
+        low, high = (float(number(end)) for end in inside.split(":"))
+    except (ValueError, OverflowError):
+        low = high = 0.0
     if not low < high or not math.isfinite(high - low):
         numbers = "integers" if element == "int" else "finite numbers"
         raise DeclarationError(f"{text!r}: write {element}[lo:hi] with lo < hi, in {numbers}")
-    return Input(element, dims, low=float(low), high=float(high))
+    return Input(element, dims, low=low, high=high)
 
 
 def parse_inputs(inputs: Mapping[str, str]) -> dict[str, Input]:
