@@ -43,10 +43,9 @@ def test_what_is_written_reads_back(declared: Input) -> None:
 def test_any_text_parses_or_is_refused(text: object) -> None:
     try:
         parsed = parse_input(text)  # type: ignore[arg-type]
-    except DeclarationError as error:
-        assert str(error)
-    else:
-        assert parse_input(str(parsed)) == parsed
+    except DeclarationError:
+        return
+    assert parse_input(str(parsed)) == parsed
 
 
 @pytest.mark.parametrize(
