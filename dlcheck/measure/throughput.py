@@ -116,5 +116,5 @@ def _knee(fixed: float, per_row: float) -> float:
 def _middle(values: Sequence[float]) -> tuple[float, float]:
     """The middle 95 % of a bootstrap sample; infinite knees sort last."""
     ordered = sorted(values)
-    low, high = int(0.025 * len(ordered)), int(math.ceil(0.975 * len(ordered))) - 1
+    low, high = int(0.025 * len(ordered)), math.ceil(0.975 * len(ordered)) - 1
     return ordered[low], ordered[high]

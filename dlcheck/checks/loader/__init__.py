@@ -1,0 +1,1 @@
+"""Claims about loaders: which rows a batch holds, and in which order."""

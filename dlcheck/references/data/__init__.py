@@ -1,0 +1,1 @@
+"""Loaders and splits: what a model is shown, and in which order."""
