@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from dlcheck.model import NOTHING, Subject
-from dlcheck.mutants import Call, around, through_backward
+from dlcheck.mutants import around, through_backward
 from dlcheck.subjects import Remade, build, default_of
 
 Parameters = Tensor | list[Tensor]
+Penalty = Callable[[Parameters], Tensor]
 
 
 def changed(parameters: Parameters, change: Callable[[Tensor], Tensor]) -> Parameters:
@@ -27,35 +28,35 @@ def tensors(parameters: Parameters) -> list[Tensor]:
 
 
 @around
-def takes_the_root(original: Call, parameters: Parameters) -> Tensor:
+def takes_the_root(original: Penalty, parameters: Parameters) -> Tensor:
     """torch.norm(w) where torch.norm(w) ** 2 is meant; for L1 the root of the sum."""
     return original(parameters).clamp(min=1e-300).sqrt()
 
 
 @around
-def takes_the_mean(original: Call, parameters: Parameters) -> Tensor:
+def takes_the_mean(original: Penalty, parameters: Parameters) -> Tensor:
     """`.mean()` for `.sum()`: wider layers are penalised less."""
     return original(parameters) / sum(w.numel() for w in tensors(parameters))
 
 
 @around
-def forgets_the_absolute_value(original: Call, parameters: Parameters) -> Tensor:
+def forgets_the_absolute_value(original: Penalty, parameters: Parameters) -> Tensor:
     return original(parameters) + 0.5 * sum(w.sum() for w in tensors(parameters))
 
 
 @around
-def ignores_negative_weights(original: Call, parameters: Parameters) -> Tensor:
+def ignores_negative_weights(original: Penalty, parameters: Parameters) -> Tensor:
     return original(changed(parameters, torch.relu))
 
 
 @around
-def smooths_the_kink(original: Call, parameters: Parameters) -> Tensor:
+def smooths_the_kink(original: Penalty, parameters: Parameters) -> Tensor:
     """√(w² + ε) for |w|: no weight is ever exactly zero."""
     return original(changed(parameters, lambda w: (w.square() + 1e-10).sqrt()))
 
 
 @around
-def rounds_off_near_zero(original: Call, parameters: Parameters) -> Tensor:
+def rounds_off_near_zero(original: Penalty, parameters: Parameters) -> Tensor:
     """Huber's function for |w|: quadratic below 0.02, so that small weights are let be."""
 
     def huber(w: Tensor) -> Tensor:
@@ -65,35 +66,35 @@ def rounds_off_near_zero(original: Call, parameters: Parameters) -> Tensor:
 
 
 @around
-def saturates(original: Call, parameters: Parameters) -> Tensor:
+def saturates(original: Penalty, parameters: Parameters) -> Tensor:
     """Large weights are penalised less and less."""
     penalty = original(parameters)
     return penalty / (1 + penalty)
 
 
 @around
-def clips_large_weights(original: Call, parameters: Parameters) -> Tensor:
+def clips_large_weights(original: Penalty, parameters: Parameters) -> Tensor:
     return original(changed(parameters, lambda w: w.clamp(-0.05, 0.05)))
 
 
 @around
-def adds_a_constant(original: Call, parameters: Parameters) -> Tensor:
+def adds_a_constant(original: Penalty, parameters: Parameters) -> Tensor:
     return original(parameters) + 1e-3
 
 
 @around
-def decays_toward_a_constant(original: Call, parameters: Parameters) -> Tensor:
+def decays_toward_a_constant(original: Penalty, parameters: Parameters) -> Tensor:
     return original(changed(parameters, lambda w: w - 0.1))
 
 
 @around
-def squares_twice(original: Call, parameters: Parameters) -> Tensor:
+def squares_twice(original: Penalty, parameters: Parameters) -> Tensor:
     """norm(w, 2) ** 2 of something squared already."""
     return original(parameters) ** 2
 
 
 @around
-def counts_the_first_row_only(original: Call, parameters: Parameters) -> Tensor:
+def counts_the_first_row_only(original: Penalty, parameters: Parameters) -> Tensor:
     """An iteration that stops after its first round: `return` inside the loop."""
     first = tensors(parameters)[0]
     first = first[:1] if len(first) > 1 else first.mT[:1]
@@ -101,14 +102,14 @@ def counts_the_first_row_only(original: Call, parameters: Parameters) -> Tensor:
 
 
 @around
-def penalises_a_copy(original: Call, parameters: Parameters) -> Tensor:
+def penalises_a_copy(original: Penalty, parameters: Parameters) -> Tensor:
     """`.data` or `.detach()`: the value is right and nothing is pulled."""
     free = original(changed(parameters, torch.detach))
     return free + 0 * sum(w.sum() for w in tensors(parameters))
 
 
 @around
-def clips_its_gradient(original: Call, parameters: Parameters) -> Tensor:
+def clips_its_gradient(original: Penalty, parameters: Parameters) -> Tensor:
     """A hook that clips gradients elementwise, left in the model."""
     return original(
         changed(parameters, lambda w: through_backward(w, lambda g: g.clamp(-0.01, 0.01)))
@@ -116,7 +117,7 @@ def clips_its_gradient(original: Call, parameters: Parameters) -> Tensor:
 
 
 @around
-def penalises_biases_too(original: Call, parameters: Parameters) -> Tensor:
+def penalises_biases_too(original: Penalty, parameters: Parameters) -> Tensor:
     """Every vector is counted like a matrix."""
     vectors = [w[None] for w in tensors(parameters) if w.dim() == 1]
     penalty = original(parameters)
@@ -146,17 +147,17 @@ def squares_its_strength(subject: Subject) -> Subject:
 
 
 @around
-def takes_the_root_and_squares_it(original: Call, parameters: Parameters) -> Tensor:
+def takes_the_root_and_squares_it(original: Penalty, parameters: Parameters) -> Tensor:
     """torch.sqrt(sum of squares) ** 2: right everywhere, but at 0 the gradient is ∞ · 0."""
     return original(parameters).sqrt() ** 2
 
 
 @around
-def logs_it(original: Call, parameters: Parameters) -> Tensor:
+def logs_it(original: Penalty, parameters: Parameters) -> Tensor:
     return original(parameters).clamp(min=1e-300).log()
 
 
 @around
-def is_shifted_below_zero(original: Call, parameters: Parameters) -> Tensor:
+def is_shifted_below_zero(original: Penalty, parameters: Parameters) -> Tensor:
     """An entropy or a log-density with its constant: less than nothing for small weights."""
     return original(parameters) - 1e-3

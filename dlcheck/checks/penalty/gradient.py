@@ -52,7 +52,8 @@ def _relative(law: Law, weights: Tensor, slope: Tensor) -> Tensor:
     scale = expected.abs()
     excess = (slope.double().abs() - abs(law.l1 or 0.0)).clamp(min=0)
     error = torch.where(scale > 0, (slope.double() - expected).abs(), excess)
-    return error / torch.where(scale > 0, scale, scale.max().clamp(min=abs(law.l1 or 0.0)))
+    largest = max(float(scale.max()), abs(law.l1 or 0.0)) or 1.0  # all zeros, and nothing to pull
+    return error / torch.where(scale > 0, scale, largest)
 
 
 @check(

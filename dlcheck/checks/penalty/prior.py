@@ -108,5 +108,7 @@ def _rate(subject: Implementation, value: float, weights: Tensor) -> float | Non
 def _log_density(subject: Implementation, rate: float, weights: Tensor) -> Tensor:
     at = torch.zeros((), dtype=torch.float64, device=weights.device)
     if subject.options["prior"] == "laplace":
-        return torch.distributions.Laplace(at, at + 1 / rate).log_prob(weights)
-    return torch.distributions.Normal(at, at + rate**-0.5).log_prob(weights)
+        density = torch.distributions.Laplace(at, at + 1 / rate).log_prob(weights)
+    else:
+        density = torch.distributions.Normal(at, at + rate**-0.5).log_prob(weights)
+    return torch.as_tensor(density)

@@ -78,15 +78,13 @@ def shrinks_weights(subject: Implementation, case: Case) -> Iterator[Evidence]:
     Elements of Statistical Learning, 2009, §3.4.1; Nesterov, Introductory Lectures, 2004, §2.1.5.
     """
     penalty = penalty_of_vector(subject, case)
-    for name in DATA:
-        problem = regression(name, case.device)
-        l2 = law_here(subject, penalty, problem.correlation).l2
-        assert l2 is not None
-        if not l2 > 0:
-            raise NotApplicable(f"the strength of its L2 part is {l2:g}")
-        yield _stationary(penalty, problem, name, l2)
-    path = []
     weights = torch.zeros_like(regression(DATA[0], case.device).correlation)
+    l2 = law_here(subject, penalty, weights).l2 or 0.0
+    if not l2 > 0:
+        raise NotApplicable(f"the strength of its L2 part is {l2:g}")
+    for name in DATA:
+        yield _stationary(penalty, regression(name, case.device), name, l2)
+    path = []
     for strength in _STRENGTHS:
         weights, piece = _descended(penalty, strength / l2, strength, weights)
         path.append((strength, weights))

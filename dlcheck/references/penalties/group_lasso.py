@@ -33,4 +33,5 @@ def group_lasso_penalty(parameters: Tensor | Sequence[Tensor], strength: float =
 def _row_norms(weights: Tensor) -> Tensor:
     """√p Σ_g ‖w_g‖; the subgradient at a row of zeros is 0."""
     rows = weights.reshape(len(weights), -1)
-    return math.sqrt(rows.shape[1]) * torch.linalg.vector_norm(rows, dim=1).sum()
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1)
+    return math.sqrt(rows.shape[1]) * norms.sum()
