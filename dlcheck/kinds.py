@@ -237,6 +237,7 @@ _KINDS = (
         inputs={"x": "float b n"},
         options={
             "axes": "axes along which a mask is shared, the batch axis being 0; none by default",
+            "eps": "what is added to the realized count, or its argument",
             "block": "side, or its argument, of blocks that fall together (DropBlock)",
             "rescale": "train, eval, none, realized or alpha",
             "noise": "bernoulli or gaussian",

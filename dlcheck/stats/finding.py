@@ -66,9 +66,10 @@ def bonferroni(findings: Sequence[Finding]) -> Finding:
     deviation shown is that of the least p-value; its detectable effect is that at α/m.
     """
     decides = min(findings, key=lambda found: (not math.isnan(found.p_value), found.p_value))
+    p_value = len(findings) * decides.p_value
     wider = detectable_effect(ALPHA / len(findings)) / detectable_effect()
     return replace(
         decides,
-        p_value=min(1.0, len(findings) * decides.p_value),
+        p_value=p_value if math.isnan(p_value) else min(1.0, p_value),
         detectable=wider * decides.detectable,
     )

@@ -18,7 +18,7 @@ from dlcheck.stats.finding import ALPHA, MISSED, Finding, detectable
 
 Numbers = NDArray[np.float64]
 
-_MANY = 1000  # counts: the law of their dispersion is normal to three digits
+_MANY = 500  # counts: the law of their dispersion is normal to three digits
 
 
 def binomial(successes: int, n: int, rate: float, *, signal: float | None = None) -> Finding:
@@ -260,7 +260,7 @@ def dispersion(
     The index Σ(Sᵢ − S̄)² / (size·q̂(1 − q̂)(C − 1)) is 1 on average. Given their total the C counts
     are multivariate hypergeometric: its rank among `rounds` drawn from there is an exact, two-sided
     p-value of at least 2/(1 + rounds). Its variance is close to 2(1 − 1/size)/(C − 1); for more
-    than a thousand counts it is taken as normal.
+    than 500 counts it is taken as normal.
     """
     s = numbers(counts)
     n, total = len(s), int(s.sum())
@@ -296,7 +296,8 @@ def _dispersed(p_value: float, index: float, spread: float, n: int) -> Finding:
 
 
 def _two_sided(lower: float, upper: float) -> float:
-    return min(1.0, 2.0 * min(float(lower), float(upper)))
+    """2 min(P(T ≤ t), P(T ≥ t)), at most 1; NaN if either is, which `min` alone would lose."""
+    return float(np.minimum(1.0, 2.0 * np.minimum(lower, upper)))
 
 
 def _not_finite(x: Numbers, expected: str) -> Finding:

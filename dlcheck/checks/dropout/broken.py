@@ -7,6 +7,7 @@ subject's place, so that one mutant fits element, channel, Gaussian and alpha dr
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -51,7 +52,7 @@ class Declared(nn.Module):
     def apply_noise(self, x: Tensor, noise: Tensor) -> Tensor:
         law = self.law
         if law.noise == "gaussian":
-            return x * (1 + (law.p / law.keep) ** 0.5 * noise)
+            return x * (1 + math.sqrt(law.p / law.keep) * noise)
         if law.rescale == "alpha":
             return law.factor * (x * noise + LEAST_OF_SELU * (1 - noise)) + law.offset
         if law.rescale == "realized":
@@ -61,16 +62,17 @@ class Declared(nn.Module):
 
 
 def broken(implementation: Callable[[Law], nn.Module]) -> Mutant:
-    """A mutant that puts `implementation(law)` in the subject's place. Use as a decorator.
+    """A mutant that puts `implementation(law)` in the subject's place, and has its name.
 
-    Its law is the declared one, with p from the argument that holds it.
+    The law is the declared one, with p from the argument that holds it.
     """
 
     def mutate(subject: Subject) -> Subject:
-        option = subject.options.get("p")
         args = dict(subject.args)
-        if isinstance(option, str) and option not in args:
-            args[option] = default_of(subject, option)
+        for option in ("p", "block", "eps"):  # where they name arguments
+            name = subject.options.get(option)
+            if isinstance(name, str) and name not in args:
+                args[name] = default_of(subject, name)
 
         def build(**args: Any) -> nn.Module:
             return implementation(_law(subject.options, args))
@@ -93,20 +95,18 @@ def _law(options: Mapping[str, Any], args: Mapping[str, Any]) -> Law:
     )
 
 
-@broken
 class follows_another_convention(Declared):
     """Rescales where it should not, or not where it should: the mean is another."""
 
     def apply_noise(self, x: Tensor, noise: Tensor) -> Tensor:
         law = self.law
         if law.noise == "gaussian":  # N(1 − p, …): as if it were to be rescaled later
-            return x * (law.keep + (law.p / law.keep) ** 0.5 * noise)
+            return x * (law.keep + math.sqrt(law.p / law.keep) * noise)
         if law.rescale == "alpha":  # the affine map is forgotten
             return x * noise + LEAST_OF_SELU * (1 - noise)
         return x * noise / (1.0 if law.rescale == "train" else law.keep)
 
 
-@broken
 class scales_by_the_inverse_of_the_rate(Declared):
     """Takes p for the probability of keeping in the scale alone."""
 

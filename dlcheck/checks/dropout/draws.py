@@ -21,6 +21,7 @@ from dlcheck.strategies import Case, make_values
 from dlcheck.subjects import Implementation
 
 MOST_ELEMENTS = 2**19  # in one call
+MOST_CALLS = 2000  # of the first strike
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,18 @@ def inputs(
         sizes[spec.dims[0].name] = max(2, min(rows, most))
     for _ in range(max(calls, math.ceil(n / _units(spec.shape(sizes), shared)))):
         yield make_values(spec, sizes, "normal", generator).to(case.device, case.dtype)
+
+
+def affordable(subject: Implementation, case: Case, law: Law, n: int) -> int:
+    """n units, or fewer where that would take more than 2,000 calls: each check says what it sees.
+
+    One call with a mask for the whole batch is one unit.
+    """
+    _, spec = _drawn_input(case)
+    shared = {axis % len(spec.dims) for axis in law.axes}
+    if 0 not in shared and is_free(subject, case, 0):
+        return n
+    return min(n, MOST_CALLS * _units(spec.shape(case.sizes), shared))
 
 
 def own_sized(case: Case, generator: torch.Generator) -> Tensor:

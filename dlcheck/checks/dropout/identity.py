@@ -13,12 +13,12 @@ from dlcheck.checks.dropout.draws import answer, elements
 from dlcheck.checks.dropout.law import Law, in_mode, law_of
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence
+from dlcheck.numerics.rounding import gamma
 from dlcheck.registry import check
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
 
-@broken
 class drops_in_evaluation_too(Declared):
     """The functional form, whose `training` is True unless it is passed on."""
 
@@ -26,7 +26,6 @@ class drops_in_evaluation_too(Declared):
         return self.train_forward(x)
 
 
-@broken
 class drops_in_the_first_evaluation(Declared):
     """The mode is read one call late."""
 
@@ -37,7 +36,6 @@ class drops_in_the_first_evaluation(Declared):
         return self.train_forward(x) if now else self.eval_forward(x)
 
 
-@broken
 class rescales_evaluation_once_too_often(Declared):
     """Multiplies by 1 − p though the scale is declared to be elsewhere already."""
 
@@ -45,7 +43,6 @@ class rescales_evaluation_once_too_often(Declared):
         return self.law.keep * super().eval_forward(x)
 
 
-@broken
 class repeats_the_training_mask_in_evaluation(Declared):
     last: Tensor | None = None
 
@@ -54,18 +51,19 @@ class repeats_the_training_mask_in_evaluation(Declared):
         return self.last
 
     def eval_forward(self, x: Tensor) -> Tensor:
-        fits = self.last is not None and list(self.last.shape) == self.unit_shape(x)
-        return self.apply_noise(x, self.last) if fits else super().eval_forward(x)
+        if self.last is None or list(self.last.shape) != self.unit_shape(x):
+            return super().eval_forward(x)
+        return self.apply_noise(x, self.last)
 
 
 @check(
     kind="dropout",
     forbids={"stochastic_in_eval"},
     rejects=[
-        drops_in_evaluation_too,
-        drops_in_the_first_evaluation,
-        rescales_evaluation_once_too_often,
-        repeats_the_training_mask_in_evaluation,
+        broken(drops_in_evaluation_too),
+        broken(drops_in_the_first_evaluation),
+        broken(rescales_evaluation_once_too_often),
+        broken(repeats_the_training_mask_in_evaluation),
     ],
 )
 def is_the_identity_in_evaluation(subject: Implementation, case: Case) -> Evidence:
@@ -108,7 +106,6 @@ def worst_element(error: Tensor, bound: Tensor, size: Tensor, what: str) -> Evid
     )
 
 
-@broken
 class takes_zero_for_unset(Declared):
     """`p or 0.5`."""
 
@@ -116,42 +113,45 @@ class takes_zero_for_unset(Declared):
         super().__init__(dataclasses.replace(law, p=law.p or 0.5))
 
 
-@broken
 class adds_an_epsilon_to_the_rate(Declared):
     """Against the division by 1 − p = 0."""
 
     def __init__(self, law: Law) -> None:
-        super().__init__(dataclasses.replace(law, p=law.p + 1e-6))
+        super().__init__(dataclasses.replace(law, p=law.p + 1e-4))
 
     def eval_forward(self, x: Tensor) -> Tensor:
         return x
 
     def apply_noise(self, x: Tensor, noise: Tensor) -> Tensor:
-        return super().apply_noise(x, noise) / (1 - 1e-6)
+        return super().apply_noise(x, noise) / (1 - 1e-4)
 
 
-@broken
 class drops_one_in_a_hundred_at_least(Declared):
     def rate(self) -> float:
         return max(self.law.p, 0.01)
 
     def apply_noise(self, x: Tensor, noise: Tensor) -> Tensor:
         if self.law.noise == "gaussian":
-            return x * (1 + max(self.law.variance, 1e-4) ** 0.5 * noise)
+            return x * (1 + math.sqrt(max(self.law.variance, 1e-4)) * noise)
         return super().apply_noise(x, noise)
 
 
 @check(
     kind="dropout",
     options={"p": True},
-    rejects=[takes_zero_for_unset, adds_an_epsilon_to_the_rate, drops_one_in_a_hundred_at_least],
+    rejects=[
+        broken(takes_zero_for_unset),
+        broken(adds_an_epsilon_to_the_rate),
+        broken(drops_one_in_a_hundred_at_least),
+    ],
     once=True,
 )
 def is_the_identity_at_rate_zero(subject: Implementation, case: Case) -> Evidence:
     """Built with p = 0 the output in train mode is the input, exactly.
 
-    Over 2,000 units, so that one drop in a hundred shows but with probability 2·10⁻⁹. The bound is
-    0: x·1/(1 − 0) is x. Needs p to name the constructor argument.
+    Over 2,000 units, so that one drop in a hundred is missed with probability 2·10⁻⁹. The bound is
+    0, for x·1/(1 − 0) is x; with a realized scale N/(N + ε) it is γ₄ + ε of x, as torch divides a
+    number by a tensor in two roundings. Needs p to name the constructor argument.
     Source: the definition.
     """
     name = subject.options["p"]
@@ -160,4 +160,7 @@ def is_the_identity_at_rate_zero(subject: Implementation, case: Case) -> Evidenc
     built = in_mode(subject.rebuilt(**{name: 0.0}), "train")
     law = Law(p=0.0, rescale="", noise="", axes=tuple(subject.options.get("axes", ())))
     x, y = elements(built, case, law, case.generator("values"), 2000)
-    return worst_element((y - x).abs(), torch.zeros_like(x), x.abs(), "output at p = 0")
+    slack = 0.0
+    if subject.options.get("rescale") == "realized":
+        slack = gamma(4, x.dtype) + float(subject.argument("eps", 0.0))
+    return worst_element((y - x).abs(), slack * x.abs(), x.abs(), "output at p = 0")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dlcheck.checks.dropout.broken import Declared, broken
-from dlcheck.checks.dropout.draws import draw, inputs, sample
+from dlcheck.checks.dropout.draws import affordable, draw, inputs, sample
 from dlcheck.checks.dropout.law import Law, law_of, ratio
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence
@@ -22,7 +22,6 @@ N = 6_000  # units: a correlation of .1 between two of them is noticed
 CALLS = 16  # at least: a mask shared by a whole call must show both of its sides
 
 
-@broken
 class draws_one_mask_for_good(Declared):
     """Keeps the first mask of each shape."""
 
@@ -34,14 +33,12 @@ class draws_one_mask_for_good(Declared):
         return self.drawn.setdefault(x.shape, super().noise(x))
 
 
-@broken
 class seeds_itself_in_every_call(Declared):
     def noise(self, x: Tensor) -> Tensor:
         torch.manual_seed(0)
         return super().noise(x)
 
 
-@broken
 class alternates_between_two_masks(Declared):
     """A pool of masks that is too small: the next call differs, the one after does not."""
 
@@ -56,7 +53,6 @@ class alternates_between_two_masks(Declared):
         return drawn
 
 
-@broken
 class repeats_masks_by_the_detectable_effect(Declared):
     """Some units keep the fate that they had in the call before: the correlation is their share."""
 
@@ -73,11 +69,12 @@ class repeats_masks_by_the_detectable_effect(Declared):
 
 @check(
     kind="dropout",
+    options={"block": False},
     rejects=[
-        repeats_masks_by_the_detectable_effect,
-        draws_one_mask_for_good,
-        seeds_itself_in_every_call,
-        alternates_between_two_masks,
+        broken(repeats_masks_by_the_detectable_effect),
+        broken(draws_one_mask_for_good),
+        broken(seeds_itself_in_every_call),
+        broken(alternates_between_two_masks),
     ],
     tags=["statistical"],
     once=True,
@@ -101,7 +98,8 @@ def draws_a_new_mask_in_each_call(subject: Implementation, case: Case) -> Eviden
         return bonferroni([independence(kept[i], kept[j]) for i, j in ((0, 1), (1, 2), (0, 2))])
 
     what = "correlation of the masks of two calls"
-    return three_strikes(case.root, case.claim, N * case.profile.effort, test, what=what)
+    n = affordable(subject, case, law, N * case.profile.effort)
+    return three_strikes(case.root, case.claim, n, test, what=what)
 
 
 def free_axes(law: Law, x: Tensor) -> list[int]:
@@ -110,7 +108,6 @@ def free_axes(law: Law, x: Tensor) -> list[int]:
     return [axis for axis in range(x.dim()) if axis not in shared]
 
 
-@broken
 class shares_along_one_axis_too_many(Declared):
     """The mask of the first sample serves the whole batch, or that of a channel all channels."""
 
@@ -119,7 +116,6 @@ class shares_along_one_axis_too_many(Declared):
         return super().noise(x).narrow(axis, 0, 1)
 
 
-@broken
 class repeats_the_mask_after_half_the_batch(Declared):
     def noise(self, x: Tensor) -> Tensor:
         axis = free_axes(self.law, x)[0]
@@ -129,7 +125,6 @@ class repeats_the_mask_after_half_the_batch(Declared):
         return torch.cat([first, first], axis).narrow(axis, 0, drawn.shape[axis])
 
 
-@broken
 class drops_neighbours_together(Declared):
     """Where an element falls, so does the next one half of the time."""
 
@@ -144,9 +139,9 @@ class drops_neighbours_together(Declared):
     kind="dropout",
     options={"block": False},
     rejects=[
-        shares_along_one_axis_too_many,
-        repeats_the_mask_after_half_the_batch,
-        drops_neighbours_together,
+        broken(shares_along_one_axis_too_many),
+        broken(repeats_the_mask_after_half_the_batch),
+        broken(drops_neighbours_together),
     ],
     tags=["statistical"],
     once=True,
@@ -177,7 +172,8 @@ def masks_are_independent_along_other_axes(subject: Implementation, case: Case) 
         )
 
     what = "correlation of the masks of two units"
-    return three_strikes(case.root, case.claim, N * case.profile.effort, test, what=what)
+    n = affordable(subject, case, law, N * case.profile.effort)
+    return three_strikes(case.root, case.claim, n, test, what=what)
 
 
 def pairs_along(kept: Tensor, axes: list[int]) -> Iterator[tuple[tuple[int, str], Tensor, Tensor]]:
@@ -201,13 +197,11 @@ def pairs_along(kept: Tensor, axes: list[int]) -> Iterator[tuple[tuple[int, str]
             )
 
 
-@broken
 class drops_every_element_by_itself(Declared):
     def unit_shape(self, x: Tensor) -> list[int]:
         return list(x.shape)
 
 
-@broken
 class shares_along_one_axis_too_few(Declared):
     def unit_shape(self, x: Tensor) -> list[int]:
         shape = super().unit_shape(x)
@@ -216,7 +210,6 @@ class shares_along_one_axis_too_few(Declared):
         return shape
 
 
-@broken
 class forgets_the_last_row_of_an_axis(Declared):
     """An off-by-one: the last index of a shared axis is never dropped."""
 
@@ -231,9 +224,9 @@ class forgets_the_last_row_of_an_axis(Declared):
     kind="dropout",
     options={"axes": True},
     rejects=[
-        drops_every_element_by_itself,
-        shares_along_one_axis_too_few,
-        forgets_the_last_row_of_an_axis,
+        broken(drops_every_element_by_itself),
+        broken(shares_along_one_axis_too_few),
+        broken(forgets_the_last_row_of_an_axis),
     ],
     once=True,
 )
@@ -278,7 +271,6 @@ def _drops_by_value(law: Law, x: Tensor, score: Tensor) -> Tensor:
     return torch.where(honest, by_chance, by_value)
 
 
-@broken
 class drops_large_values_first(Declared):
     def noise(self, x: Tensor) -> Tensor:
         cut = tuple(slice(0, size) for size in self.unit_shape(x))
@@ -286,7 +278,6 @@ class drops_large_values_first(Declared):
         return (2 * kept - 1).to(x.dtype) if self.law.noise == "gaussian" else kept.to(x.dtype)
 
 
-@broken
 class drops_negative_values_first(Declared):
     def noise(self, x: Tensor) -> Tensor:
         cut = tuple(slice(0, size) for size in self.unit_shape(x))
@@ -297,7 +288,10 @@ class drops_negative_values_first(Declared):
 @check(
     kind="dropout",
     options={"block": False},
-    rejects=[drops_large_values_first, drops_negative_values_first],
+    rejects=[
+        broken(drops_large_values_first),
+        broken(drops_negative_values_first),
+    ],
     tags=["statistical"],
     once=True,
 )
@@ -317,4 +311,5 @@ def mask_ignores_the_values(subject: Implementation, case: Case) -> Evidence:
         return bonferroni([independence(kept, score > score.median()) for score in scores])
 
     what = "correlation of mask and value"
-    return three_strikes(case.root, case.claim, N * case.profile.effort, test, what=what)
+    n = affordable(subject, case, law, N * case.profile.effort)
+    return three_strikes(case.root, case.claim, n, test, what=what)

@@ -10,7 +10,7 @@ from scipy.stats import norm
 from torch import Tensor
 
 from dlcheck.checks.dropout.broken import Declared, broken, follows_another_convention
-from dlcheck.checks.dropout.draws import draw, inputs, sample
+from dlcheck.checks.dropout.draws import affordable, draw, inputs, sample
 from dlcheck.checks.dropout.law import Law, at_several_rates, law_of, ratio
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence
@@ -23,7 +23,6 @@ from dlcheck.subjects import Implementation
 N = 10_000
 
 
-@broken
 class moves_the_mean_by_the_detectable_effect(Declared):
     def apply_noise(self, x: Tensor, noise: Tensor) -> Tensor:
         y = super().apply_noise(x, noise)
@@ -31,7 +30,6 @@ class moves_the_mean_by_the_detectable_effect(Declared):
         return y + (shift if self.law.rescale == "alpha" else shift * x)
 
 
-@broken
 class draws_more_without_rescaling(Declared):
     """The scale belongs to another p than the mask."""
 
@@ -46,9 +44,9 @@ class draws_more_without_rescaling(Declared):
     kind="dropout",
     options={"p": True, "rescale": ["train", "eval", "none", "alpha"], "block": False},
     rejects=[
-        moves_the_mean_by_the_detectable_effect,
-        follows_another_convention,
-        draws_more_without_rescaling,
+        broken(moves_the_mean_by_the_detectable_effect),
+        broken(follows_another_convention),
+        broken(draws_more_without_rescaling),
     ],
     tags=["statistical"],
     once=True,
@@ -64,7 +62,6 @@ def keeps_the_mean_as_declared(subject: Implementation, case: Case) -> Iterator[
     yield from _moment(subject, case, power=1)
 
 
-@broken
 class averages_two_masks(Declared):
     """The mean is right and half of the noise is gone."""
 
@@ -73,7 +70,6 @@ class averages_two_masks(Declared):
         return (super().apply_noise(x, noise) + other) / 2
 
 
-@broken
 class takes_the_variance_for_a_deviation(Declared):
     """Noise of the standard deviation v where √v was meant."""
 
@@ -84,7 +80,6 @@ class takes_the_variance_for_a_deviation(Declared):
         return centre + factor * (super().apply_noise(x, noise) - centre)
 
 
-@broken
 class widens_the_noise_by_the_detectable_effect(Declared):
     """Var y/x, or Var y, is larger by 6.38 standard deviations of its estimate."""
 
@@ -99,9 +94,9 @@ class widens_the_noise_by_the_detectable_effect(Declared):
     kind="dropout",
     options={"p": True, "rescale": ["train", "eval", "none", "alpha"], "block": False},
     rejects=[
-        averages_two_masks,
-        takes_the_variance_for_a_deviation,
-        widens_the_noise_by_the_detectable_effect,
+        broken(averages_two_masks),
+        broken(takes_the_variance_for_a_deviation),
+        broken(widens_the_noise_by_the_detectable_effect),
     ],
     tags=["statistical"],
     once=True,
@@ -136,6 +131,7 @@ def _moment(subject: Implementation, case: Case, power: int) -> Iterator[Evidenc
         what = f"{'mean' if power == 1 else 'second moment'} at p = {law.p:g}"
         claim = f"{case.claim}/p={law.p:g}"
         units = (N if built is subject else N // 10) * case.profile.effort
+        units = affordable(built, case, law, units)
         yield three_strikes(case.root, claim, units, test, what=what)
 
 
@@ -144,7 +140,6 @@ def _is_normal(case: Case) -> bool:
     return spec.element == "float" and spec.low is None
 
 
-@broken
 class rescales_by_the_declared_rate(Declared):
     """By 1/(1 − p) where the realized share was promised."""
 
@@ -152,7 +147,6 @@ class rescales_by_the_declared_rate(Declared):
         return x * noise / self.law.keep
 
 
-@broken
 class does_not_rescale(Declared):
     def apply_noise(self, x: Tensor, noise: Tensor) -> Tensor:
         return x * noise
@@ -161,14 +155,18 @@ class does_not_rescale(Declared):
 @check(
     kind="dropout",
     options={"rescale": ["realized"]},
-    rejects=[rescales_by_the_declared_rate, does_not_rescale],
+    rejects=[
+        broken(rescales_by_the_declared_rate),
+        broken(does_not_rescale),
+    ],
     once=True,
 )
 def keeps_the_realized_mean(subject: Implementation, case: Case) -> Evidence:
     """Dividing by the realized share of what was kept keeps the mean of a constant exactly.
 
     On an input of ones the mean output is 1, over the whole call, or over each row that kept
-    anything, whichever the share was taken over. With N ones rounding moves it by γ_{N+4}.
+    anything, whichever the share was taken over. With N ones rounding moves it by γ_{N+4}, and a
+    declared ε in N/(ε + kept) by at most ε.
     Source: Ghiasi et al., DropBlock, NeurIPS 2018, algorithm 1, line 7.
     """
     law = law_of(subject)
@@ -185,13 +183,12 @@ def keeps_the_realized_mean(subject: Implementation, case: Case) -> Evidence:
         raise NotApplicable("nothing was kept in any call")
     return Evidence(
         error=max(errors) if all(map(math.isfinite, errors)) else math.nan,
-        bound=gamma(count + 4, case.dtype),
+        bound=gamma(count + 4, case.dtype) + float(subject.argument("eps", 0.0)),
         signal=1.0,
         what="mean of an input of ones",
     )
 
 
-@broken
 class draws_uniform_noise(Declared):
     """Mean and variance are right, the law is not."""
 
@@ -200,7 +197,6 @@ class draws_uniform_noise(Declared):
         return math.sqrt(12) * (unit - 0.5)
 
 
-@broken
 class takes_the_odds_for_the_deviation(Declared):
     """Standard deviation p/(1 − p) where that is the variance."""
 
@@ -208,13 +204,11 @@ class takes_the_odds_for_the_deviation(Declared):
         return x * (1 + self.law.p / self.law.keep * noise)
 
 
-@broken
 class inverts_the_odds(Declared):
     def apply_noise(self, x: Tensor, noise: Tensor) -> Tensor:
         return x * (1 + math.sqrt(self.law.keep / self.law.p) * noise)
 
 
-@broken
 class clips_the_noise(Declared):
     """No factor below 0: the tail is folded."""
 
@@ -226,10 +220,10 @@ class clips_the_noise(Declared):
     kind="dropout",
     options={"p": True, "noise": ["gaussian"]},
     rejects=[
-        draws_uniform_noise,
-        takes_the_odds_for_the_deviation,
-        inverts_the_odds,
-        clips_the_noise,
+        broken(draws_uniform_noise),
+        broken(takes_the_odds_for_the_deviation),
+        broken(inverts_the_odds),
+        broken(clips_the_noise),
     ],
     tags=["statistical"],
     once=True,
@@ -251,4 +245,5 @@ def noise_is_normal(subject: Implementation, case: Case) -> Iterator[Evidence]:
 
         claim, what = f"{case.claim}/p={law.p:g}", f"law of the factor at p = {law.p:g}"
         units = (N if built is subject else N // 10) * case.profile.effort
+        units = affordable(built, case, law, units)
         yield three_strikes(case.root, claim, units, test, what=what)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dlcheck.checks.dropout.broken import Declared, broken
-from dlcheck.checks.dropout.draws import draw, own_sized, sample
+from dlcheck.checks.dropout.draws import affordable, draw, own_sized, sample
 from dlcheck.checks.dropout.law import at_several_rates, in_mode, law_of
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence
@@ -23,25 +23,21 @@ N = 10_000  # units: a rate of .1 is known to ± .019
 CALLS = 150  # a dispersion is known to ± .74; that of a fixed share is 0, of clumps far above 1
 
 
-@broken
 class drops_too_often_by_the_detectable_effect(Declared):
     def rate(self) -> float:
         return self.law.p + detectable((self.law.p * self.law.keep) ** 0.5, N)
 
 
-@broken
 class takes_the_rate_for_that_of_keeping(Declared):
     def rate(self) -> float:
         return self.law.keep
 
 
-@broken
 class drops_one_half_whatever_the_rate(Declared):
     def rate(self) -> float:
         return 0.5
 
 
-@broken
 class draws_twice(Declared):
     """A mask of a mask: two layers where one was meant."""
 
@@ -53,10 +49,10 @@ class draws_twice(Declared):
     kind="dropout",
     options={"p": True, "noise": [None, "bernoulli"], "block": False},
     rejects=[
-        drops_too_often_by_the_detectable_effect,
-        takes_the_rate_for_that_of_keeping,
-        drops_one_half_whatever_the_rate,
-        draws_twice,
+        broken(drops_too_often_by_the_detectable_effect),
+        broken(takes_the_rate_for_that_of_keeping),
+        broken(drops_one_half_whatever_the_rate),
+        broken(draws_twice),
     ],
     tags=["statistical"],
     once=True,
@@ -83,10 +79,10 @@ def rate_of(subject: Implementation, case: Case, claim: str, units: int = N) -> 
         return binomial(int(kept.sum()), n, law.keep)
 
     what = f"rate of keeping at p = {law.p:g}"
-    return three_strikes(case.root, claim, units * case.profile.effort, test, what=what)
+    n = affordable(subject, case, law, units * case.profile.effort)
+    return three_strikes(case.root, claim, n, test, what=what)
 
 
-@broken
 class drops_an_exact_share(Declared):
     """The same number in every call, as by a random permutation."""
 
@@ -98,7 +94,6 @@ class drops_an_exact_share(Declared):
         return (ranks >= dropped).to(x.dtype)
 
 
-@broken
 class drops_in_clumps(Declared):
     """All of a call by one draw of four: the rate is right, the count is not."""
 
@@ -113,7 +108,10 @@ class drops_in_clumps(Declared):
 @check(
     kind="dropout",
     options={"noise": [None, "bernoulli"], "block": False},
-    rejects=[drops_an_exact_share, drops_in_clumps],
+    rejects=[
+        broken(drops_an_exact_share),
+        broken(drops_in_clumps),
+    ],
     tags=["statistical"],
     once=True,
 )
@@ -145,7 +143,6 @@ def count_of_dropped_is_binomial(subject: Implementation, case: Case) -> Evidenc
     )
 
 
-@broken
 class forgets_the_rate_in_evaluation(Declared):
     """Sets p to 0 for an evaluation and leaves it there."""
 
@@ -159,7 +156,6 @@ class forgets_the_rate_in_evaluation(Declared):
         return super().eval_forward(x)
 
 
-@broken
 class lowers_the_rate_after_each_evaluation(Declared):
     evaluations = 0
 
@@ -171,7 +167,6 @@ class lowers_the_rate_after_each_evaluation(Declared):
         return super().eval_forward(x)
 
 
-@broken
 class never_returns_to_training(Declared):
     """Only eval() is heard: train(True) is taken for train mode at the start alone."""
 
@@ -183,9 +178,9 @@ class never_returns_to_training(Declared):
     kind="dropout",
     options={"p": True, "noise": [None, "bernoulli"], "block": False},
     rejects=[
-        forgets_the_rate_in_evaluation,
-        lowers_the_rate_after_each_evaluation,
-        never_returns_to_training,
+        broken(forgets_the_rate_in_evaluation),
+        broken(lowers_the_rate_after_each_evaluation),
+        broken(never_returns_to_training),
     ],
     tags=["statistical"],
     once=True,
