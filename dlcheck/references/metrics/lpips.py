@@ -86,9 +86,18 @@ class LPIPS(nn.Module):
         return f"backbone={self.origin}"
 
 
-def package_lpips(net: str = "alex", weights: str | None = None, seed: int = 0) -> nn.Module:
-    """The `lpips` package's own module on the same backbone: a peer to check and compare with."""
-    return copy.deepcopy(_package(net, weights, seed))
+class PackageLPIPS(nn.Module):
+    """The `lpips` package's own module on the same backbone: a peer to check and compare with.
+
+    Takes and means what `LPIPS` does; returns [b, 1, 1, 1].
+    """
+
+    def __init__(self, net: str = "alex", weights: str | None = None, seed: int = 0) -> None:
+        super().__init__()
+        self.module = copy.deepcopy(_package(net, weights, seed))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.module(x, y)  # type: ignore[no-any-return]
 
 
 @functools.cache

@@ -1,0 +1,171 @@
+"""Photographs with graded distortions, and how a metric of image pairs is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dlcheck.datasets import photographs
+from dlcheck.domains import Input, size_bounds
+from dlcheck.errors import NotApplicable, SubjectError
+from dlcheck.strategies import Case
+from dlcheck.subjects import Implementation, tensors_in
+
+_SIDE = 64  # pixels, where the declaration leaves the size free
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Photographs [b, c, h, w] as the subject takes them: values in [low, high], its dtype."""
+
+    values: Tensor
+    low: float
+    high: float
+
+    @property
+    def span(self) -> float:
+        return self.high - self.low
+
+    def noisy(self, strength: float, generator: torch.Generator) -> Tensor:
+        """With normal noise of `strength` times the range, cut off at the ends of the range."""
+        noise = torch.randn(self.values.shape, generator=generator, dtype=torch.float64)
+        return self._kept(
+            self.values.double() + strength * self.span * noise.to(self.values.device)
+        )
+
+    def blurred(self, deviation: float) -> Tensor:
+        """Convolved with a Gaussian of that standard deviation in pixels, mirrored at the edge."""
+        return self._kept(blur(self.values.double(), deviation))
+
+    def _kept(self, values: Tensor) -> Tensor:
+        values = values.clamp(self.low, self.high)
+        if not self.values.is_floating_point():
+            values = values.round()
+        return values.to(self.values.dtype)
+
+
+def blur(images: Tensor, deviation: float) -> Tensor:
+    """A separable Gaussian over the last two axes of images [b, c, h, w]."""
+    reach = min(int(3 * deviation) + 1, min(images.shape[-2:]) - 1)
+    offsets = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
+    weights = torch.softmax(-(offsets**2) / (2 * deviation**2), 0)
+    b, c, h, w = images.shape
+    padded = functional.pad(images, (reach,) * 4, mode="reflect").reshape(
+        b * c, 1, *_more(h, w, reach)
+    )
+    rows = functional.conv2d(padded, weights.view(1, 1, -1, 1))
+    return functional.conv2d(rows, weights.view(1, 1, 1, -1)).reshape(b, c, h, w)
+
+
+def _more(height: int, width: int, reach: int) -> tuple[int, int]:
+    return height + 2 * reach, width + 2 * reach
+
+
+def pictures(metric: Implementation, case: Case) -> Pictures:
+    """The photographs that ship with scikit-image, in the size and range that is declared.
+
+    The range is that of the input, as `image[-1:1]`, else `options.interval`, else 0 to 1, or 0
+    to 255 for bytes. Raises NotApplicable where the inputs are no images.
+    """
+    spec = next(iter(case.specs.values()))
+    if len(spec.dims) != 4:
+        raise NotApplicable(f"an image is [b, c, h, w], and the first input is {spec}")
+    _, channels, height, width = (_size(metric, case, spec, axis) for axis in range(4))
+    values = photographs(max(height, width))[..., :height, :width]
+    values = _with_channels(values, channels)
+    low, high = _interval(metric, spec)
+    values = low + (high - low) * values
+    dtype = case.dtype if spec.is_floating else torch.uint8
+    if not spec.is_floating:
+        values = values.round()
+    return Pictures(values.to(device=case.device, dtype=dtype), low, high)
+
+
+def _size(metric: Implementation, case: Case, spec: Input, axis: int) -> int:
+    dim = spec.dims[axis]
+    if axis < 2 or not dim.name:
+        return dim.size(case.sizes)
+    low, high = size_bounds(metric.options, dim.name) or (_SIDE, _SIDE)
+    return min(max(_SIDE, low * dim.times), high * dim.times)
+
+
+def _with_channels(values: Tensor, channels: int) -> Tensor:
+    if channels == values.shape[1]:
+        return values
+    grey = values.mean(1, keepdim=True)
+    return grey.expand(-1, channels, -1, -1).contiguous()
+
+
+def _interval(metric: Implementation, spec: Input) -> tuple[float, float]:
+    if spec.low is not None and spec.high is not None:
+        return spec.low, spec.high
+    low, high = metric.options.get("interval", (0, 1) if spec.is_floating else (0, 255))
+    return float(low), float(high)
+
+
+def scores(metric: Implementation, x: Tensor, y: Tensor) -> Tensor:
+    """One float64 value for every pair [b]: the answer itself, or one call for each pair.
+
+    A metric may answer [b], [b, 1, 1, 1] or one number for the batch. Raises SubjectError for
+    anything else.
+    """
+    answer = _flat(metric, x, y)
+    if answer.numel() == len(x):
+        return answer
+    if answer.numel() == 1:
+        return torch.cat([_flat(metric, x[i : i + 1], y[i : i + 1]) for i in range(len(x))])
+    raise SubjectError(
+        f"{metric.declared.name} returned {answer.numel()} values for {len(x)} pairs of images; "
+        "an image_metric returns one for each pair, or one for the batch"
+    )
+
+
+def _flat(metric: Implementation, x: Tensor, y: Tensor) -> Tensor:
+    answer = metric(x.clone(), y.clone())
+    found = next(tensors_in(answer), None)
+    if found is None:
+        return torch.tensor([metric.number(x.clone(), y.clone())], dtype=torch.float64)
+    return found.detach().double().flatten().cpu()
+
+
+def sign_of(metric: Implementation) -> int:
+    """+1 where a higher value means more alike, −1 where it means less."""
+    return {"higher": 1, "lower": -1}[metric.options["better"]]
+
+
+def distortions(
+    pictures: Pictures, generator: torch.Generator
+) -> Mapping[str, dict[float, Tensor]]:
+    """Name → strength → distorted pictures, each strength worse than the one before."""
+    state = generator.get_state()
+
+    def noisy(strength: float) -> Tensor:
+        generator.set_state(state)  # the same field at every strength
+        return pictures.noisy(strength, generator)
+
+    return {
+        "noise": {s: noisy(s) for s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)},
+        "blur": {s: pictures.blurred(s) for s in (0.5, 1.0, 2.0, 4.0)},
+    }
+
+
+def resolvable(metric: Implementation, case: Case, pictures: Pictures, other: Tensor) -> float:
+    """How far rounding may move the metric of a pair: its own sensitivity times √N u.
+
+    A stable computation returns the exact value for inputs that are off by relative errors, in
+    N values of an image each about √N u after sums over up to N terms (λ = 8 standard deviations
+    of a random walk of roundings: Higham & Mary, SISC 41(5), 2019). The sensitivity is measured:
+    the change under relative perturbations of 2⁻¹⁰, over 2⁻¹⁰.
+    """
+    dtype = getattr(torch, str(metric.options.get("compute_dtype", case.dtype)).split(".")[-1])
+    values = scores(metric, pictures.values, other)
+    step = 2.0**-10
+    moved = pictures.noisy(step, case.generator("rounding"))
+    change = (scores(metric, moved, other) - values).abs().max() / step
+    count = pictures.values[0].numel()
+    unit = torch.finfo(dtype).eps / 2
+    return float(8 * count**0.5 * unit * (values.abs().max() + change))
