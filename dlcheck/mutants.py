@@ -71,7 +71,9 @@ def instead(implementation: Callable[..., Any]) -> Mutant:
 
 
 def on_tensors(answer: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """The same structure with every floating tensor changed."""
+    """The same structure with every floating tensor, and every float, changed."""
+    if isinstance(answer, float):
+        return change(torch.tensor(answer, dtype=torch.float64))
     if isinstance(answer, Tensor):
         return change(answer) if answer.is_floating_point() else answer
     if isinstance(answer, dict):
