@@ -7,6 +7,8 @@ scales of 10^±8; exact zeros stay), otherwise by the root mean square of the te
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -33,14 +35,17 @@ def direction(
         case "positive":
             return z * x.abs()
         case "probability" | "onehot":  # Σ pᵢ(zᵢ − Σ pⱼzⱼ) = 0, and zeros stay
-            return x * (z - (x * z).sum(-1, keepdim=True))
+            mean: Tensor = (x * z).sum(-1, keepdim=True)
+            return x * (z - mean)
         case "direction":  # the tangent of the sphere
-            return z - (x * z).sum(-1, keepdim=True) * x
-        case "spd":  # the tangent of (1 + tA) x (1 + tA)ᵀ
-            moved = z @ x / x.shape[-1] ** 0.5
-            return moved + moved.mT
+            along: Tensor = (x * z).sum(-1, keepdim=True)
+            return z - along * x
+        case "spd":  # x + tu = L (1 + tS) Lᵀ, positive while t‖S‖ < 1; ‖S‖ is about 2
+            root, symmetric = torch.linalg.cholesky(x), (z + z.mT) / math.sqrt(2)
+            return root @ (symmetric / math.sqrt(x.shape[-1])) @ root.mT
         case "orthogonal":  # the tangent of x exp(tA), A skew
-            return x @ (z - z.mT) / x.shape[-1] ** 0.5
+            skew: Tensor = (z - z.mT) / math.sqrt(x.shape[-1])
+            return x @ skew
     return z * (x.abs() if relative else root_mean_square(x))
 
 

@@ -27,7 +27,7 @@ class _Scratch(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        answer = ctx.factor * gradients[0]
+        answer: Tensor = ctx.factor * gradients[0]
         ctx.factor.mul_(0.5)
         return answer
 
@@ -43,11 +43,12 @@ class _Accumulating(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         ctx.total += gradients[0]
-        return ctx.total.clone()  # type: ignore[no-any-return]
+        total: Tensor = ctx.total.clone()
+        return total
 
 
 def _if_differentiable(y: Tensor, function: Any) -> Tensor:
-    return function.apply(y) if y.requires_grad else y  # type: ignore[no-any-return]
+    return function.apply(y) if y.requires_grad else y
 
 
 @around

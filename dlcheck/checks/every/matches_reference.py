@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,23 +11,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dlcheck.errors import NotApplicable, SubjectError
+from dlcheck.checks.every.twin import paired_names, reference_of
+from dlcheck.errors import SubjectError
 from dlcheck.isolation import seed_everything
 from dlcheck.model import NOTHING, Evidence, Subject
 from dlcheck.mutants import around, on_tensors, scaled_gradient, scaled_value
 from dlcheck.numerics.perturbations import direction
 from dlcheck.numerics.rounding import gamma, unit_roundoff
-from dlcheck.registry import catalogue, check
+from dlcheck.registry import check
 from dlcheck.strategies import Case
 from dlcheck.subjects import (
     Implementation,
-    build,
     gradients,
-    guarded,
     scatter_parameters,
     tensors_in,
 )
-from dlcheck.targets import load_target
 
 _NUDGE = 256  # roundings at once: large against one, small against the inputs
 _DRAWS = 2  # one in proportion to each element, one to the tensor; both signs of each
@@ -117,7 +115,7 @@ def matches_reference(subject: Implementation, case: Case) -> Iterator[Evidence]
     Source: Higham, Accuracy and Stability of Numerical Algorithms, §1.6 (mixed forward error).
     """
     scatter_parameters(subject, case.recipe.seed)
-    exact = _reference(subject, case, torch.float64)
+    exact = reference_of(subject, case, torch.float64)
     generator = case.generator("reference")
     cotangents = [
         torch.randn(y.shape, generator=generator, dtype=torch.float64).to(case.device)
@@ -127,7 +125,7 @@ def matches_reference(subject: Implementation, case: Case) -> Iterator[Evidence]
     right, got = run.reference(), run.answers(subject, case.dtype)
     beside = right
     if case.dtype != torch.float64:
-        beside = run.answers(_reference(subject, case, case.dtype), case.dtype)
+        beside = run.answers(reference_of(subject, case, case.dtype), case.dtype)
     responses = run.responses(right, generator)
     for name, truth in right.items():
         if name in got:
@@ -155,12 +153,12 @@ class _Comparison:
 
     @property
     def nudge(self) -> float:
-        return _NUDGE * unit_roundoff(self.case.dtype)
+        return float(_NUDGE * unit_roundoff(self.case.dtype))
 
     @property
     def room(self) -> float:
         """√n per nudge: random signs of n changes add up to √n, the worst signs to n."""
-        return float(self.roundings) ** 0.5 / self.nudge
+        return math.sqrt(self.roundings) / self.nudge
 
     @property
     def largest(self) -> float:
@@ -206,7 +204,7 @@ class _Comparison:
         own = made.parameters
         if made.declared is not self.subject.declared:
             return dict(own)
-        pairs = _pairs(self.subject, self.exact)
+        pairs = paired_names(self.subject, self.exact)
         return {name: own[pairs[name]] for name in self.exact.parameters if pairs[name] in own}
 
     def responses(self, right: Answers, generator: torch.Generator) -> dict[str, float]:
@@ -233,71 +231,6 @@ class _Comparison:
                     found[name] = max(found[name], _largest(answers[name] - right[name]))
         _put(parameters, kept)
         return found
-
-
-def _reference(subject: Implementation, case: Case, dtype: torch.dtype) -> Implementation:
-    """The reference built in `dtype`, with the subject's parameters and buffers."""
-    declared, target = subject.declared, subject.declared.reference
-    live = load_target(target, near=declared.file)
-    registered = catalogue().reference_at(target)
-    args: dict[str, Any] = dict(registered.args) if registered else {}
-    args |= declared.reference_args or {
-        name: value for name, value in declared.args.items() if _takes(live, name)
-    }
-    if _names(live) == ["subject"]:  # a factory of the reference of one subject
-        live, args = guarded(live, subject.target), {}
-    twin = dataclasses.replace(declared, target=live, args=args)
-    made = build(twin, case.sizes, case.device, dtype, case.recipe.seed)
-    if made.module is not None and subject.module is not None:
-        own, state = subject.module.state_dict(), {}
-        for theirs, ours in _pairs(subject, made).items():
-            state[theirs] = own[ours]
-        made.module.load_state_dict(state, strict=False)
-    return made
-
-
-def _pairs(subject: Implementation, other: Implementation) -> dict[str, str]:
-    """Names of the reference's parameters and buffers → those of the subject.
-
-    By the option reference_state, else by equal names and shapes, else by their order.
-    """
-    if subject.module is None or other.module is None:
-        return {}
-    own, theirs = subject.module.state_dict(), other.module.state_dict()
-    stated = subject.options.get("reference_state", {})
-    pairs = {}
-    for name, value in theirs.items():
-        wanted = stated.get(name, name)
-        same = [n for n in own if n == wanted or n.endswith("." + wanted)]
-        same = [n for n in same if own[n].shape == value.shape]
-        if len(same) == 1:
-            pairs[name] = same[0]
-    if len(pairs) == len(theirs):
-        return pairs
-    if [v.shape for v in own.values()] == [v.shape for v in theirs.values()]:
-        return dict(zip(theirs, own, strict=True))
-    missing = ", ".join(name for name in theirs if name not in pairs)
-    raise NotApplicable(
-        f"the reference's {missing} has no counterpart of its name and shape in the subject; "
-        "declare options.reference_state = { theirs = ours }"
-    )
-
-
-def _names(function: Any) -> list[str]:
-    try:
-        return list(inspect.signature(function).parameters)
-    except (TypeError, ValueError):
-        return []
-
-
-def _takes(function: Any, argument: str) -> bool:
-    try:
-        parameters = inspect.signature(function).parameters
-    except (TypeError, ValueError):
-        return True
-    return argument in parameters or any(
-        p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()
-    )
 
 
 def _inputs(case: Case, dtype: torch.dtype) -> dict[str, Tensor]:

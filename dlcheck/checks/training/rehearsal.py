@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -98,7 +99,7 @@ class Rehearsal:
         steps = epochs * len(self.windows(window))
         roundings = steps * (width + min(window, len(self.x)))
         size = float(right.abs().amax())
-        return gamma(roundings, self.x.dtype) * (response * width**0.5 + size)
+        return gamma(roundings, self.x.dtype) * (response * math.sqrt(width) + size)
 
     @property
     def start(self) -> Tensor:
@@ -118,7 +119,8 @@ def _model(subject: Implementation, case: Case, x: Tensor, y: Tensor) -> nn.Modu
 def _loss(subject: Implementation, y: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     if "loss" in subject.options:
         made = load_target(subject.options["loss"], near=subject.declared.file)
-        return made() if isinstance(made, type) else made
+        loss: Callable[[Tensor, Tensor], Tensor] = made() if isinstance(made, type) else made
+        return loss
     return nn.MSELoss() if y.is_floating_point() else nn.CrossEntropyLoss()
 
 

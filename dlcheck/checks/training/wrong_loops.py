@@ -38,23 +38,23 @@ def _looped(name: str, step: Step, batches: Callable[[Any], Iterable[Any]] = ite
 
 def _right(model: nn.Module, optimizer: Optimizer, value: Tensor, number: int) -> None:
     optimizer.zero_grad()
-    value.backward()  # type: ignore[no-untyped-call]
+    value.backward()
     optimizer.step()
 
 
 def _without_zero_grad(model: nn.Module, optimizer: Optimizer, value: Tensor, number: int) -> None:
-    value.backward()  # type: ignore[no-untyped-call]
+    value.backward()
     optimizer.step()
 
 
 def _step_first(model: nn.Module, optimizer: Optimizer, value: Tensor, number: int) -> None:
     optimizer.zero_grad()
     optimizer.step()
-    value.backward()  # type: ignore[no-untyped-call]
+    value.backward()
 
 
 def _zero_last(model: nn.Module, optimizer: Optimizer, value: Tensor, number: int) -> None:
-    value.backward()  # type: ignore[no-untyped-call]
+    value.backward()
     optimizer.zero_grad()
     optimizer.step()
 
@@ -67,7 +67,7 @@ def _first_layer_detached(
     model: nn.Module, optimizer: Optimizer, value: Tensor, number: int
 ) -> None:
     optimizer.zero_grad()
-    value.backward()  # type: ignore[no-untyped-call]
+    value.backward()
     first = next(iter(model.parameters()))
     first.grad = None
     optimizer.step()
@@ -142,7 +142,7 @@ def _accumulating(name: str, weight: Weight, *, tail: bool = True, keep: bool = 
                     if not keep:
                         optimizer.zero_grad()
                     value = loss(model(x), y) * weight(len(x), rows, len(window), accumulate)
-                    value.backward()  # type: ignore[no-untyped-call]
+                    value.backward()
                 if tail or len(window) == accumulate:
                     optimizer.step()
 

@@ -12,7 +12,7 @@ from dlcheck.references.training.minibatch_training import Batch, windows
 from dlcheck.registry import reference
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-Gradients = dict[nn.Parameter, Tensor]
+Gradients = dict[Tensor, Tensor]
 
 
 @reference(

@@ -43,7 +43,7 @@ def minibatch_training(
             for x, y in window:
                 # mean over the window = Σ (rows of the batch / rows of the window) · batch mean
                 value = loss(model(x), y) * (len(x) / size)
-                value.backward()  # type: ignore[no-untyped-call]
+                value.backward()
                 total += float(value.detach()) * size
             optimizer.step()
             rows += size

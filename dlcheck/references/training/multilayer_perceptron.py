@@ -25,7 +25,7 @@ class _Backpropagation(torch.autograd.Function):
         return h @ w2.T + b2
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
         x, h, w1, w2 = ctx.saved_tensors
         (delta2,) = gradients
