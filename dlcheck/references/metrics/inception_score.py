@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import NamedTuple
 
 import torch
@@ -47,7 +48,7 @@ def inception_score(probabilities: Tensor, splits: int = 1, seed: int = 0) -> In
 def inception_score_from_logits(logits: Tensor) -> Tensor:
     """The same from logits [n, k], for probabilities too small to be numbers; returns []."""
     log_p = logits.double().log_softmax(-1)
-    log_marginal = log_p.logsumexp(0) - torch.log(torch.tensor(float(len(log_p))))
+    log_marginal = log_p.logsumexp(0) - math.log(len(log_p))
     return (log_p.exp() * (log_p - log_marginal)).sum(-1).mean().exp()
 
 

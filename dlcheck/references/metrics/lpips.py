@@ -102,10 +102,10 @@ class PackageLPIPS(nn.Module):
 
 @functools.cache
 def _package(net: str, weights: str | None, seed: int) -> nn.Module:
-    import lpips
-
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")  # torchvision's argument `pretrained` is deprecated
+        import lpips
+
         made = lpips.LPIPS(net=net, pretrained=True, pnet_rand=True, verbose=False)
     # The package names a layer "slice3.6.weight" where torchvision names it "6.weight".
     own = _backbone(net, weights, seed)[0].state_dict()
