@@ -9,7 +9,7 @@ from typing import Any
 
 from dlcheck.errors import ValidationFailed
 from dlcheck.model import Outcome, Verdict
-from dlcheck.results import encode
+from dlcheck.results import encode, plain
 
 _WORDS = {
     Verdict.FAILED: "failed",
@@ -34,8 +34,12 @@ class Report:
     @property
     def passed(self) -> bool:
         """Nothing failed, errored or stayed inconclusive, and at least one check ran."""
-        ran = any(outcome.verdict is not Verdict.SKIPPED for outcome in self.outcomes)
-        return ran and all(outcome.verdict.is_good for outcome in self.outcomes)
+        return self.ran and all(outcome.verdict.is_good for outcome in self.outcomes)
+
+    @property
+    def ran(self) -> bool:
+        """Did at least one check run?"""
+        return any(outcome.verdict is not Verdict.SKIPPED for outcome in self.outcomes)
 
     @property
     def failures(self) -> list[Outcome]:
@@ -45,16 +49,27 @@ class Report:
 
     @property
     def counts(self) -> dict[Verdict, int]:
-        """How many outcomes of each verdict, gravest first."""
+        """How many outcomes of each verdict, gravest first; verdicts that none has are absent."""
         found = Counter(outcome.verdict for outcome in self.outcomes)
         return {verdict: found[verdict] for verdict in _WORDS if found[verdict]}
+
+    @property
+    def headline(self) -> str:
+        """The run in a word or two."""
+        if not self.ran:
+            return "Nothing ran"
+        if Verdict.FAILED in self.counts:
+            return "Failed"
+        if Verdict.ERRORED in self.counts:
+            return "Errored"
+        return "Passed" if self.passed else "Inconclusive"
 
     @property
     def verdict_line(self) -> str:
         """One sentence: `3 failed, 120 passed, 40 not run`."""
         if not self.outcomes:
             return "no check ran"
-        return ", ".join(f"{count} {_WORDS[verdict]}" for verdict, count in self.counts.items())
+        return ", ".join(f"{count:,} {_WORDS[verdict]}" for verdict, count in self.counts.items())
 
     def raise_for_failures(self) -> None:
         """Raise ValidationFailed, whose text is the terminal report, unless the report passed."""
@@ -62,14 +77,15 @@ class Report:
             raise ValidationFailed(str(self))
 
     def to_json(self) -> str:
-        """The report as one JSON object: meta, verdict, outcomes."""
+        """The report as one object of strict JSON: meta, passed, verdict, counts, outcomes."""
         data = {
-            "meta": self.meta,
+            "meta": plain(self.meta),
             "passed": self.passed,
             "verdict": self.verdict_line,
+            "counts": {verdict.value: count for verdict, count in self.counts.items()},
             "outcomes": [encode(outcome) for outcome in self.outcomes],
         }
-        return json.dumps(data, ensure_ascii=False, indent=2, default=str)
+        return json.dumps(data, indent=2, allow_nan=False)
 
     def __str__(self) -> str:
         from dlcheck.reporting.terminal import summary

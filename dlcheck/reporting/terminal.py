@@ -3,33 +3,47 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from dlcheck.model import Evidence, Outcome, Verdict
+from dlcheck.reporting.coverage import Cell, cells_of, place, reasons
+from dlcheck.reporting.markup import clean
+from dlcheck.reporting.numbers import closeness, counted
 from dlcheck.reporting.report import Report
 
 _WIDTH = 96
-_LINES = 25  # a failure that does not fit a screen is not read
-_COLOURS = {Verdict.FAILED: "31", Verdict.ERRORED: "31", Verdict.PASSED: "32"}
+_LINES = 24  # a failure that does not fit a screen is not read
+_FIELD = 3  # lines of one field
+_PLENTY = 60  # so many lines of passed checks are worth reading
+_COLOURS = {
+    Verdict.FAILED: "31",
+    Verdict.ERRORED: "31",
+    Verdict.PASSED: "32",
+    Verdict.INCONCLUSIVE: "33",
+}
 
 
 def describe(outcome: Outcome, *, color: bool = False) -> str:
-    """The failure message: claim, numbers, case, cause, place, and how to run it again."""
-    lines = [*_head(outcome, color=color), *_numbers(outcome), *_message(outcome)]
+    """The failure message in at most 24 lines: claim, numbers, case, cause, place, run again."""
+    head = [*_head(outcome, color=color), *_numbers(outcome)]
     tail = list(_tail(outcome))
     room = _LINES - len(tail)
-    if len(lines) > room:
-        lines = [*lines[: room - 1], "  … (the rest is in the report)"]
-    return "\n".join([*lines, *tail])
+    if len(head) > room:  # every field is short, so this takes many fields
+        head = [*head[: room - 1], "  … (the rest is in the report)"]
+    return "\n".join([*head, *_message(outcome, room - len(head)), *tail])
 
 
 def _head(outcome: Outcome, *, color: bool) -> Iterator[str]:
-    word = outcome.verdict.value.upper()
-    if color and outcome.verdict in _COLOURS:
-        word = f"\x1b[{_COLOURS[outcome.verdict]}m{word}\x1b[0m"
-    point = f" [{outcome.point}]"
-    yield f"{word} {outcome.subject}: {outcome.check}{point}"
+    word = painted(outcome.verdict.value.upper(), outcome.verdict, color=color)
+    yield f"{word} {clean(outcome.subject)}: {outcome.check} [{clean(outcome.point)}]"
     yield from _field("claim", outcome.claim)
+
+
+def painted(text: str, verdict: Verdict, *, color: bool) -> str:
+    """The text in the colour of a verdict."""
+    if not color or verdict not in _COLOURS:
+        return text
+    return f"\x1b[{_COLOURS[verdict]}m{text}\x1b[0m"
 
 
 def _numbers(outcome: Outcome) -> Iterator[str]:
@@ -39,63 +53,119 @@ def _numbers(outcome: Outcome) -> Iterator[str]:
     yield from _field("measured", piece.what)
     yield from _field("expected", piece.expected)
     yield from _field("got", piece.got)
-    yield from _field("", str(piece))
+    yield from _field("", _judged(piece))
     yield from _field("where", piece.where)
     yield from _field("likely", piece.cause)
     yield from _field("case", _case(outcome))
-    yield from _values(piece)
+    yield from _field("values", _values(piece))
+    yield from _field("also", _others(outcome))
+
+
+def _judged(piece: Evidence) -> str:
+    if piece.verdict is Verdict.INCONCLUSIVE and not piece.p_values:
+        needed = piece.resolution * piece.signal
+        return f"{piece}; a bound above {needed:.3g} says nothing about a signal of that size"
+    if piece.verdict is Verdict.FAILED and not piece.p_values and 1 < piece.tightness < 1e300:
+        return f"{piece} ({closeness(piece.tightness)} the bound)"
+    return str(piece)
 
 
 def _case(outcome: Outcome) -> str:
-    if not outcome.case:
-        return ""
-    return f"{outcome.case} (after {outcome.cases} cases)"
+    """The smallest case found; a check that runs once depends on the seed alone."""
+    if outcome.case:
+        return f"{outcome.case} (after {counted(outcome.cases, 'case')})"
+    return f"seed={outcome.seed}, profile {outcome.profile}"
 
 
-def _values(piece: Evidence) -> Iterator[str]:
-    shown = ", ".join(f"{name} = {_number(value)}" for name, value in piece.values.items())
-    yield from _field("values", shown)
+def _values(piece: Evidence) -> str:
+    return ", ".join(f"{name} = {_number(value)}" for name, value in piece.values.items())
 
 
 def _number(value: float | str) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _message(outcome: Outcome) -> Iterator[str]:
-    if not outcome.message:
-        return
-    lines = outcome.message.splitlines()
-    # A long traceback is told by its end: the exception and the lines that led to it.
-    if len(lines) > 12:
-        lines = [lines[0], "  …", *lines[-10:]]
+def _others(outcome: Outcome) -> str:
+    """Which further pieces of evidence came to the same."""
+    others = [piece for piece in outcome.evidence[1:] if piece.verdict is outcome.verdict]
+    if not others or outcome.verdict is not Verdict.FAILED:
+        return ""
+    named = ", ".join(dict.fromkeys(piece.what for piece in others if piece.what))
+    return f"{counted(len(others), 'further measurement')} failed" + (f": {named}" if named else "")
+
+
+def _message(outcome: Outcome, room: int) -> Iterator[str]:
+    """The message, or of a long traceback its first line and its end, which tells most."""
+    lines = [line[:200] for line in clean(outcome.message).splitlines()]
+    if len(lines) > room:
+        lines = [*lines[:1], "  …", *lines[len(lines) - room + 2 :]] if room > 2 else lines[:room]
     yield from ("  " + line for line in lines)
 
 
 def _tail(outcome: Outcome) -> Iterator[str]:
-    place = f" ({outcome.file}:{outcome.line})" if outcome.line else ""
-    yield from _field("subject", f"{outcome.target}{place}", wrap=False)
+    where = f" ({place(outcome)})" if outcome.line else ""
+    yield from _field("subject", f"{outcome.target or outcome.subject}{where}", wrap=False)
     yield from _field("again", outcome.reproduce, wrap=False)
     yield from _field("more", f"dlcheck explain {outcome.check}")
 
 
 def _field(name: str, text: str, *, wrap: bool = True) -> Iterator[str]:
+    text = " ".join(clean(text).split())
     if not text:
         return
-    lines = textwrap.wrap(text, _WIDTH - 12, break_on_hyphens=False) if wrap else [text]
+    lines = [text]
+    if wrap:
+        lines = textwrap.wrap(
+            text, _WIDTH - 12, break_on_hyphens=False, max_lines=_FIELD, placeholder=" …"
+        )
     yield f"  {name:<9} {lines[0]}"
     yield from (" " * 12 + line for line in lines[1:])
 
 
+# --- the whole report --------------------------------------------------------------------------
+
+
 def summary(report: Report, *, color: bool = False) -> str:
     """The terminal report: a line per check, the failures in full, the verdict line last."""
-    width = max((len(outcome.check) for outcome in report.outcomes), default=0)
-    lines = [_line(outcome, width) for outcome in report.outcomes]
+    cells = cells_of(report.outcomes)
+    lines = list(_listing(cells, color=color))
     for outcome in report.failures:
         lines += ["", describe(outcome, color=color)]
-    return "\n".join([*lines, "", report.verdict_line])
+    lines += [""] if lines else []
+    for reason, count in list(reasons(report.outcomes).items())[:5]:
+        lines.append(f"not run ({count:,}): {clean(reason)}")
+    return "\n".join([*lines, report.verdict_line])
 
 
-def _line(outcome: Outcome, width: int) -> str:
-    told = str(outcome.worst) if outcome.worst is not None else outcome.message.split("\n")[0]
-    line = f"{outcome.verdict.symbol} {outcome.check:<{width}}  [{outcome.point}]  {told}"
-    return line if len(line) <= 150 else line[:149] + "…"
+def _listing(cells: Sequence[Cell], *, color: bool) -> Iterator[str]:
+    """Checks by subject. Of a long run only what did not pass."""
+    ran = [cell for cell in cells if cell.verdict is not Verdict.SKIPPED]
+    if len(ran) > _PLENTY:
+        ran = [cell for cell in ran if not cell.verdict.is_good]
+    width = max((len(cell.check) for cell in ran), default=0)
+    subject = ""
+    for cell in ran:
+        if cell.subject != subject:
+            subject = cell.subject
+            yield f"{clean(subject)} ({cell.kind})"
+        yield _line(cell, width, color=color)
+
+
+def _line(cell: Cell, width: int, *, color: bool) -> str:
+    symbol = painted(cell.verdict.symbol, cell.verdict, color=color)
+    deciding = max(cell.gravest, key=lambda each: each.worst.tightness if each.worst else 0.0)
+    further = f" +{len(cell.outcomes) - 1}" if len(cell.outcomes) > 1 else ""
+    points = f"[{clean(deciding.point)}{further}]"
+    room = max(40, 150 - width - len(points) - 7)
+    return f"  {symbol} {cell.check:<{width}}  {points}  {_cut(told(deciding), room)}".rstrip()
+
+
+def told(outcome: Outcome) -> str:
+    """What a trial came to in one line."""
+    if outcome.worst is not None:
+        return str(outcome.worst)
+    return clean(outcome.message).strip().split("\n")[0]
+
+
+def _cut(text: str, room: int) -> str:
+    return text if len(text) <= room else text[: room - 1] + "…"

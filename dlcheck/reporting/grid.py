@@ -1,0 +1,95 @@
+"""The coverage grid as HTML: checks against subjects, one table per kind of a suite."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from dlcheck.model import Outcome, Verdict
+from dlcheck.reporting.coverage import Cell, Grid, grids_of, suite_name
+from dlcheck.reporting.markup import Markup, join, tag
+from dlcheck.reporting.numbers import counted
+from dlcheck.reporting.trials import WORDS
+
+_LEVEL = 3  # from so many subjects on, their names stand upright
+_SHOWN = tuple(WORDS)
+
+
+def coverage(cells: Sequence[Cell]) -> Markup:
+    """All suites, each with a heading, its verdicts and its tables."""
+    suites: dict[str, list[Grid]] = defaultdict(list)
+    for grid in grids_of(cells):
+        suites[grid.suite].append(grid)
+    return join([_suite(suite, grids) for suite, grids in suites.items()])
+
+
+def _suite(suite: str, grids: Sequence[Grid]) -> Markup:
+    outcomes = [each for grid in grids for cell in grid.cells.values() for each in cell.outcomes]
+    return join(
+        tag("h3", suite_name(suite), " ", tag("small", tally(outcomes))),
+        tag("div", [_table(grid) for grid in grids], class_="grids"),
+    )
+
+
+def tally(outcomes: Sequence[Outcome]) -> str:
+    """`✗ 2  ✓ 40  – 3`: a count per verdict, in words for none are needed."""
+    found = {verdict: sum(each.verdict is verdict for each in outcomes) for verdict in _SHOWN}
+    return ", ".join(f"{count:,} {WORDS[verdict]}" for verdict, count in found.items() if count)
+
+
+def _table(grid: Grid) -> Markup:
+    upright = len(grid.subjects) >= _LEVEL
+    heads = [
+        tag("th", tag("span", subject, class_="upright" if upright else None), scope="col")
+        for subject in grid.subjects
+    ]
+    title = f"{grid.kind}: {counted(len(grid.checks), 'check')}"
+    table = tag(
+        "table",
+        tag("caption", title, f", {counted(len(grid.subjects), 'subject')}"),
+        tag("thead", tag("tr", tag("td"), heads)),
+        tag("tbody", [_row(grid, check) for check in grid.checks]),
+        class_="grid",
+    )
+    return tag("div", table, class_="scroll", role="region", aria_label=title, tabindex=0)
+
+
+def _row(grid: Grid, check: str) -> Markup:
+    cells = [grid.cells.get((check, subject)) for subject in grid.subjects]
+    name = tag("th", _breakable(check), scope="row", class_="check")
+    return tag("tr", name, [tag("td", _linked(cell)) for cell in cells])
+
+
+def _breakable(name: str) -> list[Markup]:
+    """A name that may be broken after an underscore."""
+    parts = name.split("_")
+    return [join(part, Markup("_<wbr>")) for part in parts[:-1]] + [join(parts[-1])]
+
+
+def _linked(cell: Cell | None) -> Markup | None:
+    if cell is None:
+        return None
+    label = cell.label
+    close = cell.verdict is Verdict.PASSED and (cell.tightness or 0) >= 0.5
+    return tag(
+        "a",
+        cell.verdict.symbol,
+        tag("i", label) if label else None,
+        href=f"#{cell.anchor}",
+        class_=cell.verdict.value + (" close" if close else ""),
+        aria_label=f"{WORDS[cell.verdict]} {label}".rstrip(),
+    )
+
+
+def legend() -> Markup:
+    """What the symbols and numbers of a cell mean."""
+    symbols = [
+        tag("span", tag("b", verdict.symbol, class_=verdict.value), f" {word}")
+        for verdict, word in WORDS.items()
+    ]
+    return tag("p", join(_spaced(symbols)), class_="key")
+
+
+def _spaced(parts: Sequence[Markup]) -> Iterator[Markup]:
+    for part in parts:
+        yield join(part, " ")

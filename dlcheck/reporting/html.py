@@ -1,0 +1,213 @@
+"""A run as one page: offline, readable without JavaScript, small, safe to show foreign text.
+
+Everything is escaped by construction (`markup.tag`); beyond that a content policy allows no
+network at all, and no script but the few lines of `page.js`, named by their hash.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from dlcheck.model import Verdict
+from dlcheck.reporting import plots, tables
+from dlcheck.reporting.coverage import Cell, cells_of
+from dlcheck.reporting.grid import coverage, legend
+from dlcheck.reporting.markup import Child, Markup, clipped, join, tag
+from dlcheck.reporting.numbers import counted, duration
+from dlcheck.reporting.report import Report
+from dlcheck.reporting.terminal import describe, told
+from dlcheck.reporting.trials import WORDS, Detail, trial, verdict_mark
+from dlcheck.results import Run
+
+_HERE = Path(__file__).parent
+_BAD = (Verdict.FAILED, Verdict.ERRORED)
+_OPEN = 12  # so many failures are open at first
+_ICON = (
+    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E"
+    "%3Cpath d='M3 8.5 6.5 12 13 4' fill='none' stroke='{colour}' stroke-width='2.4'/%3E%3C/svg%3E"
+)
+
+Section = tuple[str, str, Child]  # anchor, heading, content
+
+
+def render_html(run: Run | Report) -> str:
+    """The whole page."""
+    report = run if isinstance(run, Report) else Report(run.outcomes, run.meta)
+    style = (_HERE / "page.css").read_text("utf-8")
+    script = (_HERE / "page.js").read_text("utf-8")
+    title = f"{report.headline}: {report.verdict_line}"
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=_policy(script)),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", f"dlcheck: {title}"),
+        tag("link", rel="icon", href=_ICON.format(colour="%23287a4b")),
+        tag("style", Markup(style)),
+    )
+    body = tag("body", _page(report), tag("script", Markup(script)))
+    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+
+
+def _policy(script: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    allowed = {
+        "img-src": "data:",
+        "style-src": "'unsafe-inline'",
+        "script-src": f"'sha256-{digest}'",
+    }
+    return "; ".join(["default-src 'none'", *(" ".join(rule) for rule in allowed.items())])
+
+
+def _page(report: Report) -> Iterator[Markup]:
+    cells = cells_of(report.outcomes)
+    sections = [section for section in _sections(report, cells) if section[2] is not None]
+    yield tag("a", "Skip to the content", href="#content", class_="skip")
+    yield tag("header", _header(report))
+    links = [tag("li", tag("a", heading, href=f"#{anchor}")) for anchor, heading, _ in sections]
+    yield tag("nav", tag("ul", links), aria_label="Sections")
+    yield tag(
+        "main",
+        [
+            tag("section", tag("h2", heading), content, id=anchor)
+            for anchor, heading, content in sections
+        ],
+        id="content",
+        tabindex=-1,
+    )
+
+
+def _header(report: Report) -> Iterator[Child]:
+    state = "passed" if report.passed else "failed" if report.failures else "inconclusive"
+    yield tag("p", "dlcheck", class_="brand")
+    yield tag("h1", tag("span", _SIGNS[state], class_=f"mark {state}", aria_hidden="true"),
+              f" {report.headline}")  # fmt: skip
+    yield tag("p", report.verdict_line, class_="verdict")
+    yield _proportions(report)
+    yield tag("p", _origin(report), class_="quiet")
+    if note := report.meta.get("note"):
+        yield tag("p", f"Note: {note}.", class_="note")
+
+
+_SIGNS = {"passed": "✓", "failed": "✗", "inconclusive": "?"}
+
+
+def _proportions(report: Report) -> Markup:
+    """The counts as one bar; the verdict line above says them in words."""
+    parts = [
+        tag("span", class_=verdict.value, style=f"flex-grow:{count}")
+        for verdict, count in report.counts.items()
+    ]
+    return tag("div", parts, class_="proportions", aria_hidden="true")
+
+
+def _origin(report: Report) -> list[Child]:
+    """When, from which commit, on what, by which command."""
+    meta = report.meta
+    commit = meta.get("git") or {}
+    devices = {outcome.device for outcome in report.outcomes
+               if outcome.verdict is not Verdict.SKIPPED}  # fmt: skip
+    parts = [
+        str(meta.get("time", "")).replace("T", " ").replace("+00:00", " UTC"),
+        f"commit {commit['commit']}{', changed' if commit.get('dirty') else ''}" if commit else "",
+        f"on {', '.join(sorted(devices))}" if devices else "",
+        f"torch {torch}" if (torch := meta.get("versions", {}).get("torch")) else "",
+        f"profile {meta['profile']}" if "profile" in meta else "",
+        f"seed {meta['seed']}" if "seed" in meta else "",
+        f"{duration(meta['seconds'])} in all" if "seconds" in meta else "",
+    ]
+    line = " · ".join(part for part in parts if part)
+    command = meta.get("command")
+    return [line, tag("code", clipped(str(command), 1000), class_="call") if command else None]
+
+
+def _sections(report: Report, cells: Sequence[Cell]) -> Iterator[Section]:
+    detail = Detail.for_outcomes(report.outcomes, plots.anchors(cells))
+    bad = [cell for cell in cells if cell.verdict in _BAD]
+    loose = [cell for cell in cells if cell.verdict is Verdict.INCONCLUSIVE]
+    yield "failures", f"Failures ({len(bad):,})", _told(bad, detail)
+    yield "inconclusive", f"Inconclusive ({len(loose):,})", _told(loose, detail)
+    yield "coverage", "Coverage", _coverage(cells)
+    yield "statistics", "Statistical claims", tables.statistical(cells)
+    yield "figures", "Figures", plots.gallery(cells)
+    yield "trials", "Trials", _trials(cells, detail)
+    yield "slowest", "Slowest trials", tables.slowest(cells)
+    yield "not-run", "Not run", tables.not_run(report.outcomes)
+    yield "environment", "Environment", tables.environment(report.meta) if report.meta else None
+
+
+def _told(cells: Sequence[Cell], detail: Detail) -> Child:
+    if not cells:
+        return None
+    return [trial(cell, detail, opened=k < _OPEN) for k, cell in enumerate(cells)]
+
+
+def _coverage(cells: Sequence[Cell]) -> Child:
+    if not cells:
+        return None
+    outcomes = [each for cell in cells for each in cell.outcomes]
+    text = (
+        "A cell merges the devices, dtypes and arguments of one check of one subject and shows the "
+        "gravest verdict. Its number is the error as a part of the allowed bound (0 is exact, "
+        "above 1 fails), or how many trials differ. An empty cell: the check does not apply."
+    )
+    return [
+        tag("p", text, class_="quiet"),
+        legend(),
+        tag("details", tag("summary", "By device"), tables.devices(outcomes), class_="data"),
+        coverage(cells),
+    ]
+
+
+def _trials(cells: Sequence[Cell], detail: Detail) -> Child:
+    """Every trial that is not told above, by subject."""
+    subjects: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        subjects.setdefault((cell.suite, cell.subject), []).append(cell)
+    return [_subject(found, detail) for found in subjects.values()] or None
+
+
+def _subject(cells: Sequence[Cell], detail: Detail) -> Markup:
+    first = cells[0].outcomes[0]
+    gravest = {verdict: sum(cell.verdict is verdict for cell in cells) for verdict in WORDS}
+    counts = [
+        tag("span", verdict_mark(verdict), f" {count}", class_="count")
+        for verdict, count in gravest.items()
+        if count
+    ]
+    return tag(
+        "details",
+        tag(
+            "summary", tag("span", first.subject, class_="check"), tag("code", first.target), counts
+        ),
+        [_line(cell, detail) for cell in cells],
+        class_="subjects",
+    )
+
+
+def _line(cell: Cell, detail: Detail) -> Markup:
+    if cell.verdict not in (*_BAD, Verdict.INCONCLUSIVE):
+        return trial(cell, detail, subject=False)
+    return tag("p", verdict_mark(cell.verdict), " ", tables.link(cell), class_="above")
+
+
+def render_fragment(report: Report, limit: int = 200) -> str:
+    """The report inside a notebook: what failed in full, the rest in a line each."""
+    failures = [tag("pre", describe(outcome)) for outcome in report.failures[:20]]
+    rows = [
+        [[verdict_mark(each.verdict), " ", each.check], each.subject, each.point, told(each)]
+        for each in report.outcomes[:limit]
+    ]
+    left = len(report.outcomes) - len(rows)
+    listing = tag(
+        "details",
+        tag("summary", counted(len(report.outcomes), "trial")),
+        tables.table(("check", "subject", "point", "measured"), rows),
+        f"and {left:,} more" if left else None,
+    )
+    head = tag("p", tag("b", report.headline), f": {report.verdict_line}")
+    return str(tag("div", join(head, failures, listing), class_="dlcheck"))

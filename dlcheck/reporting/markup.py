@@ -1,0 +1,74 @@
+"""HTML and SVG built from tags: text is escaped and elements are closed by construction."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Markup:
+    """Text that is markup already. Anything else is escaped when it becomes a child."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+Child = Markup | str | int | float | None | Iterable["Child"]
+Attribute = str | int | float | bool | None
+
+_VOID = frozenset({"br", "hr", "link", "meta"})
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+# What neither HTML nor a reader takes: controls, halves of surrogate pairs, directions of writing.
+_UNFIT = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]"
+)
+
+
+def tag(name: str, /, *children: Child, **attributes: Attribute) -> Markup:
+    """An element. Attributes: `class_` is class, `aria_label` is aria-label; None and False are
+    left out, True stands without a value."""
+    given = "".join(_attribute(key, value) for key, value in attributes.items())
+    if name in _VOID:
+        return Markup(f"<{name}{given}>")
+    return Markup(f"<{name}{given}>{join(*children)}</{name}>")
+
+
+def _attribute(key: str, value: Attribute) -> str:
+    if value is None or value is False:
+        return ""
+    name = key.rstrip("_").replace("_", "-")
+    return f" {name}" if value is True else f' {name}="{html.escape(clean(str(value)))}"'
+
+
+def join(*children: Child) -> Markup:
+    """Children one after the other, each escaped unless it is markup."""
+    return Markup("".join(_text(child) for child in children))
+
+
+def _text(child: Child) -> str:
+    match child:
+        case None:
+            return ""
+        case Markup():
+            return child.text
+        case str() | int() | float():
+            return html.escape(clean(str(child)), quote=False)
+    return "".join(_text(part) for part in child)
+
+
+def clean(text: str) -> str:
+    """Text of strangers without colour codes and without characters that HTML forbids."""
+    return _UNFIT.sub("\N{REPLACEMENT CHARACTER}", _ESCAPES.sub("", text).replace("\r", ""))
+
+
+def clipped(text: str, limit: int) -> str:
+    """At most so many characters, the end being what tells most of a traceback."""
+    if len(text) <= limit:
+        return text
+    head = limit // 4
+    return f"{text[:head]}\n… {len(text) - limit:,} characters left out …\n{text[head - limit :]}"
