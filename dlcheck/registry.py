@@ -13,7 +13,7 @@ import functools
 import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
@@ -242,16 +242,21 @@ def _place(function: Callable[..., Any]) -> dict[str, Any]:
 def _enlist(live: Live) -> None:
     """Make a decorated function known; a cell that is run again replaces what it declared."""
     declared = live.declared
-    if catalogue.cache_info().currsize:
-        known: Mapping[str, Any] = (
-            catalogue().checks if isinstance(declared, Check) else catalogue().references
-        )
-        other = known.get(declared.name)
-        # What was read from the packages is kept, so that equal trials stay equal.
-        if other is None or other.file != declared.file or place_of(other) != place_of(declared):
-            refuse_unknown_names(declared, catalogue().kinds)
-            catalogue().add(declared)
-    _LIVE["check" if isinstance(declared, Check) else "reference", declared.name] = live
+    noun = "check" if isinstance(declared, Check) else "reference"
+    if catalogue.cache_info().currsize and not _is_read(declared):
+        refuse_unknown_names(declared, catalogue().kinds)
+        catalogue().add(declared)
+    _LIVE[noun, declared.name] = live
+
+
+def _is_read(declared: Check | Reference) -> bool:
+    """Did reading the source find the same? Then its record is kept: equal trials stay equal."""
+    if isinstance(declared, Reference):
+        return catalogue().references.get(declared.name) == declared
+    other = catalogue().checks.get(declared.name)
+    if other is None:
+        return False
+    return replace(declared, rejects=other.rejects, accepts=other.accepts) == other
 
 
 def live_check(declared: Check) -> Live:
