@@ -1,0 +1,83 @@
+"""A check that cannot fail is a defect: each passes what is right and rejects what is broken.
+
+Every check × every registered reference and further subject that it applies to must pass, and
+every mutant of the check must fail by its evidence, not by raising.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from dlcheck.model import Check, Subject, Trial, Verdict
+from dlcheck.proof import accepted, rejected
+from dlcheck.registry import catalogue, live_check, place_of
+from dlcheck.runner import run_trial
+
+CHECKS = [catalogue().checks[name] for name in sorted(catalogue().checks)]
+WHOLE = "CI" in os.environ
+
+
+def right() -> Iterator[pytest.param]:
+    for check in CHECKS:
+        for trial in accepted(check):
+            yield pytest.param(trial, id=f"{check.name}-{trial.subject.name}")
+
+
+def broken() -> Iterator[pytest.param]:
+    """Every mutant of every subject; of the checks that sample or train, every mutant once.
+
+    Those are dear: each mutant breaks another subject, in turn. CI runs the whole product, and so
+    does `dlcheck list checks --prove`.
+    """
+    for check in CHECKS:
+        trials = list(rejected(check))
+        subjects = len(list(accepted(check)))
+        alone = sum(isinstance(mutant, Subject) for mutant in live_check(check).rejects)
+        mutants = len(check_mutants := trials[alone:]) // max(subjects, 1)
+        for position, trial in enumerate(check_mutants):
+            subject, mutant = divmod(position, mutants)
+            if WHOLE or not check.once or mutant % subjects == subject:
+                yield pytest.param(trial, id=f"{check.name}-{trial.subject.name}")
+        for trial in trials[:alone]:
+            yield pytest.param(trial, id=f"{check.name}-{trial.subject.name}")
+
+
+@pytest.mark.parametrize("trial", right())
+def test_passes_what_is_right(trial: Trial) -> None:
+    outcome = run_trial(replace(trial, profile="quick"))
+    if outcome.verdict is Verdict.INCONCLUSIVE:  # five cases may all have said nothing
+        outcome = run_trial(replace(trial, profile="default"))
+    assert outcome.verdict is Verdict.PASSED, f"{outcome.case}: {outcome.worst} {outcome.message}"
+
+
+@pytest.mark.parametrize("trial", broken())
+def test_rejects_what_is_broken(trial: Trial) -> None:
+    outcome = run_trial(replace(trial, profile="quick"))
+    if outcome.verdict in (Verdict.PASSED, Verdict.INCONCLUSIVE) and not trial.check.once:
+        outcome = run_trial(replace(trial, profile="default"))
+    assert outcome.verdict is Verdict.FAILED, f"{outcome.worst} {outcome.message}"
+    assert outcome.evidence, f"failed by raising: {outcome.message}"
+    assert outcome.worst is not None
+    assert outcome.worst.verdict is Verdict.FAILED
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
+def test_has_something_to_accept(check: Check) -> None:
+    assert next(accepted(check), None) is not None, "no reference and no subject of `accepts`"
+    assert check.rejects
+
+
+FIELDS = ("name", "claim", "kinds", "function", "file", "line", "doc", "needs", "forbids",
+          "options", "dtypes", "regimes", "tags", "once")  # fmt: skip
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
+def test_is_read_as_it_is_declared(check: Check) -> None:
+    live = live_check(check).declared
+    assert place_of(live) == check.function
+    for field in FIELDS:
+        assert getattr(live, field) == getattr(check, field), field
