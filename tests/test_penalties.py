@@ -11,13 +11,15 @@ from scipy import optimize, stats
 from sklearn.linear_model import ElasticNet, Lasso, Ridge
 from torch import Tensor
 
+from dlcheck.checks.penalty.gradient import pulls_each_weight_by_its_law
 from dlcheck.checks.penalty.law import Law, law_of
 from dlcheck.checks.penalty.regression import ridge_solution, sparse_solution
 from dlcheck.checks.penalty.shrinkage import ridge_path
 from dlcheck.datasets import breast_cancer, diabetes
+from dlcheck.domains import parse_inputs
 from dlcheck.errors import SubjectError
 from dlcheck.expansion import Overrides, expand
-from dlcheck.model import NOTHING, Subject, Suite, Verdict
+from dlcheck.model import NOTHING, Recipe, Subject, Suite, Verdict
 from dlcheck.numerics.fista import fista
 from dlcheck.numerics.least_squares import LeastSquares, elastic_net, kkt_violation, ridge
 from dlcheck.references.penalties.elastic_net import elastic_net_penalty
@@ -30,7 +32,9 @@ from dlcheck.references.proximal.soft_threshold import (
     elastic_net_proximal,
     soft_threshold,
 )
+from dlcheck.registry import catalogue
 from dlcheck.runner import run_trial
+from dlcheck.strategies import Case
 from dlcheck.subjects import build
 
 CPU = torch.device("cpu")
@@ -274,6 +278,21 @@ def test_a_penalty_of_several_numbers_breaks_its_contract() -> None:
         name="rows", target=lambda w: w.abs().sum(-1), kind="penalty", options={"norm": 1}
     )
     assert outcomes(declared)["pulls_each_weight_by_its_law"] is Verdict.FAILED
+
+
+@pytest.mark.parametrize("name", ["l1_penalty", "l2_penalty", "elastic_net_penalty"])
+def test_weights_that_are_all_zero_are_inconclusive_and_no_failure(name: str) -> None:
+    declared = catalogue().references[name].subject()
+    case = Case(
+        recipe=Recipe(sizes={"n": 1, "m": 2}, regimes=NOTHING, layouts=NOTHING, seed=0),
+        specs=parse_inputs({"weights": "float n m"}),
+        inputs={"weights": torch.zeros(1, 2, dtype=torch.float64)},
+        device=CPU,
+        dtype=torch.float64,
+    )
+    made = build(declared, NOTHING, CPU, torch.float64, seed=0)
+    (piece,) = pulls_each_weight_by_its_law(made, case)
+    assert piece.verdict is Verdict.INCONCLUSIVE
 
 
 def test_a_strength_that_no_argument_holds_is_told() -> None:
