@@ -46,7 +46,7 @@ def broken() -> Iterator[pytest.param]:
             yield pytest.param(trial, id=f"{check.name}-{trial.subject.name}")
 
 
-@pytest.mark.parametrize("trial", right())
+@pytest.mark.parametrize("trial", list(right()))
 def test_passes_what_is_right(trial: Trial) -> None:
     outcome = run_trial(replace(trial, profile="quick"))
     if outcome.verdict is Verdict.INCONCLUSIVE:  # five cases may all have said nothing
@@ -54,7 +54,7 @@ def test_passes_what_is_right(trial: Trial) -> None:
     assert outcome.verdict is Verdict.PASSED, f"{outcome.case}: {outcome.worst} {outcome.message}"
 
 
-@pytest.mark.parametrize("trial", broken())
+@pytest.mark.parametrize("trial", list(broken()))
 def test_rejects_what_is_broken(trial: Trial) -> None:
     outcome = run_trial(replace(trial, profile="quick"))
     if outcome.verdict in (Verdict.PASSED, Verdict.INCONCLUSIVE) and not trial.check.once:
