@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 
-from dlcheck.model import Check, Subject, Trial, Verdict
+from dlcheck.model import Check, Outcome, Subject, Trial, Verdict
 from dlcheck.proof import accepted, rejected
 from dlcheck.registry import catalogue, live_check, place_of
 from dlcheck.runner import run_trial
@@ -46,11 +46,18 @@ def broken() -> Iterator[pytest.param]:
             yield pytest.param(trial, id=f"{check.name}-{trial.subject.name}")
 
 
+def skip_unmeasured(outcome: Outcome) -> None:
+    """A timing on a busy machine may come to nothing, which is neither right nor wrong."""
+    if outcome.verdict is Verdict.INCONCLUSIVE and "benchmark" in outcome.tags:
+        pytest.skip(f"could not measure: {outcome.worst}")
+
+
 @pytest.mark.parametrize("trial", list(right()))
 def test_passes_what_is_right(trial: Trial) -> None:
     outcome = run_trial(replace(trial, profile="quick"))
     if outcome.verdict is Verdict.INCONCLUSIVE:  # five cases may all have said nothing
         outcome = run_trial(replace(trial, profile="default"))
+    skip_unmeasured(outcome)
     assert outcome.verdict is Verdict.PASSED, f"{outcome.case}: {outcome.worst} {outcome.message}"
 
 
@@ -59,6 +66,7 @@ def test_rejects_what_is_broken(trial: Trial) -> None:
     outcome = run_trial(replace(trial, profile="quick"))
     if outcome.verdict in (Verdict.PASSED, Verdict.INCONCLUSIVE) and not trial.check.once:
         outcome = run_trial(replace(trial, profile="default"))
+    skip_unmeasured(outcome)
     assert outcome.verdict is Verdict.FAILED, f"{outcome.worst} {outcome.message}"
     assert outcome.evidence, f"failed by raising: {outcome.message}"
     assert outcome.worst is not None
