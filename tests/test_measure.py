@@ -142,3 +142,15 @@ def test_a_freed_address_is_counted_again() -> None:
         for _ in range(4):  # the allocator hands out the same block each time
             (weight * torch.full((3,), 2.0)).sum().backward()
     assert (meter.now, meter.peak) == (0, 12)
+
+
+def test_of_a_view_its_own_part_counts() -> None:
+    weight, data = torch.ones(4, requires_grad=True), torch.ones(10, 4)
+    meter = SavedBytes([weight])
+    with meter:
+        first, second = (weight * data[2:5]).sum(), (weight * data[4:6]).sum()
+        assert meter.now == 4 * 4 * 4  # rows 2 to 5, row 4 once
+        first.backward()
+        assert meter.now == 2 * 4 * 4
+        second.backward()
+    assert (meter.now, meter.peak) == (0, 64)

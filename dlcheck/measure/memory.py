@@ -7,6 +7,7 @@ back: the count needs no allocator and repeats to the byte.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -15,19 +16,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+Span = tuple[int, int]
+
 
 @dataclass(slots=True)
 class SavedBytes:
     """A meter of what is saved for backward, while it is entered as a context.
 
-    Tensors that share memory count once; parameters, which are there anyway, not at all.
-    `now` is what live graphs hold, `peak` the most that they held at one time, in bytes.
+    Counted are the bytes that saved tensors cover: shared memory once, of a view its own part,
+    parameters, which are there anyway, not at all. `now` is what live graphs hold, `peak` the
+    most that they held at one time.
     """
 
     parameters: Iterable[Tensor] = ()
     now: int = 0
     peak: int = 0
-    _holders: dict[int, int] = field(default_factory=dict)  # storage → graphs that hold it
+    _spans: dict[int, Counter[Span]] = field(default_factory=dict)  # storage → what is held of it
     _own: frozenset[int] = frozenset()
     _hooks: Any = None
 
@@ -47,20 +51,22 @@ class SavedBytes:
 
     def _pack(self, tensor: Tensor) -> _Held | Tensor:
         where = _address(tensor)
-        if where in self._own:
+        if where in self._own or tensor.numel() == 0:
             return tensor
-        size = tensor.untyped_storage().nbytes()
-        self._holders[where] = self._holders.get(where, 0) + 1
-        if self._holders[where] == 1:
-            self.now += size
-            self.peak = max(self.peak, self.now)
-        return _Held(tensor, lambda: self._release(where, size))
+        span = _span(tensor)
+        self._change(where, span, 1)
+        self.peak = max(self.peak, self.now)
+        return _Held(tensor, lambda: self._change(where, span, -1))
 
-    def _release(self, where: int, size: int) -> None:
-        self._holders[where] -= 1
-        if self._holders[where] == 0:  # the address may belong to another tensor from now on
-            del self._holders[where]
-            self.now -= size
+    def _change(self, where: int, span: Span, count: int) -> None:
+        held = self._spans.setdefault(where, Counter())
+        before = _covered(held)
+        held[span] += count
+        if not held[span]:
+            del held[span]
+        if not held:  # the address may belong to another tensor from now on
+            del self._spans[where]
+        self.now += _covered(held) - before
 
 
 class _Held:
@@ -78,6 +84,22 @@ class _Held:
 
 def _unpack(held: _Held | Tensor) -> Tensor:
     return held if isinstance(held, Tensor) else held.tensor
+
+
+def _span(tensor: Tensor) -> Span:
+    """First and last byte of a tensor within its storage."""
+    reach = sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    start = tensor.storage_offset()
+    return start * tensor.itemsize, (start + reach + 1) * tensor.itemsize
+
+
+def _covered(spans: Iterable[Span]) -> int:
+    """Bytes in the union of spans."""
+    total, end = 0, 0
+    for first, last in sorted(spans):
+        total += max(0, last - max(first, end))
+        end = max(end, last)
+    return total
 
 
 def _address(tensor: Tensor) -> int:

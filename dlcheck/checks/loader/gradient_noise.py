@@ -14,7 +14,6 @@ from torch.utils.data import TensorDataset
 from dlcheck.checks.loader.altered import reordered
 from dlcheck.checks.loader.each_row_once import draws_rows_with_replacement
 from dlcheck.checks.loader.epochs import iterate_epochs, keeps_all
-from dlcheck.checks.loader.order import same_order_each_epoch
 from dlcheck.checks.loader.uniform_shuffle import shuffles_whole_batches_only
 from dlcheck.datasets import digits
 from dlcheck.errors import NotApplicable
@@ -26,8 +25,8 @@ from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
 _ROWS, _CLASSES = 128, 10
-_SIZES = (4, 16, 48, 96)
-_PASSES = 16  # epochs of each batch size in the first strike
+_SIZES = (8, 32, 96)
+_PASSES = 12  # epochs of each batch size in the first strike
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +96,6 @@ def population() -> Population:
 
 
 @reordered
-def sorts_rows_by_class(rows: int, epoch: int, size: int) -> Sequence[int]:
-    starts = torch.randperm(rows // size).tolist() or [0]
-    return [i for s in starts for i in range(s * size, s * size + size)] + list(
-        range(rows // size * size, rows)
-    )
-
-
-@reordered
 def deals_classes_evenly(rows: int, epoch: int, size: int) -> Sequence[int]:
     # Every k-th row of the sorted data: each batch holds all classes in proportion.
     count = max(rows // size, 1)
@@ -126,24 +117,23 @@ def keeps_neighbours_together(rows: int, epoch: int, size: int) -> Sequence[int]
     rejects=[
         draws_rows_with_replacement,
         shuffles_whole_batches_only,
-        sorts_rows_by_class,
         deals_classes_evenly,
         keeps_neighbours_together,
-        same_order_each_epoch,
     ],
     once=True,
 )
 def batch_gradients_follow_the_law(subject: Implementation, case: Case) -> Evidence:
     """A batch gradient has the variance (tr Σ/B)(N − B)/(N − 1) around the full gradient.
 
-    Per-sample gradients of softmax regression on 128 digits, sorted by class; batches of 4, 16,
-    48 and 96 as the loader makes them. The batches of one epoch share its permutation and
+    Per-sample gradients of softmax regression on 128 digits, sorted by class; batches of 8, 32
+    and 96 as the loader makes them. The batches of one epoch share its permutation and
     depend on each other; each is a uniform sample without replacement, so the mean of
     ‖g_B − G‖² over the full batches of an epoch has exactly that expectation, and epochs are
-    independent: a t test over 16 epochs a size, Bonferroni over sizes, three strikes. Rows drawn
+    independent: a t test over 12 epochs a size, Bonferroni over sizes, three strikes. Rows drawn
     with replacement miss the factor (N − B)/(N − 1), which is ¼ at B = 96.
     Source: Cochran, Sampling Techniques, theorem 2.2; McCandlish et al. 2018; TEXTBOOK B4.
     """
+    torch.set_num_threads(1)  # small products gain nothing from more
     law = population()
     dataset = TensorDataset(law.x.to(case.dtype), law.y.clone())  # sixteenths: exact in any dtype
     _refuse_other_columns(case)

@@ -21,7 +21,7 @@ from dlcheck.stats.finding import ALPHA, MISSED
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
-_MANY, _BLOCKS, _PASSES = 128, 8, 40  # rows, blocks of rows and of places, epochs
+_MANY, _BLOCKS, _PASSES = 128, 8, 60  # rows, blocks of rows and of places, epochs
 _UNEVEN = 20  # rows a batch: no divisor of the rows or of a block
 
 
@@ -59,7 +59,7 @@ def starts_somewhere_and_goes_round(rows: int, epoch: int, size: int) -> Sequenc
 def shuffle_is_uniform(subject: Implementation, case: Case) -> Evidence:
     """A row is as likely at every place of an epoch, and as likely after every other row.
 
-    N = 128 rows over n = 40 epochs, rows and places in G = 8 blocks of m = 16. A permutation
+    N = 128 rows over n = 60 epochs, rows and places in G = 8 blocks of m = 16. A permutation
     matrix has covariance (I − J/N)⊗(I − J/N)/(N − 1), so the counts O of rows of block a at
     places of block b have m²/(N − 1) · (I − J/G)⊗(I − J/G), and
     (N − 1)/(n m²) · Σ(O − nm/G)² ~ χ²((G − 1)²). The number X of rows directly before the next
