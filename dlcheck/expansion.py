@@ -38,8 +38,8 @@ def expand_subject(
 ) -> Iterator[Trial]:
     """The trials of one completed subject: check × axes."""
     matrix = dict(matrix_of(subject, suite))
-    matrix["device"] = overrides.devices or matrix["device"]
-    matrix["dtype"] = overrides.dtypes or matrix["dtype"]
+    matrix["device"] = tuple(dict.fromkeys(overrides.devices)) or matrix["device"]
+    matrix["dtype"] = tuple(dict.fromkeys(overrides.dtypes)) or matrix["dtype"]
     axes = [axis for axis in matrix if axis not in ("device", "dtype")]
     for check in applying(subject):
         dtypes: Sequence[str] = [

@@ -158,7 +158,7 @@ def _wrong_types(suite: Any) -> Iterator[tuple[KeyPath, str]]:
             yield path, f"subjects is a tuple of Subject, not of {type(subject).__name__}"
             continue
         yield from _wrong_fields(subject, _SUBJECT_TYPES, path)
-        expected = subject.expect_failures
+        expected: Any = subject.expect_failures
         for entry in expected if isinstance(expected, (tuple, list)) else ():
             if isinstance(entry, ExpectedFailure):
                 yield from _wrong_fields(entry, _EXPECTED_TYPES, path)
