@@ -17,7 +17,7 @@ from dlcheck.registry import check
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
-_NOISE = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+_NOISE = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 @around
@@ -88,8 +88,9 @@ def showing_one_class_raises_the_distance(metric: Implementation, case: Case) ->
 def noise_raises_the_distance(metric: Implementation, case: Case) -> Evidence:
     """The more noise on held-out digits, the further they are from the training digits.
 
-    Noise of eight strengths, 0 to 8 times the range of a pixel, the same field at every strength;
-    every step must raise the distance.
+    Noise of seven strengths, 0 and ¼ to 8 times the range of a pixel, the same field at every
+    strength; every step must raise the distance. An eighth of the range is too little: it may
+    bring two samples closer together by chance.
     """
     study = digits_study(case.root)
     real = _features(metric, case, study, study.known)
