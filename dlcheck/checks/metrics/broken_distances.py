@@ -20,7 +20,8 @@ def _moments(rows: Tensor, ddof: int = 1) -> tuple[Tensor, Tensor]:
 def _root(matrix: Tensor) -> Tensor:
     """The symmetric root of a positive semidefinite matrix."""
     values, vectors = torch.linalg.eigh(matrix)
-    return (vectors * values.clamp_min(0).sqrt()) @ vectors.mT
+    root: Tensor = (vectors * values.clamp_min(0).sqrt()) @ vectors.mT
+    return root
 
 
 def _distance(a: Tensor, b: Tensor, trace: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
@@ -132,7 +133,8 @@ def divides_both_by_the_first_count(original: Any, a: Tensor, b: Tensor, **keywo
 def _spread(rows: Tensor, factor: float) -> Tensor:
     """The same mean, the covariance times `factor`."""
     mean = rows.mean(0)
-    return mean + (rows - mean) * factor**0.5
+    root: float = factor**0.5
+    return mean + (rows - mean) * root
 
 
 @around

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dlcheck.checks.metrics.precision import precision
 from dlcheck.errors import NotApplicable
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
@@ -43,6 +44,7 @@ def resolvable(score: Implementation, case: Case, value: float) -> float:
     p |log(p + g) − log p| ≤ g, a guard moves Σ p log p and Σ p log m by at most K g each, so the
     divergence by 2 K √ε and the score by 2 K √ε of its value; rounding is far below.
     """
-    dtype = getattr(torch, str(score.options.get("compute_dtype", case.dtype)).split(".")[-1])
     classes = case.tensors[0].shape[1]
-    return float(2 * classes * torch.finfo(dtype).eps ** 0.5 * max(abs(value), 1.0))
+    return float(
+        2 * classes * torch.finfo(precision(score, case)).eps ** 0.5 * max(abs(value), 1.0)
+    )

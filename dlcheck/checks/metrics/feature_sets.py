@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dlcheck.checks.metrics.precision import precision
 from dlcheck.errors import NotApplicable
 from dlcheck.numerics.rounding import gamma
 from dlcheck.strategies import Case
@@ -56,7 +57,9 @@ def whitened(rows: int, features: int, ddof: int, generator: torch.Generator) ->
     rows > features.
     """
     z = torch.randn(rows, features, generator=generator, dtype=torch.float64)
-    return torch.linalg.qr(z - z.mean(0)).Q * (rows - ddof) ** 0.5
+    columns: Tensor = torch.linalg.qr(z - z.mean(0)).Q
+    scale: float = (rows - ddof) ** 0.5
+    return columns * scale
 
 
 def shaping(features: int, generator: torch.Generator) -> Tensor:
@@ -74,7 +77,8 @@ def transport(features: int, generator: torch.Generator) -> Tensor:
 def rotation(features: int, generator: torch.Generator) -> Tensor:
     """[d, d] orthogonal."""
     z = torch.randn(features, features, generator=generator, dtype=torch.float64)
-    return torch.linalg.qr(z).Q
+    turn: Tensor = torch.linalg.qr(z).Q
+    return turn
 
 
 def vector(features: int, generator: torch.Generator) -> Tensor:
@@ -142,11 +146,6 @@ def resolvable_at(
     scale = scale_of(first + offset, second + offset)
     delta = gamma(rows + features, precision(metric, case)) * scale
     return float(2 * features * 12 * 2 * delta * _norm(first, second) + 4 * delta)
-
-
-def precision(metric: Implementation, case: Case) -> torch.dtype:
-    """The dtype in which the subject says that it computes; the case's own by default."""
-    return getattr(torch, str(metric.options.get("compute_dtype", case.dtype)).split(".")[-1])
 
 
 def _norm(first: Tensor, second: Tensor) -> float:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dlcheck.checks.metrics.precision import precision
 from dlcheck.datasets import photographs
 from dlcheck.domains import Input, size_bounds
 from dlcheck.errors import NotApplicable, SubjectError
@@ -161,11 +162,10 @@ def resolvable(metric: Implementation, case: Case, pictures: Pictures, other: Te
     of a random walk of roundings: Higham & Mary, SISC 41(5), 2019). The sensitivity is measured:
     the change under relative perturbations of 2⁻¹⁰, over 2⁻¹⁰.
     """
-    dtype = getattr(torch, str(metric.options.get("compute_dtype", case.dtype)).split(".")[-1])
     values = scores(metric, pictures.values, other)
     step = 2.0**-10
     moved = pictures.noisy(step, case.generator("rounding"))
     change = (scores(metric, moved, other) - values).abs().max() / step
     count = pictures.values[0].numel()
-    unit = torch.finfo(dtype).eps / 2
+    unit = torch.finfo(precision(metric, case)).eps / 2
     return float(8 * count**0.5 * unit * (values.abs().max() + change))

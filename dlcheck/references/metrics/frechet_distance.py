@@ -73,16 +73,22 @@ def _trace_of_root(one: Tensor, two: Tensor) -> Tensor:
     """tr (Σ₁Σ₂)^½. With Σ₁ = LLᵀ, Σ₁Σ₂ has the eigenvalues of the symmetric LᵀΣ₂L."""
     factor, failed = torch.linalg.cholesky_ex(one)
     if not bool(failed):
-        values = torch.linalg.eigvalsh(factor.mT @ two @ factor)
+        values: Tensor = torch.linalg.eigvalsh(factor.mT @ two @ factor)
         return values.clamp_min(0).sqrt().sum()
-    return torch.linalg.svdvals(_root(one).mT @ _root(two)).sum()
+    return _nuclear_norm(_root(one).mT @ _root(two))
+
+
+def _nuclear_norm(matrix: Tensor) -> Tensor:
+    values: Tensor = torch.linalg.svdvals(matrix)
+    return values.sum()
 
 
 def _root(covariance: Tensor) -> Tensor:
     """R with RRᵀ = Σ, eigenvalues below the rounding of the largest taken for the 0 they are."""
     values, vectors = torch.linalg.eigh(covariance)
     cut = len(values) * torch.finfo(values.dtype).eps * values.max()
-    return vectors * torch.where(values > cut, values, 0).sqrt()
+    root: Tensor = vectors * torch.where(values > cut, values, 0).sqrt()
+    return root
 
 
 def _cholesky(a: Tensor, b: Tensor, ddof: int) -> Tensor:
@@ -100,7 +106,7 @@ def _singular_values(a: Tensor, b: Tensor, ddof: int) -> Tensor:
     """With Σᵢ = AᵢᵀAᵢ, tr (Σ₁Σ₂)^½ is the sum of the singular values of A₁A₂ᵀ."""
     (first, one), (second, two) = _centred(a, ddof), _centred(b, ddof)
     total = (first - second).square().sum() + one.square().sum() + two.square().sum()
-    return (total - 2 * torch.linalg.svdvals(one @ two.mT).sum()).clamp_min(0)
+    return (total - 2 * _nuclear_norm(one @ two.mT)).clamp_min(0)
 
 
 def _procrustes(a: Tensor, b: Tensor, ddof: int) -> Tensor:
@@ -112,7 +118,8 @@ def _procrustes(a: Tensor, b: Tensor, ddof: int) -> Tensor:
     rows = max(len(one), len(two))
     one, two = (torch.nn.functional.pad(x, (0, 0, 0, rows - len(x))) for x in (one, two))
     u, _, vh = torch.linalg.svd(two @ one.mT)
-    return (first - second).square().sum() + (one - (u @ vh).mT @ two).square().sum()
+    best: Tensor = u @ vh
+    return (first - second).square().sum() + (one - best.mT @ two).square().sum()
 
 
 _ALGORITHMS: Mapping[str, Callable[[Tensor, Tensor, int], Tensor]] = {

@@ -106,16 +106,18 @@ def _package(net: str, weights: str | None, seed: int) -> nn.Module:
         warnings.simplefilter("ignore")  # torchvision's argument `pretrained` is deprecated
         import lpips
 
-        made = lpips.LPIPS(net=net, pretrained=True, pnet_rand=True, verbose=False)
+        made: nn.Module = lpips.LPIPS(net=net, pretrained=True, pnet_rand=True, verbose=False)
     # The package names a layer "slice3.6.weight" where torchvision names it "6.weight".
     own = _backbone(net, weights, seed)[0].state_dict()
-    made.net.load_state_dict({name: own[name.partition(".")[2]] for name in made.net.state_dict()})
+    backbone: Any = made.net
+    backbone.load_state_dict({name: own[name.partition(".")[2]] for name in backbone.state_dict()})
     return made.eval()
 
 
 def _unit(features: Tensor) -> Tensor:
     """Features [b, c, h, w] over their norm along the channels; a zero vector stays zero."""
-    return features / (torch.linalg.vector_norm(features, dim=1, keepdim=True) + 1e-10)
+    norm: Tensor = torch.linalg.vector_norm(features, dim=1, keepdim=True)
+    return features / (norm + 1e-10)
 
 
 @functools.cache
