@@ -90,8 +90,16 @@ def pytest_configure(config: pytest.Config) -> None:
         "slow": "takes more than a few seconds",
     }.items():
         config.addinivalue_line("markers", f"{mark}: {meaning} (dlcheck)")
-    if not hasattr(config, "workerinput"):
+    if hasattr(config, "workerinput"):
+        _share_cores(int(config.workerinput.get("workercount", 1)))
+    else:
         config.pluginmanager.register(Recorder(config), "dlcheck-recorder")
+
+
+def _share_cores(workers: int) -> None:
+    """Workers that each use every core wait for each other; set before torch is loaded."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (cores or 1) // workers)))
 
 
 def state_of(config: pytest.Config) -> State:
