@@ -50,7 +50,7 @@ def test_the_bootstrap_repeats_rows_and_loses_a_share_of_one_in_e() -> None:
 def test_shards_partition_each_epoch() -> None:
     ranks = [ShardedLoader(NUMBERS, 2, rank=r, count=3, seed=4) for r in range(3)]
     for _ in range(2):
-        assert sorted(sum((rows(rank) for rank in ranks), [])) == list(range(10))
+        assert sorted(i for rank in ranks for i in rows(rank)) == list(range(10))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.int64, torch.bool])
@@ -92,13 +92,13 @@ def test_the_variance_of_a_batch_gradient_follows_the_finite_population() -> Non
 def test_the_tests_of_uniformity_keep_their_level() -> None:
     generator = np.random.default_rng(0)
     places, successors = [], []
-    for _ in range(500):
+    for _ in range(300):
         orders = np.argsort(generator.random((40, 64)), axis=1)
         places.append(places_are_uniform(orders, 8).p_value)
         successors.append(successors_are_uniform(orders).p_value)
     for found in (places, successors):
-        assert np.mean(np.asarray(found) <= 0.05) == pytest.approx(0.05, abs=0.035)
-        assert np.mean(found) == pytest.approx(0.5, abs=0.06)
+        assert np.mean(np.asarray(found) <= 0.05) == pytest.approx(0.05, abs=0.045)
+        assert np.mean(found) == pytest.approx(0.5, abs=0.07)
 
 
 def test_the_tests_of_uniformity_see_clumps_and_rounds() -> None:

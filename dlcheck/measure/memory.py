@@ -89,8 +89,8 @@ def _unpack(held: _Held | Tensor) -> Tensor:
 def _span(tensor: Tensor) -> Span:
     """First and last byte of a tensor within its storage."""
     reach = sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    start = tensor.storage_offset()
-    return start * tensor.itemsize, (start + reach + 1) * tensor.itemsize
+    start = int(tensor.storage_offset())
+    return start * tensor.itemsize, (start + int(reach) + 1) * tensor.itemsize
 
 
 def _covered(spans: Iterable[Span]) -> int:
