@@ -378,6 +378,7 @@ _KINDS = (
             "average_decay": "argument",
         },
         traits={
+            "micro_batches": "takes a batch in pieces, to save memory",
             "restores_best": "ends with the best weights",
             "skips_nonfinite": "drops a bad batch",
             "freezes": "trains some parameters only",
