@@ -19,37 +19,46 @@ from dlcheck.reporting.markup import Child, Markup, clipped, join, tag
 from dlcheck.reporting.numbers import counted, duration
 from dlcheck.reporting.report import Report
 from dlcheck.reporting.terminal import describe, told
-from dlcheck.reporting.trials import WORDS, Detail, trial, verdict_mark
+from dlcheck.reporting.trials import LEVELS, WORDS, Detail, Pen, trial, verdict_mark
 from dlcheck.results import Run
 
 _HERE = Path(__file__).parent
 _BAD = (Verdict.FAILED, Verdict.ERRORED)
 _OPEN = 12  # so many failures are open at first
+_LIMIT = 950_000  # bytes of a page
 _ICON = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E"
-    "%3Cpath d='M3 8.5 6.5 12 13 4' fill='none' stroke='{colour}' stroke-width='2.4'/%3E%3C/svg%3E"
+    "%3Cpath d='M3 8.5 6.5 12 13 4' fill='none' stroke='%23287a4b' stroke-width='2.4'/%3E%3C/svg%3E"
 )
 
 Section = tuple[str, str, Child]  # anchor, heading, content
 
 
 def render_html(run: Run | Report) -> str:
-    """The whole page."""
+    """The whole page, told as amply as a megabyte allows."""
     report = run if isinstance(run, Report) else Report(run.outcomes, run.meta)
+    page = ""
+    for detail in LEVELS:
+        page = _document(report, detail)
+        if len(page.encode()) < _LIMIT:
+            break
+    return page
+
+
+def _document(report: Report, detail: Detail) -> str:
     style = (_HERE / "page.css").read_text("utf-8")
     script = (_HERE / "page.js").read_text("utf-8")
-    title = f"{report.headline}: {report.verdict_line}"
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", http_equiv="Content-Security-Policy", content=_policy(script)),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
-        tag("title", f"dlcheck: {title}"),
-        tag("link", rel="icon", href=_ICON.format(colour="%23287a4b")),
+        tag("title", f"dlcheck: {report.headline}: {report.verdict_line}"),
+        tag("link", rel="icon", href=_ICON),
         tag("style", Markup(style)),
     )
-    body = tag("body", _page(report), tag("script", Markup(script)))
+    body = tag("body", _page(report, detail), tag("script", Markup(script)))
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
 
@@ -63,9 +72,9 @@ def _policy(script: str) -> str:
     return "; ".join(["default-src 'none'", *(" ".join(rule) for rule in allowed.items())])
 
 
-def _page(report: Report) -> Iterator[Markup]:
+def _page(report: Report, detail: Detail) -> Iterator[Markup]:
     cells = cells_of(report.outcomes)
-    sections = [section for section in _sections(report, cells) if section[2] is not None]
+    sections = [section for section in _sections(report, cells, detail) if section[2] is not None]
     yield tag("a", "Skip to the content", href="#content", class_="skip")
     yield tag("header", _header(report))
     links = [tag("li", tag("a", heading, href=f"#{anchor}")) for anchor, heading, _ in sections]
@@ -125,25 +134,32 @@ def _origin(report: Report) -> list[Child]:
     return [line, tag("code", clipped(str(command), 1000), class_="call") if command else None]
 
 
-def _sections(report: Report, cells: Sequence[Cell]) -> Iterator[Section]:
-    detail = Detail.for_outcomes(report.outcomes, plots.anchors(cells))
-    bad = [cell for cell in cells if cell.verdict in _BAD]
+def _sections(report: Report, cells: Sequence[Cell], detail: Detail) -> Iterator[Section]:
+    messages = sum(
+        bool(each.message) and each.verdict is not Verdict.SKIPPED for each in report.outcomes
+    )
+    pen = Pen(detail, detail.message(messages), plots.anchors(cells, detail))
+    bad = sorted((cell for cell in cells if cell.verdict in _BAD), key=_failed_first)
     loose = [cell for cell in cells if cell.verdict is Verdict.INCONCLUSIVE]
-    yield "failures", f"Failures ({len(bad):,})", _told(bad, detail)
-    yield "inconclusive", f"Inconclusive ({len(loose):,})", _told(loose, detail)
+    yield "failures", f"Failures ({len(bad):,})", _told(bad, pen)
+    yield "inconclusive", f"Inconclusive ({len(loose):,})", _told(loose, pen)
     yield "coverage", "Coverage", _coverage(cells)
-    yield "statistics", "Statistical claims", tables.statistical(cells)
-    yield "figures", "Figures", plots.gallery(cells)
-    yield "trials", "Trials", _trials(cells, detail)
+    yield "statistics", "Statistical claims", tables.statistical(cells, detail.rows)
+    yield "figures", "Figures", plots.gallery(cells, detail)
+    yield "trials", "Trials", _trials(cells, pen)
     yield "slowest", "Slowest trials", tables.slowest(cells)
     yield "not-run", "Not run", tables.not_run(report.outcomes)
     yield "environment", "Environment", tables.environment(report.meta) if report.meta else None
 
 
-def _told(cells: Sequence[Cell], detail: Detail) -> Child:
+def _failed_first(cell: Cell) -> bool:
+    return cell.verdict is not Verdict.FAILED
+
+
+def _told(cells: Sequence[Cell], pen: Pen) -> Child:
     if not cells:
         return None
-    return [trial(cell, detail, opened=k < _OPEN) for k, cell in enumerate(cells)]
+    return [trial(cell, pen, opened=k < _OPEN) for k, cell in enumerate(cells)]
 
 
 def _coverage(cells: Sequence[Cell]) -> Child:
@@ -163,15 +179,15 @@ def _coverage(cells: Sequence[Cell]) -> Child:
     ]
 
 
-def _trials(cells: Sequence[Cell], detail: Detail) -> Child:
+def _trials(cells: Sequence[Cell], pen: Pen) -> Child:
     """Every trial that is not told above, by subject."""
     subjects: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
         subjects.setdefault((cell.suite, cell.subject), []).append(cell)
-    return [_subject(found, detail) for found in subjects.values()] or None
+    return [_subject(found, pen) for found in subjects.values()] or None
 
 
-def _subject(cells: Sequence[Cell], detail: Detail) -> Markup:
+def _subject(cells: Sequence[Cell], pen: Pen) -> Markup:
     first = cells[0].outcomes[0]
     gravest = {verdict: sum(cell.verdict is verdict for cell in cells) for verdict in WORDS}
     counts = [
@@ -184,21 +200,21 @@ def _subject(cells: Sequence[Cell], detail: Detail) -> Markup:
         tag(
             "summary", tag("span", first.subject, class_="check"), tag("code", first.target), counts
         ),
-        [_line(cell, detail) for cell in cells],
+        [_line(cell, pen) for cell in cells],
         class_="subjects",
     )
 
 
-def _line(cell: Cell, detail: Detail) -> Markup:
+def _line(cell: Cell, pen: Pen) -> Markup:
     if cell.verdict not in (*_BAD, Verdict.INCONCLUSIVE):
-        return trial(cell, detail, subject=False)
+        return trial(cell, pen, subject=False)
     return tag("p", verdict_mark(cell.verdict), " ", tables.link(cell), class_="above")
 
 
 def render_fragment(report: Report, limit: int = 200) -> str:
     """The report inside a notebook: what failed in full, the rest in a line each."""
     failures = [tag("pre", describe(outcome)) for outcome in report.failures[:20]]
-    rows = [
+    rows: list[list[Child]] = [
         [[verdict_mark(each.verdict), " ", each.check], each.subject, each.point, told(each)]
         for each in report.outcomes[:limit]
     ]

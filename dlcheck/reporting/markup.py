@@ -21,6 +21,7 @@ class Markup:
 Child = Markup | str | int | float | None | Iterable["Child"]
 Attribute = str | int | float | bool | None
 
+_BARE = re.compile(r"[\w.#:%+-]+", re.ASCII)  # what HTML reads right without quotes
 _VOID = frozenset({"br", "hr", "link", "meta"})
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 # What neither HTML nor a reader takes: controls, halves of surrogate pairs, directions of writing.
@@ -42,7 +43,10 @@ def _attribute(key: str, value: Attribute) -> str:
     if value is None or value is False:
         return ""
     name = key.rstrip("_").replace("_", "-")
-    return f" {name}" if value is True else f' {name}="{html.escape(clean(str(value)))}"'
+    if value is True:
+        return f" {name}"
+    text = html.escape(clean(str(value)))
+    return f" {name}={text}" if _BARE.fullmatch(text) else f' {name}="{text}"'
 
 
 def join(*children: Child) -> Markup:

@@ -19,7 +19,7 @@ def typeset(value: object, digits: int = 3) -> str:
     if size == int(size):
         return f"{int(value):,}".replace("-", "−")
     text = f"{value:.{digits}g}"
-    plain = f"{float(text):,.0f}" if size >= 10**digits else text
+    plain = f"{float(text):,.0f}" if size >= 1000 else text
     return plain.replace("-", "−")
 
 

@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from dlcheck.model import Figure
 from dlcheck.reporting.coverage import Cell
 from dlcheck.reporting.markup import Child, Markup, join, tag
-from dlcheck.reporting.numbers import counted, typeset
-from dlcheck.reporting.svg import draw, thinned
+from dlcheck.reporting.numbers import typeset
+from dlcheck.reporting.svg import draw
 from dlcheck.reporting.tables import link, table
-
-_ROWS = 60  # of a table; the record holds every point
-_BUDGET = 6000  # points drawn on the whole page
+from dlcheck.reporting.trials import Detail
 
 
-def gallery(cells: Sequence[Cell]) -> Markup | None:
+def gallery(cells: Sequence[Cell], detail: Detail) -> Markup | None:
     """Every figure of a run, each once, with the trial that it comes from."""
-    found = list(_figures(cells))
+    every = list(_figures(cells))
+    found = every[: detail.figures]
     if not found:
         return None
-    series = sum(len(figure.series) for _, figure in found)
-    limit = max(12, min(200, _BUDGET // max(series, 1)))
-    first: set[str] = set()
+    points = _share(detail.points, sum(len(figure.series) for _, figure in found), 12, 200)
+    rows = _share(detail.numbers, len(found), 8, 60)
     shown = []
+    first: set[str] = set()
     for k, (cell, figure) in enumerate(found):
         anchor = None if cell.anchor in first else f"{cell.anchor}.figure"
         first.add(cell.anchor)
-        shown.append(plot(figure, f"figure{k}", cell, anchor, limit))
-    return tag("div", shown, class_="gallery")
+        shown.append(plot(figure, f"figure{k}", cell, anchor, points=points, rows=rows))
+    left = len(every) - len(found)
+    note = tag("p", f"{left:,} more figures are in the record.", class_="quiet") if left else None
+    return join(tag("div", shown, class_="gallery"), note)
+
+
+def _share(budget: int, parts: int, least: int, most: int) -> int:
+    """What each part may take of a budget."""
+    return max(least, min(most, budget // max(parts, 1)))
 
 
 def _figures(cells: Sequence[Cell]) -> Iterator[tuple[Cell, Figure]]:
@@ -42,31 +49,33 @@ def _figures(cells: Sequence[Cell]) -> Iterator[tuple[Cell, Figure]]:
                     yield cell, figure
 
 
-def anchors(cells: Sequence[Cell]) -> frozenset[str]:
-    """The cells that have a figure."""
-    return frozenset(cell.anchor for cell, _ in _figures(cells))
+def anchors(cells: Sequence[Cell], detail: Detail) -> frozenset[str]:
+    """The cells that have a figure on the page."""
+    return frozenset(cell.anchor for cell, _ in islice(_figures(cells), detail.figures))
 
 
-def plot(figure: Figure, name: str, cell: Cell | None, anchor: str | None, limit: int) -> Markup:
+def plot(
+    figure: Figure, name: str, cell: Cell, anchor: str | None, *, points: int, rows: int
+) -> Markup:
     """One figure with caption, note and table. anchor: what trials link to."""
-    origin = [tag("span", cell.subject, class_="subject"), " ", link(cell)] if cell else None
+    origin: list[Child] = [tag("span", cell.subject, class_="subject"), " ", link(cell)]
     return tag(
         "figure",
         tag("figcaption", tag("b", figure.title), origin),
-        tag("div", draw(figure, name, limit), class_="scroll"),
+        tag("div", draw(figure, name, points), class_="scroll"),
         tag("p", figure.note, class_="quiet") if figure.note else None,
-        tag("details", tag("summary", "Numbers"), numbers(figure), class_="data"),
+        tag("details", tag("summary", "Numbers"), numbers(figure, rows), class_="data"),
         id=anchor,
     )
 
 
-def numbers(figure: Figure, rows: int = _ROWS) -> Markup:
+def numbers(figure: Figure, rows: int) -> Markup:
     """The points as a table: a column per series where they share their x, else a long list."""
     series = dict(figure.series)
     places = [tuple(x for x, _ in points) for points in series.values()]
     if not any(places):
         return tag("p", "No points.", class_="quiet")
-    if all(place == places[0] for place in places):
+    if all(repr(place) == repr(places[0]) for place in places):  # NaN is like NaN here
         head = [figure.x or "x", *(name or figure.y or "y" for name in series)]
         body: list[list[Child]] = [
             [typeset(x), *(typeset(points[k][1], 4) for points in series.values())]
@@ -74,16 +83,12 @@ def numbers(figure: Figure, rows: int = _ROWS) -> Markup:
         ]
     else:
         head = ["series", figure.x or "x", figure.y or "y"]
-        share = max(8, rows // len(series))
         body = [
-            [name, typeset(x), typeset(y, 4)]
-            for name, points in series.items()
-            for x, y in (thinned(points, share) if len(points) > share else points)
+            [name, typeset(x), typeset(y, 4)] for name, points in series.items() for x, y in points
         ]
-    total = len(body)
-    if total > max(rows, 8 * len(series)):
-        body = body[:: -(-total // rows)]
-    told = sum(len(points) for points in series.values())
-    note = f"Of {counted(told, 'point')} not all are listed; the record holds them."
-    cut = len(body) < (told if head[0] == "series" else total)
-    return join(table(head, body, "numeric"), tag("p", note, class_="quiet") if cut else None)
+    kept = body[:: -(-len(body) // rows)]
+    note = f"{len(kept)} of {len(body):,} rows; the record holds them all."
+    return join(
+        table(head, kept, "numeric"),
+        tag("p", note, class_="quiet") if len(kept) < len(body) else None,
+    )

@@ -99,24 +99,28 @@ def _planned(figure: Figure) -> _Plot:
 def _grid(plot: _Plot) -> Markup:
     """Axes, grid lines, ticks and the names of the axes."""
     x, y, figure = plot.x, plot.y, plot.figure
-    lines = [_line(x.start, y(tick), x.end, y(tick)) for tick in y.ticks]
-    base = _line(x.start, y.start, x.end, y.start, class_="axis")
-    stubs = [_line(x(tick), y.start, x(tick), y.start + 4, class_="axis") for tick in x.ticks]
-    numbers = [
-        *(
-            _label(label, x.start - 8, y(tick) + 4, anchor="end")
-            for tick, label in zip(y.ticks, y.labels, strict=True)
-        ),
-        *(
-            _label(label, x(tick), y.start + 18, anchor="middle")
-            for tick, label in _apart(x, zip(x.ticks, x.labels, strict=True))
-        ),
+    across = f"{_px(x.start)} {{}}H{_px(x.end)}"
+    lines = "".join("M" + across.format(_px(y(tick))) for tick in y.ticks)
+    base = "M" + across.format(_px(y.start))
+    stubs = "".join(f"M{_px(x(tick))} {_px(y.start)}v4" for tick in x.ticks)
+    rows = [
+        _label(label, x.start - 8, y(tick) + 4)
+        for tick, label in zip(y.ticks, y.labels, strict=True)
     ]
-    names = [
+    columns = [
+        _label(label, x(tick), y.start + 18)
+        for tick, label in _apart(x, zip(x.ticks, x.labels, strict=True))
+    ]
+    return tag(
+        "g",
+        tag("path", d=lines) if lines else None,
+        tag("path", d=base + stubs, class_="axis"),
+        tag("g", rows, text_anchor="end"),
+        tag("g", columns, text_anchor="middle"),
         _label(figure.y, 2, 14, class_="name"),
-        _label(figure.x, (x.start + x.end) / 2, HEIGHT - 6, anchor="middle", class_="name"),
-    ]
-    return tag("g", lines, base, stubs, numbers, names, class_="grid")
+        _label(figure.x, (x.start + x.end) / 2, HEIGHT - 6, class_="name centred"),
+        class_="frame",
+    )
 
 
 def _apart(x: Axis, labelled: Iterator[tuple[float, str]]) -> Iterator[tuple[float, str]]:
@@ -129,16 +133,8 @@ def _apart(x: Axis, labelled: Iterator[tuple[float, str]]) -> Iterator[tuple[flo
             edge = x(tick) + half
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, class_: str | None = None) -> Markup:
-    return tag("path", d=f"M{_px(x1)} {_px(y1)}L{_px(x2)} {_px(y2)}", class_=class_)
-
-
-def _label(
-    text: str, x: float, y: float, anchor: str | None = None, class_: str | None = None
-) -> Markup | None:
-    if not text:
-        return None
-    return tag("text", text, x=_px(x), y=_px(y), text_anchor=anchor, class_=class_)
+def _label(text: str, x: float, y: float, class_: str | None = None) -> Markup | None:
+    return tag("text", text, x=_px(x), y=_px(y), class_=class_) if text else None
 
 
 def _px(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 from dlcheck.model import Evidence, Outcome, Verdict
 from dlcheck.reporting.coverage import Cell, reasons
 from dlcheck.reporting.grid import tally
-from dlcheck.reporting.markup import Child, Markup, clipped, tag
-from dlcheck.reporting.numbers import duration, typeset
+from dlcheck.reporting.markup import Child, Markup, clipped, join, tag
+from dlcheck.reporting.numbers import counted, duration, typeset
 from dlcheck.reporting.trials import verdict_mark
 
 _SIZES = ("n", "N", "samples", "seeds", "draws")
+_NEAREST = 20  # statistical claims shown at first
 _SLOWEST = 10
 
 
@@ -23,7 +25,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Child]], class_: str = ""
         "div",
         tag(
             "table",
-            tag("thead", tag("tr", [tag("th", name, scope="col") for name in head])),
+            tag("thead", tag("tr", [tag("th", name) for name in head])),
             tag("tbody", [_row(row) for row in rows]),
             class_=class_ or None,
         ),
@@ -33,7 +35,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Child]], class_: str = ""
 
 def _row(row: Sequence[Child]) -> Markup:
     first, *rest = row
-    return tag("tr", tag("th", first, scope="row"), [tag("td", cell) for cell in rest])
+    return tag("tr", tag("th", first), [tag("td", cell) for cell in rest])
 
 
 def link(cell: Cell) -> Markup:
@@ -44,8 +46,11 @@ def link(cell: Cell) -> Markup:
 # --- statistical claims ------------------------------------------------------------------------
 
 
-def statistical(cells: Sequence[Cell]) -> Markup | None:
-    """Claims judged from samples: effect, what could have been seen, and the strikes."""
+def statistical(cells: Sequence[Cell], limit: int) -> Markup | None:
+    """Claims judged from samples: effect, what could have been seen, and the strikes.
+
+    Those nearest to failing come first; limit: rows.
+    """
     found = [
         (cell, outcome, piece)
         for cell in cells
@@ -55,8 +60,32 @@ def statistical(cells: Sequence[Cell]) -> Markup | None:
     ]
     if not found:
         return None
-    head = ("claim", "subject", "measured", "effect", "detectable", "n", "p", "false alarm ≤")
-    return table(head, [_claim(*each) for each in found], "statistics numeric")
+    found.sort(key=lambda each: _nearness(each[2]))
+    head = ("claim", "subject", "measured", "effect", "detectable", "n", "p")
+    rows = [_claim(*each) for each in found[:limit]]
+    alarms = sum(piece.alpha**piece.strikes for _, _, piece in found)
+    budget = (
+        f"{counted(len(found), 'claim')} judged from samples, those nearest to failing first. "
+        f"If all are right, the probability that any fails is at most {typeset(alarms, 2)}."
+    )
+    more, left = rows[_NEAREST:], len(found) - len(rows)
+    return join(
+        tag("p", budget, class_="quiet"),
+        table(head, rows[:_NEAREST], "statistics numeric"),
+        _further(head, more) if more else None,
+        tag("p", f"{left:,} more are told with their trials.", class_="quiet") if left else None,
+    )
+
+
+def _further(head: Sequence[str], rows: Sequence[Sequence[Child]]) -> Markup:
+    listing = table(head, rows, "statistics numeric")
+    return tag("details", tag("summary", f"{len(rows):,} further claims"), listing, class_="data")
+
+
+def _nearness(piece: Evidence) -> tuple[bool, float]:
+    """Orders claims from the nearest to failing: those that fail, then by the last strike."""
+    p = piece.p_values[-1]
+    return piece.verdict is Verdict.PASSED, -1.0 if math.isnan(p) else p
 
 
 def _claim(cell: Cell, outcome: Outcome, piece: Evidence) -> list[Child]:
@@ -70,7 +99,6 @@ def _claim(cell: Cell, outcome: Outcome, piece: Evidence) -> list[Child]:
         typeset(piece.bound),
         _sample_size(piece),
         ", ".join(typeset(p, 2) for p in piece.p_values),
-        typeset(piece.alpha**piece.strikes),
     ]
 
 
@@ -111,7 +139,7 @@ def slowest(cells: Sequence[Cell]) -> Markup | None:
     if not total > 0:
         return None
     longest = ran[0][0].seconds
-    rows = [
+    rows: list[list[Child]] = [
         [
             link(cell),
             f"{outcome.subject} {outcome.point}",

@@ -14,6 +14,7 @@ from dlcheck.reporting.report import Report
 _WIDTH = 96
 _LINES = 24  # a failure that does not fit a screen is not read
 _FIELD = 3  # lines of one field
+_TOLD = 25  # failures in full
 _PLENTY = 60  # so many lines of passed checks are worth reading
 _COLOURS = {
     Verdict.FAILED: "31",
@@ -129,8 +130,10 @@ def summary(report: Report, *, color: bool = False) -> str:
     """The terminal report: a line per check, the failures in full, the verdict line last."""
     cells = cells_of(report.outcomes)
     lines = list(_listing(cells, color=color))
-    for outcome in report.failures:
+    for outcome in report.failures[:_TOLD]:
         lines += ["", describe(outcome, color=color)]
+    if left := len(report.failures[_TOLD:]):
+        lines += ["", f"… and {left:,} more failures, each named above"]
     lines += [""] if lines else []
     for reason, count in list(reasons(report.outcomes).items())[:5]:
         lines.append(f"not run ({count:,}): {clean(reason)}")

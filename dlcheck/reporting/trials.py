@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,43 +19,57 @@ WORDS = {
     Verdict.SKIPPED: "not run",
     Verdict.EXPECTED: "failed as expected",
 }
-_PIECES = 6  # of a trial that passed, the pieces of evidence with the least room are told
+_FAILED_PIECES = 30
 _TEXT = 600  # characters of one field
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Detail:
-    """How much of each trial is told; the record holds the rest.
+    """How much of a run is told on the page; the record holds the rest.
 
-    A page of a thousand trials stays small because all texts share one budget.
+    `LEVELS` go from ample to terse: a page takes the first that keeps it small.
     """
 
-    message: int = 6000  # characters of a message
-    figures: frozenset[str] = frozenset()  # anchors of cells that have figures on the page
+    messages: int  # characters of all messages together
+    pieces: int  # of a trial that passed, the evidence with the least room to its bound
+    rows: int  # of the table of statistical claims
+    figures: int
+    points: int  # drawn in all figures together
+    numbers: int  # rows of all tables under figures together
+    frugal: bool = False  # of a trial that passed, leave out what other places tell
 
-    @classmethod
-    def for_outcomes(cls, outcomes: Sequence[Outcome], figures: frozenset[str]) -> Detail:
-        told = sum(bool(each.message) and each.verdict is not Verdict.SKIPPED for each in outcomes)
-        return cls(message=max(300, min(6000, 250_000 // max(told, 1))), figures=figures)
+    def message(self, told: int) -> int:
+        """How long each of so many messages may be."""
+        return max(200, min(6000, self.messages // max(told, 1)))
+
+
+LEVELS = (
+    Detail(messages=250_000, pieces=4, rows=400, figures=80, points=6000, numbers=1500),
+    Detail(messages=150_000, pieces=2, rows=200, figures=40, points=3000, numbers=600),
+    Detail(messages=60_000, pieces=1, rows=100, figures=20, points=1500, numbers=240, frugal=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pen:
+    """What telling a trial depends on: how much of it, and which cells have a figure."""
+
+    detail: Detail
+    message: int = 6000
+    drawn: frozenset[str] = frozenset()
 
 
 def verdict_mark(verdict: Verdict) -> Markup:
-    """The symbol of a verdict, with its word for those who do not see it."""
-    return tag(
-        "span",
-        verdict.symbol,
-        class_=f"mark {verdict.value}",
-        role="img",
-        aria_label=WORDS[verdict],
-    )
+    """The symbol of a verdict, and its word for those who ask."""
+    return tag("b", verdict.symbol, class_=verdict.value, title=WORDS[verdict])
 
 
-def trial(cell: Cell, detail: Detail, *, opened: bool = False, subject: bool = True) -> Markup:
+def trial(cell: Cell, pen: Pen, *, opened: bool = False, subject: bool = True) -> Markup:
     """A cell as a disclosure. subject: name the subject too, where no heading does."""
     return tag(
         "details",
         tag("summary", _summary(cell, subject=subject)),
-        tag("div", _body(cell, detail), id=cell.anchor, class_="body"),
+        tag("div", _body(cell, pen), id=cell.anchor, class_="body"),
         class_=f"trial {cell.verdict.value}",
         open=opened,
     )
@@ -69,40 +84,52 @@ def _summary(cell: Cell, *, subject: bool) -> Iterator[Child]:
     named = [each for each in points if each.verdict is not Verdict.SKIPPED] or list(points)
     told = named[0].point if len(named) == 1 else counted(len(named), "point")
     yield tag("span", told, class_="point")
-    if cell.tightness is not None and cell.verdict is not Verdict.INCONCLUSIVE:
-        yield tag("span", f"{closeness(cell.tightness)} of bound", class_="room")
+    if cell.verdict is not Verdict.INCONCLUSIVE and (room := _room(cell.tightness)):
+        yield tag("span", room, class_="room")
 
 
-def _body(cell: Cell, detail: Detail) -> Iterator[Child]:
-    first = cell.gravest[0]
-    yield tag("p", first.claim, class_="claim")
+def _room(tightness: float | None) -> str:
+    """How the error stands to its bound: `.31 of bound`, `×40 the bound`."""
+    if tightness is None or math.isinf(tightness):
+        return ""
+    return (
+        "exact"
+        if tightness == 0
+        else (f"{closeness(tightness)} {'the' if tightness > 1 else 'of'} bound")
+    )
+
+
+def _body(cell: Cell, pen: Pen) -> Iterator[Child]:
     ran = [each for each in cell.outcomes if each.verdict is not Verdict.SKIPPED]
+    passed = [each for each in ran if each.verdict is Verdict.PASSED]
+    if not (pen.detail.frugal and len(passed) == len(ran)):
+        yield tag("p", cell.outcomes[0].claim, class_="claim")
     for each in (each for each in ran if each.verdict is not Verdict.PASSED):
-        yield _told_in_full(each, detail, named=len(cell.outcomes) > 1)
-    if passed := [each for each in ran if each.verdict is Verdict.PASSED]:
-        yield evidence_table(passed)
-        yield _small_facts(passed)
-    for each in cell.outcomes:
-        if each.verdict is Verdict.SKIPPED:
-            yield tag("p", f"Not run: {each.point}: {clipped(each.message, _TEXT)}", class_="quiet")
-    if cell.anchor in detail.figures:
+        yield _told_in_full(each, pen, named=len(ran) > 1)
+    if passed:
+        yield from _told_in_short(passed, pen)
+    yield from _left_out([each for each in cell.outcomes if each.verdict is Verdict.SKIPPED])
+    if cell.anchor in pen.drawn:
         yield tag("p", tag("a", "Figure", href=f"#{cell.anchor}.figure"), class_="quiet")
-    if commands := [each.reproduce for each in ran if each.reproduce]:
-        yield tag("p", "Run again", class_="label")
-        yield tag("pre", tag("code", "\n".join(commands)), class_="command", tabindex=0)
 
 
-def _told_in_full(outcome: Outcome, detail: Detail, *, named: bool) -> Markup:
+def _left_out(skipped: Sequence[Outcome]) -> Iterator[Markup]:
+    """Where the trial was not run, a line per reason."""
+    for reason in dict.fromkeys(each.message for each in skipped):
+        points = ", ".join(each.point for each in skipped if each.message == reason)
+        yield tag("p", f"Not run: {points}: {clipped(reason, 300)}", class_="quiet")
+
+
+def _told_in_full(outcome: Outcome, pen: Pen, *, named: bool) -> Markup:
     """What failed, stayed inconclusive, erred, or failed as declared."""
+    message = clipped(outcome.message, pen.message)
     return tag(
         "div",
         tag("p", verdict_mark(outcome.verdict), " ", outcome.point, class_="at") if named else None,
         tag("dl", _facts(outcome), class_="facts"),
-        evidence_table([outcome]) if outcome.evidence else None,
-        tag("pre", clipped(outcome.message, detail.message), class_="message", tabindex=0)
-        if outcome.message
-        else None,
-        class_="outcome",
+        evidence_table([outcome], _FAILED_PIECES) if len(outcome.evidence) > 1 else None,
+        tag("pre", message, class_="message", tabindex=0) if message else None,
+        tag("pre", outcome.reproduce, class_="again", tabindex=0) if outcome.reproduce else None,
     )
 
 
@@ -125,7 +152,7 @@ def fact(name: str, value: Child) -> Iterator[Markup]:
     """A named line of a list; nothing where there is nothing to tell."""
     if isinstance(value, str):
         value = clipped(value, _TEXT)
-    if value not in (None, ""):
+    if value not in (None, "", Markup("")):
         yield tag("dt", name)
         yield tag("dd", value)
 
@@ -166,58 +193,70 @@ def values_of(piece: Evidence) -> Markup | None:
         return None
     return join(
         [
-            tag("span", name, " = ", tag("b", typeset(value)), class_="value")
-            for name, value in piece.values.items()
+            join(", " if k else None, name, " = ", tag("b", typeset(value)))
+            for k, (name, value) in enumerate(piece.values.items())
         ]
     )
 
 
-def evidence_table(outcomes: Sequence[Outcome]) -> Markup:
+def _told_in_short(passed: Sequence[Outcome], pen: Pen) -> Iterator[Child]:
+    """Of trials that passed: what they measured, the case with the least room, the time."""
+    closest = max(passed, key=lambda each: each.worst.tightness if each.worst else 0.0)
+    several = len(passed) > 1 or len(closest.evidence) > 1
+    facts: list[Markup] = []
+    if several and pen.detail.pieces > 1:
+        yield evidence_table(passed, pen.detail.pieces)
+    elif closest.worst is not None:
+        facts += [*fact("measured", closest.worst.what), *fact("judged", judgement(closest.worst))]
+    facts += fact("closest case" if closest.case else "with", case_of(closest))
+    for piece in closest.evidence[: pen.detail.pieces]:
+        facts += fact("values", values_of(piece) if not piece.p_values else None)
+    seconds = sum(each.seconds for each in passed)
+    facts += fact("took", duration(seconds) if seconds >= 0.1 else None)
+    facts += fact("run again", _commands(passed))
+    yield tag("dl", facts, class_="facts")
+
+
+def _commands(outcomes: Sequence[Outcome]) -> Markup:
+    found = [tag("code", each.reproduce) for each in outcomes if each.reproduce]
+    return join([join(tag("br") if k else None, each) for k, each in enumerate(found)])
+
+
+def evidence_table(outcomes: Sequence[Outcome], pieces: int) -> Markup:
     """The measurements: all of a trial that did not pass, else those with the least room."""
     head = ("", "measured", "error", "bound", "of bound", "signal")
-    rows = [row for outcome in outcomes for row in _rows(outcome, pointed=len(outcomes) > 1)]
+    pointed = len(outcomes) > 1
+    rows = [row for each in outcomes for row in _rows(each, pieces, pointed=pointed)]
     table = tag(
         "table",
-        tag("thead", tag("tr", [tag("th", name, scope="col") for name in head])),
+        tag("thead", tag("tr", [tag("th", name) for name in head])),
         tag("tbody", rows),
         class_="evidence",
     )
     return tag("div", table, class_="scroll")
 
 
-def _rows(outcome: Outcome, *, pointed: bool) -> Iterator[Markup]:
+def _rows(outcome: Outcome, limit: int, *, pointed: bool) -> Iterator[Markup]:
+    passed = outcome.verdict is Verdict.PASSED
     pieces = sorted(outcome.evidence, key=lambda piece: -piece.tightness)
-    if outcome.verdict is Verdict.PASSED:
-        pieces = pieces[:_PIECES]
-    else:
-        pieces = sorted(pieces, key=lambda piece: piece.verdict is not outcome.verdict)[:30]
-    for k, piece in enumerate(pieces):
-        point = outcome.point if pointed and k == 0 else ""
-        yield _row(piece, point)
-    if left := len(outcome.evidence) - len(pieces):
-        yield tag("tr", tag("td"), tag("td", f"and {left} more", colspan=5, class_="quiet"))
+    if not passed:
+        pieces.sort(key=lambda piece: piece.verdict is not outcome.verdict)
+    for k, piece in enumerate(pieces[:limit]):
+        mark = None if passed else verdict_mark(piece.verdict)
+        yield _row(piece, [mark, outcome.point if pointed and k == 0 else None])
+    if len(pieces) > limit:
+        left = f"and {len(pieces) - limit} more, none closer"
+        yield tag("tr", tag("th"), tag("td", left, colspan=5, class_="quiet"))
 
 
-def _row(piece: Evidence, point: str) -> Markup:
+def _row(piece: Evidence, name: Child) -> Markup:
     unit = f" {piece.unit}" if piece.unit else ""
     strikes = ", ".join(typeset(p, 2) for p in piece.p_values)
     what = (clipped(piece.what, 200) or "error") + (f"; p = {strikes}" if strikes else "")
-    return tag(
-        "tr",
-        tag("th", verdict_mark(piece.verdict), f" {point}" if point else None, scope="row"),
-        tag("td", what),
-        tag("td", typeset(piece.error), unit, class_="number"),
-        tag("td", typeset(piece.bound), class_="number"),
-        tag("td", closeness(piece.tightness), class_="number"),
-        tag("td", typeset(piece.signal), class_="number"),
+    numbers = (
+        typeset(piece.error) + unit,
+        typeset(piece.bound),
+        closeness(piece.tightness),
+        typeset(piece.signal),
     )
-
-
-def _small_facts(passed: Sequence[Outcome]) -> Markup:
-    """Of trials that passed: the case with the least room, values, and how long they took."""
-    closest = max(passed, key=lambda each: each.worst.tightness if each.worst else 0.0)
-    seconds = sum(each.seconds for each in passed)
-    told = [*fact("closest case", case_of(closest))]
-    for piece in closest.evidence[:_PIECES]:
-        told += fact("values", values_of(piece))
-    return tag("dl", told, fact("took", duration(seconds)), class_="facts")
+    return tag("tr", tag("th", name), tag("td", what), [tag("td", each) for each in numbers])
