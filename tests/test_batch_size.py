@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,15 @@ from dlcheck.references.data.loaders import (
 )
 
 NUMBERS = TensorDataset(torch.arange(10), torch.arange(10) ** 2)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Teams of threads on a busy machine wait for each other a hundred times longer than work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def rows(loader: object) -> list[int]:

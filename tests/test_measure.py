@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -18,6 +19,15 @@ from dlcheck.measure.pairs import Ratio, Speed, compare_times, sign_interval
 from dlcheck.measure.throughput import BatchTimes, arithmetic_intensity, fit_affine, time_batches
 
 CPU = Clock(torch.device("cpu"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Teams of threads on a busy machine wait for each other a hundred times longer than work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def test_the_clock_measures_the_mean_of_its_calls() -> None:
