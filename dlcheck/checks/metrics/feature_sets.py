@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from dlcheck.checks.metrics.precision import precision
-from dlcheck.errors import NotApplicable
 from dlcheck.numerics.rounding import gamma
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
@@ -39,15 +38,6 @@ class Sizes:
 def ddof_of(metric: Implementation) -> int:
     """The declared delta degrees of freedom of the covariance; 1 as in every library."""
     return int(metric.argument("ddof", 1))
-
-
-def drawn_sets(metric: Implementation, case: Case) -> tuple[Tensor, Tensor]:
-    """The sets that the case drew. Raises NotApplicable where one has too few rows."""
-    first, second = case.fresh()[:2]
-    least = ddof_of(metric) + 1
-    if min(len(first), len(second)) < least:
-        raise NotApplicable(f"a covariance needs at least {least} rows")
-    return first, second
 
 
 def whitened(rows: int, features: int, ddof: int, generator: torch.Generator) -> Tensor:

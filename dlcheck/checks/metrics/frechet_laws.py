@@ -28,7 +28,6 @@ from dlcheck.checks.metrics.broken_distances import (
 )
 from dlcheck.checks.metrics.feature_sets import (
     ddof_of,
-    drawn_sets,
     given,
     pair,
     resolvable,
@@ -48,7 +47,6 @@ from dlcheck.subjects import Implementation
     kind="distribution_metric",
     forbids={"stochastic", "stochastic_in_eval", "other_distance"},
     options={"estimator": False},
-    regimes=["normal", "negative"],
     rejects=[
         averages_with_the_set_itself,
         drops_the_last_row,
@@ -58,14 +56,13 @@ from dlcheck.subjects import Implementation
     ],
 )
 def a_set_is_at_distance_zero_from_itself(metric: Implementation, case: Case) -> Evidence:
-    """f(X, X) = 0, whatever the rank of X, the second copy in another order.
+    """f(X, X) = 0, the second copy in another order.
 
-    X [n, d] as drawn, fewer rows than features included; the signal is the trace of the
-    covariances, whose terms cancel to 0 here.
+    X [N, d] of full rank; the signal is the trace of the covariances, whose terms cancel to 0.
     """
-    first, _ = drawn_sets(metric, case)
-    order = torch.randperm(len(first), generator=case.generator("order")).to(first.device)
-    value = metric.number(first, first[order])
+    first, _ = pair(metric, case)
+    order = torch.randperm(len(first), generator=case.generator("order"))
+    value = given(metric, case, first, first[order])
     return Evidence(
         error=abs(value),
         bound=resolvable(metric, case, first, first),
@@ -198,23 +195,21 @@ def a_shift_costs_its_squared_length(metric: Implementation, case: Case) -> Evid
     kind="distribution_metric",
     forbids={"stochastic", "stochastic_in_eval", "other_distance"},
     options={"estimator": False},
-    regimes=["normal", "negative"],
     rejects=[adds_the_root, compares_only_the_means, forgets_the_means, normalizes_the_rows],
 )
 def the_distance_keeps_to_its_bounds(metric: Implementation, case: Case) -> Evidence:
-    """‖Δμ‖² + (√tr Σ₁ − √tr Σ₂)² ≤ f ≤ ‖Δμ‖² + tr Σ₁ + tr Σ₂, for sets of any rank.
+    """‖Δμ‖² + (√tr Σ₁ − √tr Σ₂)² ≤ f ≤ ‖Δμ‖² + tr Σ₁ + tr Σ₂.
 
-    X [n, d], Y [3m, d] as drawn, the second tripled in size. Both ends follow from
+    X [N, d], Y [M, d] of full rank, the second tripled in size. Both ends follow from
     0 ≤ tr(Σ₁Σ₂)^½ ≤ √(tr Σ₁ tr Σ₂), Cauchy–Schwarz for the coupling of the two Gaussians.
     """
-    first, second = drawn_sets(metric, case)
+    first, second = pair(metric, case)
     second = 3 * second
+    apart = float((first.mean(0) - second.mean(0)).square().sum())
     ddof = ddof_of(metric)
-    x, y = first.double(), second.double()
-    apart = float((x.mean(0) - y.mean(0)).square().sum())
-    one, two = (float(z.var(0, correction=ddof).sum()) for z in (x, y))
+    one, two = (float(rows.var(0, correction=ddof).sum()) for rows in (first, second))
     low, high = apart + (one**0.5 - two**0.5) ** 2, apart + one + two
-    value = metric.number(first, second)
+    value = given(metric, case, first, second)
     return Evidence(
         error=_outside(value, low, high),
         bound=resolvable(metric, case, first, second),
