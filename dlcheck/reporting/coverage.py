@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -75,7 +75,7 @@ def cells_of(outcomes: Iterable[Outcome]) -> list[Cell]:
     for each in outcomes:
         groups[each.suite, each.kind, each.subject, each.check].append(each)
     ordered = sorted(groups.items(), key=lambda item: (item[0][0], item[1][0].line, *item[0][1:]))
-    anchors = _anchors(f"{subject}.{check}" for (_, _, subject, check), _ in ordered)
+    anchors = _anchors("::".join(key) for key, _ in ordered)
     return [
         Cell(*key, anchor=anchor, outcomes=tuple(sorted(found, key=lambda each: each.point)))
         for (key, found), anchor in zip(ordered, anchors, strict=True)
@@ -83,14 +83,12 @@ def cells_of(outcomes: Iterable[Outcome]) -> list[Cell]:
 
 
 def _anchors(names: Iterable[str]) -> Iterator[str]:
-    """Names as distinct fragments of an address that people can send to each other."""
+    """Distinct fragments of an address: short, and the same in the next run's report."""
     taken: set[str] = set()
     for name in names:
-        plain = re.sub(r"[^\w.-]+", "-", name)
-        anchor, again = plain, 1
-        while anchor in taken:
-            again += 1
-            anchor = f"{plain}.{again}"
+        number = zlib.crc32(name.encode("utf-8", "replace"))
+        while (anchor := f"t{number:x}") in taken:
+            number += 1
         taken.add(anchor)
         yield anchor
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from dlcheck.model import Verdict
@@ -135,18 +136,19 @@ def _origin(report: Report) -> list[Child]:
 
 
 def _sections(report: Report, cells: Sequence[Cell], detail: Detail) -> Iterator[Section]:
-    messages = sum(
-        bool(each.message) and each.verdict is not Verdict.SKIPPED for each in report.outcomes
-    )
-    pen = Pen(detail, detail.message(messages), plots.anchors(cells, detail))
+    told = [
+        each for each in report.outcomes if each.message and each.verdict is not Verdict.SKIPPED
+    ]
+    share = detail.messages // max(min(len(told), detail.failures), 1)
+    pen = Pen(detail.pieces, max(200, min(6000, share)), plots.anchors(cells, detail))
     bad = sorted((cell for cell in cells if cell.verdict in _BAD), key=_failed_first)
     loose = [cell for cell in cells if cell.verdict is Verdict.INCONCLUSIVE]
-    yield "failures", f"Failures ({len(bad):,})", _told(bad, pen)
-    yield "inconclusive", f"Inconclusive ({len(loose):,})", _told(loose, pen)
+    yield "failures", f"Failures ({len(bad):,})", _told(bad, pen, detail.failures)
+    yield "inconclusive", f"Inconclusive ({len(loose):,})", _told(loose, pen, detail.failures)
     yield "coverage", "Coverage", _coverage(cells)
     yield "statistics", "Statistical claims", tables.statistical(cells, detail.rows)
     yield "figures", "Figures", plots.gallery(cells, detail)
-    yield "trials", "Trials", _trials(cells, pen)
+    yield "trials", "Trials", _trials(cells, replace(pen, brief=detail.brief))
     yield "slowest", "Slowest trials", tables.slowest(cells)
     yield "not-run", "Not run", tables.not_run(report.outcomes)
     yield "environment", "Environment", tables.environment(report.meta) if report.meta else None
@@ -156,10 +158,13 @@ def _failed_first(cell: Cell) -> bool:
     return cell.verdict is not Verdict.FAILED
 
 
-def _told(cells: Sequence[Cell], pen: Pen) -> Child:
+def _told(cells: Sequence[Cell], pen: Pen, in_full: int) -> Child:
     if not cells:
         return None
-    return [trial(cell, pen, opened=k < _OPEN) for k, cell in enumerate(cells)]
+    brief = replace(pen, brief=True)
+    return [
+        trial(cell, pen if k < in_full else brief, opened=k < _OPEN) for k, cell in enumerate(cells)
+    ]
 
 
 def _coverage(cells: Sequence[Cell]) -> Child:
@@ -184,7 +189,13 @@ def _trials(cells: Sequence[Cell], pen: Pen) -> Child:
     subjects: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
         subjects.setdefault((cell.suite, cell.subject), []).append(cell)
-    return [_subject(found, pen) for found in subjects.values()] or None
+    if not subjects:
+        return None
+    note = "Told briefly, since the run is long; its record (run.jsonl) holds the rest."
+    return [
+        tag("p", note, class_="quiet") if pen.brief else None,
+        [_subject(found, pen) for found in subjects.values()],
+    ]
 
 
 def _subject(cells: Sequence[Cell], pen: Pen) -> Markup:
@@ -200,15 +211,21 @@ def _subject(cells: Sequence[Cell], pen: Pen) -> Markup:
         tag(
             "summary", tag("span", first.subject, class_="check"), tag("code", first.target), counts
         ),
-        [_line(cell, pen) for cell in cells],
+        _lines(cells, pen),
         class_="subjects",
     )
 
 
-def _line(cell: Cell, pen: Pen) -> Markup:
-    if cell.verdict not in (*_BAD, Verdict.INCONCLUSIVE):
-        return trial(cell, pen, subject=False)
-    return tag("p", verdict_mark(cell.verdict), " ", tables.link(cell), class_="above")
+def _lines(cells: Sequence[Cell], pen: Pen) -> Iterator[Markup]:
+    """A disclosure or, where the trial is told above, a link to it."""
+    above = [cell for cell in cells if cell.verdict in (*_BAD, Verdict.INCONCLUSIVE)]
+    if pen.brief and above:
+        yield tag("p", f"{counted(len(above), 'check')} told above", class_="above quiet")
+    for cell in cells:
+        if cell not in above:
+            yield trial(cell, pen, subject=False)
+        elif not pen.brief:
+            yield tag("p", verdict_mark(cell.verdict), " ", tables.link(cell), class_="above")
 
 
 def render_fragment(report: Report, limit: int = 200) -> str:

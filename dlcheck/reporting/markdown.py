@@ -14,7 +14,7 @@ from dlcheck.reporting.terminal import told
 _FAILURES = 50  # GitHub shows a summary of up to 1 MiB; a longer list is not read
 _WIDE = 12  # subjects beside each other; more stand in further tables
 _TEXT = 160
-_EMPHASIS = re.compile(r"([\\`*_{}\[\]()#+!|~>\-])")
+_MARKUP = re.compile(r"([\\*_\[\]|~$])")  # what acts in the middle of a line, on GitHub too
 
 
 def render_markdown(report: Report) -> str:
@@ -95,7 +95,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def text(foreign: str, limit: int = _TEXT) -> str:
     """Text of strangers on one line, with nothing that Markdown or HTML would act on."""
     line = _on_one_line(foreign, limit).replace("&", "&amp;").replace("<", "&lt;")
-    return _EMPHASIS.sub(r"\\\1", line).replace("@", "&#64;")  # no one is to be notified
+    line = _MARKUP.sub(r"\\\1", line).replace("`", "&#96;")
+    return line.replace("@", "&#64;")  # no one is to be notified
 
 
 def code(foreign: str, limit: int = 400) -> str:

@@ -63,7 +63,7 @@ def statistical(cells: Sequence[Cell], limit: int) -> Markup | None:
     found.sort(key=lambda each: _nearness(each[2]))
     head = ("claim", "subject", "measured", "effect", "detectable", "n", "p")
     rows = [_claim(*each) for each in found[:limit]]
-    alarms = sum(piece.alpha**piece.strikes for _, _, piece in found)
+    alarms = sum(min(max(piece.alpha, 0.0), 1.0) ** piece.strikes for _, _, piece in found)
     budget = (
         f"{counted(len(found), 'claim')} judged from samples, those nearest to failing first. "
         f"If all are right, the probability that any fails is at most {typeset(alarms, 2)}."

@@ -36,7 +36,7 @@ def describe(outcome: Outcome, *, color: bool = False) -> str:
 
 def _head(outcome: Outcome, *, color: bool) -> Iterator[str]:
     word = painted(outcome.verdict.value.upper(), outcome.verdict, color=color)
-    yield f"{word} {clean(outcome.subject)}: {outcome.check} [{clean(outcome.point)}]"
+    yield f"{word} {clean(outcome.subject)}: {clean(outcome.check)} [{clean(outcome.point)}]"
     yield from _field("claim", outcome.claim)
 
 
@@ -150,7 +150,7 @@ def _listing(cells: Sequence[Cell], *, color: bool) -> Iterator[str]:
     for cell in ran:
         if cell.subject != subject:
             subject = cell.subject
-            yield f"{clean(subject)} ({cell.kind})"
+            yield f"{clean(subject)} ({clean(cell.kind)})"
         yield _line(cell, width, color=color)
 
 
@@ -160,14 +160,17 @@ def _line(cell: Cell, width: int, *, color: bool) -> str:
     further = f" +{len(cell.outcomes) - 1}" if len(cell.outcomes) > 1 else ""
     points = f"[{clean(deciding.point)}{further}]"
     room = max(40, 150 - width - len(points) - 7)
-    return f"  {symbol} {cell.check:<{width}}  {points}  {_cut(told(deciding), room)}".rstrip()
+    return (
+        f"  {symbol} {clean(cell.check):<{width}}  {points}  {_cut(told(deciding), room)}".rstrip()
+    )
 
 
 def told(outcome: Outcome) -> str:
-    """What a trial came to in one line."""
+    """What a trial came to in one line: its numbers, or the message and the exception in it."""
     if outcome.worst is not None:
-        return str(outcome.worst)
-    return clean(outcome.message).strip().split("\n")[0]
+        return clean(str(outcome.worst))
+    lines = [line.strip() for line in clean(outcome.message).splitlines() if line.strip()]
+    return " ".join(dict.fromkeys((lines[0], lines[-1]))) if lines else ""
 
 
 def _cut(text: str, room: int) -> str:

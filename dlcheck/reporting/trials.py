@@ -30,23 +30,33 @@ class Detail:
     `LEVELS` go from ample to terse: a page takes the first that keeps it small.
     """
 
+    failures: int  # told in full; the rest briefly
     messages: int  # characters of all messages together
     pieces: int  # of a trial that passed, the evidence with the least room to its bound
     rows: int  # of the table of statistical claims
     figures: int
     points: int  # drawn in all figures together
     numbers: int  # rows of all tables under figures together
-    frugal: bool = False  # of a trial that passed, leave out what other places tell
-
-    def message(self, told: int) -> int:
-        """How long each of so many messages may be."""
-        return max(200, min(6000, self.messages // max(told, 1)))
+    brief: bool = False  # of trials that passed only the numbers, case and command
 
 
 LEVELS = (
-    Detail(messages=250_000, pieces=4, rows=400, figures=80, points=6000, numbers=1500),
-    Detail(messages=150_000, pieces=2, rows=200, figures=40, points=3000, numbers=600),
-    Detail(messages=60_000, pieces=1, rows=100, figures=20, points=1500, numbers=240, frugal=True),
+    Detail(
+        failures=500, messages=250_000, pieces=4, rows=400, figures=80, points=6000, numbers=1500
+    ),
+    Detail(
+        failures=150, messages=150_000, pieces=1, rows=200, figures=40, points=3000, numbers=600
+    ),
+    Detail(
+        failures=40,
+        messages=40_000,
+        pieces=1,
+        rows=100,
+        figures=20,
+        points=1500,
+        numbers=240,
+        brief=True,
+    ),
 )
 
 
@@ -54,9 +64,10 @@ LEVELS = (
 class Pen:
     """What telling a trial depends on: how much of it, and which cells have a figure."""
 
-    detail: Detail
-    message: int = 6000
-    drawn: frozenset[str] = frozenset()
+    pieces: int
+    message: int
+    drawn: frozenset[str]
+    brief: bool = False
 
 
 def verdict_mark(verdict: Verdict) -> Markup:
@@ -102,12 +113,14 @@ def _room(tightness: float | None) -> str:
 def _body(cell: Cell, pen: Pen) -> Iterator[Child]:
     ran = [each for each in cell.outcomes if each.verdict is not Verdict.SKIPPED]
     passed = [each for each in ran if each.verdict is Verdict.PASSED]
-    if not (pen.detail.frugal and len(passed) == len(ran)):
+    if pen.brief:
+        yield tag("dl", _brief_facts(cell.gravest, pen), class_="facts")
+    else:
         yield tag("p", cell.outcomes[0].claim, class_="claim")
-    for each in (each for each in ran if each.verdict is not Verdict.PASSED):
-        yield _told_in_full(each, pen, named=len(ran) > 1)
-    if passed:
-        yield from _told_in_short(passed, pen)
+        for each in (each for each in ran if each.verdict is not Verdict.PASSED):
+            yield _told_in_full(each, pen, named=len(ran) > 1)
+        if passed:
+            yield from _told_in_short(passed, pen)
     yield from _left_out([each for each in cell.outcomes if each.verdict is Verdict.SKIPPED])
     if cell.anchor in pen.drawn:
         yield tag("p", tag("a", "Figure", href=f"#{cell.anchor}.figure"), class_="quiet")
@@ -199,17 +212,32 @@ def values_of(piece: Evidence) -> Markup | None:
     )
 
 
+def _closest(outcomes: Sequence[Outcome]) -> Outcome:
+    """The trial with the least room to its bound."""
+    return max(outcomes, key=lambda each: each.worst.tightness if each.worst else 0.0)
+
+
+def _brief_facts(outcomes: Sequence[Outcome], pen: Pen) -> Iterator[Markup]:
+    closest = _closest(outcomes)
+    if closest.worst is not None:
+        yield from fact("judged", judgement(closest.worst))
+    elif closest.verdict is not Verdict.SKIPPED:
+        yield from fact("message", clipped(closest.message, pen.message))
+    yield from fact("case", case_of(closest))
+    yield from fact("run again", _commands(outcomes))
+
+
 def _told_in_short(passed: Sequence[Outcome], pen: Pen) -> Iterator[Child]:
     """Of trials that passed: what they measured, the case with the least room, the time."""
-    closest = max(passed, key=lambda each: each.worst.tightness if each.worst else 0.0)
+    closest = _closest(passed)
     several = len(passed) > 1 or len(closest.evidence) > 1
     facts: list[Markup] = []
-    if several and pen.detail.pieces > 1:
-        yield evidence_table(passed, pen.detail.pieces)
+    if several and pen.pieces > 1:
+        yield evidence_table(passed, pen.pieces)
     elif closest.worst is not None:
         facts += [*fact("measured", closest.worst.what), *fact("judged", judgement(closest.worst))]
     facts += fact("closest case" if closest.case else "with", case_of(closest))
-    for piece in closest.evidence[: pen.detail.pieces]:
+    for piece in closest.evidence[: pen.pieces]:
         facts += fact("values", values_of(piece) if not piece.p_values else None)
     seconds = sum(each.seconds for each in passed)
     facts += fact("took", duration(seconds) if seconds >= 0.1 else None)
