@@ -104,38 +104,57 @@ def trace_of(first: Tensor, second: Tensor) -> float:
 
 
 def resolvable(metric: Implementation, case: Case, first: Tensor, second: Tensor) -> float:
-    """The error that a right Fréchet distance may have: √ε of the trace, near enough.
+    """The error that a right distance of two sets with regular covariances may have.
+
+    A Fréchet distance may lose what its own precision costs on regular covariances, and, in
+    float64, half of its digits besides: general matrix roots and guarded ones do, and no one
+    needs more. A kernel distance is three means of at most N² kernels, each a sum of d products:
+    4 γ(N² + d) max k, where k = (xᵀy/d + 1)³ at its largest.
+    """
+    if "estimator" in metric.options:
+        rows, features = max(len(first), len(second)), first.shape[1]
+        longest = max(float(x.double().square().sum(1).max()) for x in (first, second))
+        terms = gamma(rows**2 + features, precision(metric, case))
+        return 4 * terms * (longest / features + 1) ** 3
+    regular = resolvable_when_regular(metric, case, first, second)
+    return max(regular, _singular(first, second, torch.float64))
+
+
+def resolvable_when_singular(
+    metric: Implementation, case: Case, first: Tensor, second: Tensor
+) -> float:
+    """The error that a right Fréchet distance may have for any covariances: about √ε trace.
 
     Moments of N rows, summed in any order, one pass or two, are off by at most
     δ = γ(N + d) E‖x‖². An eigenvalue of Σ₁Σ₂ then moves by at most η = 2 δ ‖Σ‖, and since
     |√x − √y| ≤ √|x − y|, each of d roots by √η, wherever an eigenvalue is close to 0. Twice the
     sum of the roots, and four sums of moments: 2d√η + 4δ.
-
-    A kernel distance is three means of at most N² kernels instead, each a sum of d products:
-    4 γ(N² + d) max k, where k = (xᵀy/d + 1)³ at its largest.
     """
-    dtype = precision(metric, case)
-    rows, features = max(len(first), len(second)), first.shape[1]
-    if "estimator" in metric.options:
-        longest = max(float(x.double().square().sum(1).max()) for x in (first, second))
-        return 4 * gamma(rows**2 + features, dtype) * (longest / features + 1) ** 3
-    delta = gamma(rows + features, dtype) * scale_of(first, second)
-    return float(2 * features * (2 * delta * _norm(first, second)) ** 0.5 + 4 * delta)
+    return _singular(first, second, precision(metric, case))
 
 
-def resolvable_at(
-    metric: Implementation, case: Case, first: Tensor, second: Tensor, offset: float
+def _singular(first: Tensor, second: Tensor, dtype: torch.dtype) -> float:
+    delta = _moments_off_by(first, second, dtype)
+    root: float = (2 * delta * _norm(first, second)) ** 0.5
+    return 2 * first.shape[1] * root + 4 * delta
+
+
+def resolvable_when_regular(
+    metric: Implementation, case: Case, first: Tensor, second: Tensor, offset: float = 0.0
 ) -> float:
-    """The same for sets of `pair` moved by `offset` in every feature.
+    """The same for sets of `pair`, and `transport`s of them, moved by `offset` in every feature.
 
-    Their covariances have eigenvalues from ¼ to 2¼, so that no root is close to 0 and
-    |√x − √y| ≤ |x − y|/√x applies; the eigenvectors of Σ₁Σ₂ have condition 3. With √x ≥ ¼ each
-    root moves by at most 12 η, and δ = γ(N + d) E‖x + offset‖².
+    Their covariances have eigenvalues from ¼, or ¼ · ¼, to 2¼, so that no root is close to 0 and
+    |√x − √y| ≤ |x − y|/√x applies with √x ≥ ⅛; the eigenvectors of Σ₁Σ₂ have condition 3. So
+    each root moves by at most 24 η.
     """
-    rows, features = max(len(first), len(second)), first.shape[1]
-    scale = scale_of(first + offset, second + offset)
-    delta = gamma(rows + features, precision(metric, case)) * scale
-    return float(2 * features * 12 * 2 * delta * _norm(first, second) + 4 * delta)
+    delta = _moments_off_by(first + offset, second + offset, precision(metric, case))
+    return 2 * first.shape[1] * 24 * 2 * delta * _norm(first, second) + 4 * delta
+
+
+def _moments_off_by(first: Tensor, second: Tensor, dtype: torch.dtype) -> float:
+    rows = max(len(first), len(second))
+    return gamma(rows + first.shape[1], dtype) * scale_of(first, second)
 
 
 def _norm(first: Tensor, second: Tensor) -> float:

@@ -31,7 +31,7 @@ from dlcheck.checks.metrics.feature_sets import (
     given,
     pair,
     resolvable,
-    resolvable_at,
+    resolvable_when_regular,
     rotation,
     scale_of,
     trace_of,
@@ -119,7 +119,7 @@ def a_large_common_offset_changes_nothing(metric: Implementation, case: Case) ->
     after = given(metric, case, first + offset, second + offset)
     return Evidence(
         error=abs(after - before),
-        bound=resolvable_at(metric, case, first, second, offset),
+        bound=resolvable_when_regular(metric, case, first, second, offset),
         signal=abs(before),
         what="change of the distance under a common offset of 1000",
         expected=f"{before:.9g}",

@@ -25,6 +25,7 @@ from dlcheck.checks.metrics.feature_sets import (
     given,
     pair,
     resolvable,
+    resolvable_when_singular,
     shaping,
     transport,
     vector,
@@ -69,7 +70,8 @@ def a_transport_costs_what_it_moves(metric: Implementation, case: Case) -> Evide
     second = first @ map_ + step
     centred = (first - first.mean(0)) / (len(first) - ddof_of(metric)) ** 0.5
     expected = _moved_by(map_, second.mean(0) - first.mean(0), centred)
-    return _known(metric, case, first, second, expected)
+    allowed = resolvable(metric, case, first, second)
+    return _known(metric, case, first, second, expected, allowed)
 
 
 @check(
@@ -97,7 +99,8 @@ def fewer_rows_than_features_stay_exact(metric: Implementation, case: Case) -> E
     second = first @ map_ + step
     centred = (first - first.mean(0)) / (rows - ddof) ** 0.5
     expected = _moved_by(map_, second.mean(0) - first.mean(0), centred)
-    return _known(metric, case, first, second, expected)
+    allowed = resolvable_when_singular(metric, case, first, second)
+    return _known(metric, case, first, second, expected, allowed)
 
 
 @check(
@@ -127,16 +130,23 @@ def gaussians_match_their_closed_form(metric: Implementation, case: Case) -> Evi
     root, map_, means = shaping(d, g), transport(d, g), (vector(d, g), vector(d, g))
     first = whitened(sizes.first, d, ddof, g) @ root + means[0]
     second = whitened(sizes.second, d, ddof, g) @ root @ map_ + means[1]
-    return _known(metric, case, first, second, _moved_by(map_, means[1] - means[0], root))
+    expected = _moved_by(map_, means[1] - means[0], root)
+    allowed = resolvable(metric, case, first, second)
+    return _known(metric, case, first, second, expected, allowed)
 
 
 def _known(
-    metric: Implementation, case: Case, first: Tensor, second: Tensor, expected: float
+    metric: Implementation,
+    case: Case,
+    first: Tensor,
+    second: Tensor,
+    expected: float,
+    allowed: float,
 ) -> Evidence:
     value = given(metric, case, first, second)
     return Evidence(
         error=abs(value - expected),
-        bound=resolvable(metric, case, first, second),
+        bound=allowed,
         signal=expected,
         what=f"distance of {len(first)} and {len(second)} rows of {first.shape[1]} features",
         expected=f"{expected:.9g}",
