@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from dlcheck.results import RunWriter
-
     from dlcheck.expansion import Overrides
     from dlcheck.model import Outcome, Subject, Suite, Trial
+    from dlcheck.results import RunWriter
 
 COULD_NOT_MEASURE = 7  # beside pytest's own exit codes 0 to 5
 _OPTIONS = {
@@ -37,6 +36,7 @@ _OPTIONS = {
 }
 _STATE = pytest.StashKey["State"]()
 _OUTCOME = pytest.StashKey["Outcome"]()
+_SENT = pytest.StashKey[bool]()
 
 
 class TrialFailed(Exception):
@@ -423,9 +423,13 @@ def pytest_runtest_makereport(
     outcome = item.stash.get(_OUTCOME, None)
     if outcome is None or call.when != "call":
         return report
-    from dlcheck.results import encode
+    from dlcheck.results import encode, environment, plain
 
     report.dlcheck = encode(outcome)
+    if hasattr(item.config, "workerinput") and _SENT not in item.config.stash:
+        # The controller never loads torch: what it knows of devices comes from a worker.
+        item.config.stash[_SENT] = True
+        report.dlcheck_environment = plain(environment())
     if call.excinfo is not None and isinstance(call.excinfo.value, TrialFailed):
         report.longrepr = str(call.excinfo.value)
     return report
@@ -461,9 +465,13 @@ class Recorder:
         outcome = decode(encoded)
         state.outcomes.append(outcome)
         if state.writer is None:
-            meta = environment(
-                command=state.command, seed=state.overrides.seed, profile=state.overrides.profile
-            )
+            meta = {
+                **environment(),
+                **getattr(report, "dlcheck_environment", {}),
+                "command": state.command,
+                "seed": state.overrides.seed,
+                "profile": state.overrides.profile,
+            }
             state.writer = RunWriter(new_run_path(state.root), meta)
         state.writer.append(outcome)
 

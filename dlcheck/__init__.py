@@ -39,9 +39,7 @@ _HOME = {
     "validate": "validation",
 }
 
-__all__ = [
-    *sorted(_HOME)
-]
+__all__ = [*sorted(_HOME)]
 __version__ = "0.1.0"
 
 

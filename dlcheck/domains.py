@@ -216,7 +216,7 @@ def problems_of(
 def _problems_of_args(
     args: Mapping[str, Any], names: set[str] | None
 ) -> list[tuple[tuple[str, ...], str]]:
-    found = []
+    found: list[tuple[tuple[str, ...], str]] = []
     for name, value in args.items():
         if not (isinstance(value, Mapping) and set(value) == {"dim"}):
             continue
@@ -251,7 +251,7 @@ def _problems_of_sizes(sizes: Any, names: set[str] | None) -> list[tuple[tuple[s
     path = ("options", "sizes")
     if not isinstance(sizes, Mapping):
         return [(path, f"sizes is a table like {{ n = [1, 17] }}, not {sizes!r}")]
-    found = []
+    found: list[tuple[tuple[str, ...], str]] = []
     for name, bounds in sizes.items():
         if names is not None and name not in names:
             found.append(((*path, name), _unbound(name, names)))

@@ -25,7 +25,7 @@ def _flags() -> list[tuple[Callable[[], Any], Callable[[Any], None]]]:
         (torch.is_grad_enabled, torch._C._set_grad_enabled),
         (torch.get_num_threads, torch.set_num_threads),
         (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
-        (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+        (torch.is_anomaly_enabled, _set_anomaly),
         (_deterministic, _set_deterministic),
         (torch.get_rng_state, torch.set_rng_state),
         (torch.get_default_device, _set_default_device),
@@ -51,6 +51,10 @@ def _set_deterministic(state: tuple[bool, bool]) -> None:
     # Setting it imports torch's compiler, seconds of it: only where it was changed.
     if state != _deterministic():
         torch.use_deterministic_algorithms(state[0], warn_only=state[1])
+
+
+def _set_anomaly(mode: bool) -> None:  # noqa: FBT001
+    torch.autograd.set_detect_anomaly(mode)
 
 
 def _set_default_device(device: torch.device) -> None:

@@ -99,7 +99,7 @@ class _Backward(torch.autograd.Function):
 
 def through_backward(value: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
     """The same value, with a gradient that passes through `change` on its way back."""
-    return _Backward.apply(value, change) if value.requires_grad else value  # type: ignore[no-any-return]
+    return _Backward.apply(value, change) if value.requires_grad else value
 
 
 def scaled_gradient(factor: float) -> Mutant:

@@ -266,7 +266,7 @@ def _outcome(trial: Trial, seen: _Seen, verdict: Verdict, message: str, seconds:
 
 def _name(target: object) -> str:
     owner = target if hasattr(target, "__qualname__") else type(target)
-    return f"{owner.__module__}.{owner.__qualname__}"  # type: ignore[attr-defined]
+    return f"{owner.__module__}.{owner.__qualname__}"
 
 
 def with_reproduction(outcome: Outcome, command: str) -> Outcome:

@@ -299,7 +299,8 @@ def _spd(shape: tuple[int, ...], regime: str, generator: torch.Generator) -> Ten
 
 
 def _orthogonal(shape: tuple[int, ...], regime: str, generator: torch.Generator) -> Tensor:
-    return torch.linalg.qr(_normal(shape, generator)).Q
+    q: Tensor = torch.linalg.qr(_normal(shape, generator)).Q
+    return q
 
 
 def _onehot(shape: tuple[int, ...], regime: str, generator: torch.Generator) -> Tensor:

@@ -125,8 +125,8 @@ def _wrong_form(
         form, words = _FORMS[keys[key].form]
         if not isinstance(value, form):
             yield (*path, key), f"{key} of {owner} is {words}, not {_say(value)}"
-        elif keys[key].form == "array":
-            for part in value:
+        elif isinstance(value, list):
+            for part in value if keys[key].form == "array" else []:
                 if not isinstance(part, str):
                     yield (*path, key), f"{key} of {owner} is {words}, not of {_say(part)}"
 

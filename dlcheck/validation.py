@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from dlcheck import kinds
 from dlcheck.errors import DeclarationError, SuiteError, UsageError, unknown
 from dlcheck.expansion import Overrides, expand
 from dlcheck.model import NOTHING, PROFILES, ExpectedFailure, Subject, Suite, Trial
@@ -162,6 +163,10 @@ def trials_of(
         check_suite(Suite(name="validate", subjects=(declared,)))
     except SuiteError as error:
         raise DeclarationError("\n".join(problem.message for problem in error.problems)) from None
+    if not kinds.inputs_of(catalogue().kind(declared.kind), declared.inputs, declared.options):
+        from dlcheck.subjects import inputs_of
+
+        inputs_of(declared)  # nothing to go by is a usage error, here and not in every trial
     axes = {"device": ["auto"], "dtype": [dtype or "float64"]}
     return list(expand(Suite(name="validate", subjects=(declared,), matrix=axes), overrides, where))
 

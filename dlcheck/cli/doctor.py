@@ -48,7 +48,7 @@ def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{key} ")
         elif isinstance(value, (list, tuple)):
-            flat |= _flat(dict(enumerate(value)), f"{prefix}{key} ") if value else {}
+            flat |= _flat({str(i): part for i, part in enumerate(value)}, f"{prefix}{key} ")
         else:
             flat[f"{prefix}{key}"] = str(value)
     return flat

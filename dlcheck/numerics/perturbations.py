@@ -42,7 +42,8 @@ def direction(
             return z - along * x
         case "spd":  # x + tu = L (1 + tS) Lᵀ, positive while t‖S‖ < 1; ‖S‖ is about 2
             root, symmetric = torch.linalg.cholesky(x), (z + z.mT) / math.sqrt(2)
-            return root @ (symmetric / math.sqrt(x.shape[-1])) @ root.mT
+            moved: Tensor = root @ (symmetric / math.sqrt(x.shape[-1])) @ root.mT
+            return moved
         case "orthogonal":  # the tangent of x exp(tA), A skew
             skew: Tensor = (z - z.mT) / math.sqrt(x.shape[-1])
             return x @ skew
