@@ -1,6 +1,6 @@
 """A hand-written activation with a bug in its backward: what does dlcheck say?
 
-dlcheck validate examples/swish.py:swish --kind activation
+$ dlcheck validate examples/swish.py:swish --kind activation
 """
 
 import torch

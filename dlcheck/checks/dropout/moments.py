@@ -13,7 +13,7 @@ from dlcheck.checks.dropout.broken import Declared, broken, follows_another_conv
 from dlcheck.checks.dropout.draws import affordable, draw, inputs, sample
 from dlcheck.checks.dropout.law import Law, at_several_rates, law_of, ratio
 from dlcheck.errors import NotApplicable
-from dlcheck.model import Evidence
+from dlcheck.model import Evidence, Subject
 from dlcheck.numerics.rounding import gamma
 from dlcheck.registry import check
 from dlcheck.stats import Finding, Stream, detectable, distribution, mean, three_strikes
@@ -152,6 +152,23 @@ class does_not_rescale(Declared):
         return x * noise
 
 
+DROP_BLOCK = Subject(
+    name="drop_block",
+    target="torchvision.ops:DropBlock2d",
+    kind="dropout",
+    args={"p": 0.1, "block_size": 3},
+    inputs={"x": "float b c h w"},
+    traits=frozenset({"stochastic"}),
+    options={
+        "p": "p",
+        "rescale": "realized",
+        "block": "block_size",
+        "eps": "eps",
+        "sizes": {"h": [5, 12], "w": [5, 12]},
+    },
+)
+
+
 @check(
     kind="dropout",
     options={"rescale": ["realized"]},
@@ -159,6 +176,7 @@ class does_not_rescale(Declared):
         broken(rescales_by_the_declared_rate),
         broken(does_not_rescale),
     ],
+    accepts=[DROP_BLOCK],
     once=True,
 )
 def keeps_the_realized_mean(subject: Implementation, case: Case) -> Evidence:

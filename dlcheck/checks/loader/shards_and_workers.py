@@ -150,6 +150,15 @@ def workers_finish_in_any_order(subject: Subject) -> Subject:
     return rebuilt("workers_finish_in_any_order", altered)(subject)
 
 
+DATA_LOADER = Subject(
+    name="DataLoader",
+    target="torch.utils.data:DataLoader",
+    kind="loader",
+    args={"shuffle": True},
+    options={"shuffle": True, "workers": "num_workers"},
+)
+
+
 @check(
     kind="loader",
     forbids={"endless", "repacks", "stochastic", "with_replacement"},
@@ -159,6 +168,7 @@ def workers_finish_in_any_order(subject: Subject) -> Subject:
         a_worker_loses_its_last_batch,
         workers_finish_in_any_order,
     ],
+    accepts=[DATA_LOADER],
     once=True,
 )
 def workers_change_nothing(subject: Implementation, case: Case) -> Iterator[Evidence]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -98,22 +99,26 @@ def divides_by_the_count_twice(original: Any, p: Tensor, *rest: Any, **keywords:
         takes_zero_times_infinity,
     ],
 )
-def the_score_lies_between_one_and_the_class_count(score: Implementation, case: Case) -> Evidence:
-    """1 ≤ IS ≤ K, for probabilities [n, K] as drawn, one-hot and uniform ones included.
+def the_score_lies_between_one_and_the_class_count(
+    score: Implementation, case: Case
+) -> Iterator[Evidence]:
+    """1 ≤ IS ≤ K, for probabilities [n, K] as drawn and for each row's likeliest class alone.
 
     A mean divergence from the mean is a mutual information: at least 0, at most the entropy of
     the classes, at most log K. Holds for a mean over splits too.
     """
     p = drawn(case)
-    classes, value = p.shape[1], score.number(p)
-    return Evidence(
-        error=value if value != value else max(1 - value, value - classes, 0.0),
-        bound=resolvable(score, case, classes),
-        signal=float(classes),
-        what="score outside of [1, K]",
-        expected=f"1 to {classes}",
-        got=f"{value:.9g}",
-    )
+    certain = torch.zeros_like(p).scatter_(1, p.argmax(1, keepdim=True), 1.0)
+    for probabilities, what in ((p, "as drawn"), (certain, "of certain classes")):
+        classes, value = p.shape[1], score.number(probabilities)
+        yield Evidence(
+            error=value if value != value else max(1 - value, value - classes, 0.0),
+            bound=resolvable(score, case, classes),
+            signal=float(classes),
+            what=f"score outside of [1, K], probabilities {what}",
+            expected=f"1 to {classes}",
+            got=f"{value:.9g}",
+        )
 
 
 @check(
