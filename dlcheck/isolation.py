@@ -105,6 +105,10 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+class _Bell(BaseException):
+    """Time is up. No Exception: a subject must not swallow it, nor Hypothesis run it again."""
+
+
 @contextlib.contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
     """Raise TrialTimeout after so many seconds. Acts in the main thread of a POSIX process."""
@@ -116,12 +120,14 @@ def time_limit(seconds: float | None) -> Iterator[None]:
         return
 
     def ring(signum: int, frame: FrameType | None) -> None:
-        raise TrialTimeout(f"ran past its timeout of {seconds:g} s")
+        raise _Bell
 
     before = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
+    except _Bell:
+        raise TrialTimeout(f"ran past its timeout of {seconds:g} s") from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -101,12 +101,14 @@ _KINDS = (
         form="function",
         call="f(*inputs)",
         summary="a function or autograd.Function.apply that returns tensors",
+        returns_tensors=True,
     ),
     Kind(
         name="layer",
         form="module",
         call="m(*inputs)",
         summary="an nn.Module that returns tensors",
+        returns_tensors=True,
         options={"variance": 'law of its own initialization: { weight = "1 / fan_in" }'},
     ),
     Kind(
@@ -114,6 +116,7 @@ _KINDS = (
         form="function",
         call="f(x)",
         summary="an elementwise function or module",
+        returns_tensors=True,
         inputs={"x": "float b n"},
     ),
     Kind(
@@ -121,6 +124,7 @@ _KINDS = (
         form="module",
         call="m(x)",
         summary="a module that normalises over declared axes",
+        returns_tensors=True,
         options={
             "axes": "which axes are normalised",
             "eps": "the constant in the denominator, or its argument",
@@ -134,6 +138,7 @@ _KINDS = (
         form="function",
         call="f(query, key, value, mask=None)",
         summary="an attention function or module",
+        returns_tensors=True,
         options={
             "heads": "number of heads, or its argument",
             "mask": "{ name, meaning = keep/drop/additive, axis = key/pair }",
@@ -148,6 +153,7 @@ _KINDS = (
         form="function",
         call="f(x)",
         summary="a positional encoding of x or of positions",
+        returns_tensors=True,
         options={
             "axes": "sequence axes",
             "mode": "add, rotate or table",
@@ -161,6 +167,7 @@ _KINDS = (
         form="module",
         call="m(x, state)",
         summary="a module that returns (y, state)",
+        returns_tensors=True,
         options={
             "batch_first": "axis order of x",
             "reset": "the input that restarts the state",
@@ -172,6 +179,7 @@ _KINDS = (
         form="function",
         call="loss(prediction, target)",
         summary="a loss function or module",
+        returns_tensors=True,
         by_task=_LOSS_TASKS,
         options={
             "task": ", ".join(_LOSS_TASKS),
@@ -202,6 +210,7 @@ _KINDS = (
         form="function",
         call="penalty(parameters)",
         summary="a function of a tensor or a list of tensors",
+        returns_tensors=True,
         inputs={"weights": "float n m"},
         options={
             "norm": "1, 2, group, or { l1 = 1, l2 = 2 }",
@@ -220,6 +229,7 @@ _KINDS = (
         form="function",
         call="prox(x, step)",
         summary="the proximal operator of a penalty",
+        returns_tensors=True,
         inputs={"x": "float n"},
         options={
             "penalty": "path of the penalty",
@@ -234,6 +244,7 @@ _KINDS = (
         form="module",
         call="m(x)",
         summary="a module that drops in train and is the identity in eval",
+        returns_tensors=True,
         inputs={"x": "float b n"},
         options={
             "axes": "axes along which a mask is shared, the batch axis being 0; none by default",

@@ -212,6 +212,7 @@ class Kind:
     options: Mapping[str, str] = field(default_factory=lambda: NOTHING)  # name → meaning
     required: frozenset[str] = frozenset()  # options without which nothing can be checked
     traits: Mapping[str, str] = field(default_factory=lambda: NOTHING)  # beside the common ones
+    returns_tensors: bool = False  # an answer without a tensor breaks the contract
     gathers: bool = False  # several inputs are passed as one list
     # Further positional arguments that are no tensors, and their value where a check gives none.
     further: Mapping[str, Any] = field(default_factory=lambda: NOTHING)

@@ -46,7 +46,10 @@ class Implementation:
         """The subject's own answer, whatever it is; a streaming metric is updated and read."""
         if not self.is_streaming:
             inputs = arranged(self.kind, self.declared, inputs, keywords)
-            return guarded(self.target, *inputs, **keywords)
+            answer = guarded(self.target, *inputs, **keywords)
+            if self.kind.returns_tensors and "in_place" not in self.traits:
+                self._hold_to_tensors(answer)
+            return answer
         guarded(self.target.reset)
         guarded(self.target.update, *inputs, **keywords)
         return guarded(self.target.compute)
@@ -60,10 +63,12 @@ class Implementation:
     def tensors(self, *inputs: Any, **keywords: Any) -> tuple[Tensor, ...]:
         """The tensors of the answer, in order, through tuples, lists and dicts."""
         answer = self(*inputs, **keywords)
-        found = tuple(tensors_in(answer))
-        if not found:
+        self._hold_to_tensors(answer)
+        return tuple(tensors_in(answer))
+
+    def _hold_to_tensors(self, answer: Any) -> None:
+        if next(tensors_in(answer), None) is None:
             raise SubjectError(self._broken_contract(answer, "tensor(s)"))
-        return found
 
     def tensor(self, *inputs: Any, **keywords: Any) -> Tensor:
         """The answer, where the kind's contract is one tensor."""

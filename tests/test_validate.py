@@ -1,0 +1,205 @@
+"""`validate`: any object or import path, never changed, and every mistake told clearly."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import dlcheck
+from dlcheck.errors import DeclarationError, UsageError, ValidationFailed
+from dlcheck.model import Verdict
+
+QUICK: dict[str, Any] = {"profile": "quick", "device": "cpu"}
+ONE: dict[str, Any] = {**QUICK, "kind": "op", "inputs": {"x": "float n"}, "checks": ["leaves_*"]}
+
+
+def twice(x: Tensor) -> Tensor:
+    return 2 * x
+
+
+class WrongSwish(torch.autograd.Function):
+    """x σ(x) whose backward forgets the factor 1 − σ."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        sigmoid = torch.sigmoid(x)
+        ctx.save_for_backward(x, sigmoid)
+        return x * sigmoid
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        x, sigmoid = ctx.saved_tensors
+        return gradients[0] * (sigmoid + x * sigmoid)
+
+
+class Counting(nn.Module):
+    """A layer that notes every call on itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.linear(x)
+
+
+def test_finds_a_wrong_backward_without_a_reference() -> None:
+    report = dlcheck.validate(WrongSwish, kind="activation", **QUICK)
+    assert not report.passed
+    assert [outcome.check for outcome in report.failures] == ["gradient_matches_difference"]
+    with pytest.raises(ValidationFailed, match="gradient_matches_difference"):
+        report.raise_for_failures()
+
+
+def test_a_right_one_passes() -> None:
+    report = dlcheck.validate(nn.SiLU(), kind="activation", **QUICK)
+    assert report.passed, str(report)
+    report.raise_for_failures()
+    assert json.loads(report.to_json())["passed"] is True
+    assert "<" in report._repr_html_()
+
+
+def test_an_object_is_never_changed() -> None:
+    layer = Counting()
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    report = dlcheck.validate(layer, inputs={"x": "float b 3"}, **QUICK)
+    assert report.passed, str(report)
+    assert layer.calls == 0
+    assert all(torch.equal(value, layer.state_dict()[name]) for name, value in before.items())
+    assert next(layer.parameters()).dtype == torch.float32
+
+
+def test_kinds_are_inferred_where_unambiguous() -> None:
+    layer = dlcheck.validate(nn.Tanh, inputs={"x": "float b n"}, checks=["leaves_*"], **QUICK)
+    assert layer.outcomes[0].kind == "layer"
+    loss = dlcheck.validate(nn.MSELoss, task="regression", checks=["leaves_*"], **QUICK)
+    assert loss.outcomes[0].kind == "loss"
+    with pytest.raises(UsageError, match="what kind of subject is twice"):
+        dlcheck.validate(twice, **QUICK)
+
+
+def test_inputs_are_read_from_jaxtyping_annotations() -> None:
+    class Float:  # what jaxtyping's Float[Tensor, "b n"] looks like
+        dim_str, dtypes = "b n", ("float32", "float64")
+
+    def annotated(x: Float) -> Tensor:
+        return 2 * x  # type: ignore[operator]
+
+    annotated.__annotations__ = {"x": Float, "return": Annotated[Tensor, ""]}
+    report = dlcheck.validate(annotated, kind="op", checks=["leaves_*"], **QUICK)
+    assert report.passed, str(report)
+
+
+def test_constructor_arguments_vary() -> None:
+    report = dlcheck.validate(
+        nn.Linear,
+        kind="layer",
+        args={"in_features": {"dim": "d"}, "out_features": 3},
+        matrix={"bias": [True, False]},
+        inputs={"x": "float b d"},
+        checks=["leaves_*"],
+        **QUICK,
+    )
+    assert len(report.outcomes) == 2
+    assert report.passed, str(report)
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (lambda x: None, "returned NoneType|returned builtins.NoneType"),
+        (lambda x: x.detach().numpy(), "ndarray"),
+        (lambda x: 3, "int"),
+    ],
+    ids=["None", "array", "int"],
+)
+def test_an_answer_that_is_no_tensor_fails_with_one_message(answer: Any, told: str) -> None:
+    report = dlcheck.validate(
+        answer, kind="op", inputs={"x": "float n"}, checks=["repeats_*", "gradient_*"], **QUICK
+    )
+    assert report.outcomes
+    for outcome in report.outcomes:
+        assert outcome.verdict is Verdict.FAILED, str(report)
+        assert "Traceback" not in outcome.message
+    assert any(re.search(told, outcome.message) for outcome in report.outcomes)
+
+
+def test_a_construction_that_raises_is_a_failed_trial_with_its_own_traceback() -> None:
+    class Breaks(nn.Module):
+        def __init__(self) -> None:
+            raise RuntimeError("no such width")
+
+    report = dlcheck.validate(
+        Breaks, kind="layer", inputs={"x": "float n"}, checks=["leaves_*"], **QUICK
+    )
+    (outcome,) = report.failures
+    assert "no such width" in outcome.message
+    assert "dlcheck itself failed" not in outcome.message
+
+
+def test_expected_failures_are_strict() -> None:
+    def overwrites(x: Tensor) -> Tensor:
+        return x.mul_(2)
+
+    known = {"leaves_inputs_unchanged": "issue 41"}
+    assert dlcheck.validate(overwrites, **ONE, expect_failures=known).passed
+    report = dlcheck.validate(twice, **ONE, expect_failures=known)
+    assert "declared to fail" in report.failures[0].message
+
+
+@pytest.mark.parametrize(
+    ("declared", "told"),
+    [
+        ({"kind": "opp"}, "no kind named 'opp'. Did you mean 'op'"),
+        ({"traits": ["causl"]}, "Did you mean 'causal'"),
+        ({"options": {"bound": 1}}, "Did you mean 'bounds'"),
+        ({"checks": ["leave_*"]}, "matches no check"),
+        ({"inputs": {"x": "flot n"}}, "Did you mean 'float'"),
+        ({"args": {"width": {"dim": "d"}}}, "dim 'd' is used but never bound"),
+        ({"profile": "quik"}, "no profile named 'quik'. Did you mean 'quick'"),
+        ({"expect_failures": {"leaves_outputs": "x"}}, "no check named 'leaves_outputs'"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_wrong_declaration_is_told(declared: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(told)):
+        dlcheck.validate(twice, **{**ONE, **declared})
+
+
+def test_nothing_to_check_is_never_green() -> None:
+    with pytest.raises(DeclarationError, match="no check applies"):
+        dlcheck.validate(twice, kind="collate", **QUICK)
+    assert not dlcheck.Report([], {}).passed
+
+
+def test_an_endless_subject_fails_at_its_timeout() -> None:
+    def endless(x: Tensor) -> Tensor:
+        while True:
+            pass
+
+    report = dlcheck.validate(endless, **ONE, timeout=0.5)
+    assert "timeout of 0.5 s" in report.failures[0].message
+
+
+def test_the_same_seed_gives_the_same_evidence() -> None:
+    noisy = {"kind": "dropout", **QUICK, "options": {"p": "p"}, "checks": ["drops_at_*"]}
+    first, again, other = (
+        dlcheck.validate(nn.Dropout, args={"p": 0.3}, seed=seed, **noisy).outcomes[0].worst
+        for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert first != other
+
+
+def test_numpy_streams_are_put_back() -> None:
+    before = np.random.get_state()[1].tolist()
+    dlcheck.validate(lambda x: x * float(np.random.rand()), **ONE)
+    assert np.random.get_state()[1].tolist() == before
