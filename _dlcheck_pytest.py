@@ -178,6 +178,12 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     return None
 
 
+def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    if path.suffix == ".toml" and parent.session.isinitpath(path):
+        return SuiteModule.from_parent(parent, path=path)  # which says that it is a folder
+    return None
+
+
 class SuiteModule(pytest.Module):
     """A suite file. Its "module" holds one class per subject."""
 
@@ -357,6 +363,30 @@ def _refuse_unknown_swaps(config: pytest.Config, names: Iterable[str]) -> None:
 
 
 # --- running ----------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Import every target before the first trial: what source could not settle is settled here."""
+    if session.config.option.collectonly or hasattr(session.config, "workerinput"):
+        return
+    trials = [trial for item in session.items if (trial := trial_of(item)) is not None]
+    subjects = {(t.subject.target, t.subject.file): t.subject for t in trials
+                if isinstance(t.subject.target, str)}  # fmt: skip
+    problems = [text for subject in subjects.values() if (text := _unloadable(subject))]
+    if problems:
+        raise pytest.UsageError("\n".join(problems))
+
+
+def _unloadable(subject: Subject) -> str:
+    from dlcheck.errors import Problem, TargetError
+    from dlcheck.targets import load_target
+
+    try:
+        load_target(subject.target, near=subject.file)
+    except TargetError as error:
+        return str(Problem(str(error), subject.file, subject.line))
+    return ""
 
 
 def run_item(trial: Trial, node: pytest.Item | None) -> None:
@@ -556,7 +586,7 @@ def _inconclusive(outcomes: Iterable[Outcome]) -> Iterator[str]:
             yield f"inconclusive {outcome.id}: {outcome.worst}"
 
 
-def subject_of(item: pytest.Item) -> Subject | None:
-    """The subject that an item tests; for other plugins."""
-    trial = getattr(getattr(item, "callspec", None), "params", {}).get("trial")
-    return getattr(trial, "subject", None)
+def trial_of(item: pytest.Item) -> Trial | None:
+    """The trial that a suite's item runs."""
+    trial: Trial | None = getattr(getattr(item, "callspec", None), "params", {}).get("trial")
+    return trial if hasattr(trial, "subject") else None

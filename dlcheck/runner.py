@@ -213,7 +213,7 @@ def _told(error: SubjectError) -> str:
         return str(error)
     frames = traceback.extract_tb(cause.__traceback__)
     own = [frame for frame in frames if not frame.filename.startswith(_HERE)]
-    lines = traceback.format_list(own or frames)
+    lines = traceback.format_list(own)
     lines += traceback.format_exception_only(type(cause), cause)
     return "the subject raised:\n" + "".join(lines).rstrip()
 

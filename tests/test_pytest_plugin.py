@@ -234,6 +234,21 @@ def test_a_wrong_suite_is_a_usage_error(pytester: pytest.Pytester) -> None:
     assert "Traceback" not in result.stdout.str()
 
 
+def test_a_folder_is_no_suite(pytester: pytest.Pytester) -> None:
+    (pytester.path / "folder.toml").mkdir()
+    result = run(pytester, "folder.toml")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stdout.fnmatch_lines(["*folder.toml:1: this is a folder, not a suite file*"])
+
+
+def test_what_only_an_import_can_tell_is_a_usage_error(suite: pytest.Pytester) -> None:
+    suite.makefile(".toml", pi=GOOD_AND_BAD.replace("subjects_of_the_test:good", "math:pi"))
+    result = run(suite, "pi.toml")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*pi.toml:7: target 'math:pi' is float*cannot be called*"])
+    assert "Traceback" not in result.stderr.str() + result.stdout.str()
+
+
 def test_an_absent_device_is_skipped_unless_required(suite: pytest.Pytester) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has the device")

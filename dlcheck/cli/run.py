@@ -47,6 +47,10 @@ _VALUED = frozenset(
 )
 
 
+# No header; no word about dlcheck being imported before pytest could rewrite its assertions.
+_QUIET = ("--no-header", "-rfE", "-W", "ignore:Module already imported:pytest.PytestWarning")
+
+
 def main(arguments: Sequence[str]) -> int:
     """Build pytest's command line and run it; returns pytest's exit code."""
     if any(word in ("-h", "--help") for word in arguments):
@@ -74,7 +78,7 @@ def pytest_arguments(arguments: Sequence[str]) -> list[str]:
         if not shipped:
             raise UsageError("no suites are installed; name a suite file")
         words += [_shown(path) for path in shipped.values()]
-    return [*_insulation(words), *_report(arguments), "--no-header", "-rfE", *words]
+    return [*_insulation(words), *_report(arguments), *_QUIET, *words]
 
 
 def _place_of(word: str, shipped: dict[str, Path]) -> str:
