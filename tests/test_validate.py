@@ -203,3 +203,15 @@ def test_numpy_streams_are_put_back() -> None:
     before = np.random.get_state()[1].tolist()
     dlcheck.validate(lambda x: x * float(np.random.rand()), **ONE)
     assert np.random.get_state()[1].tolist() == before
+
+
+def test_values_whose_squares_overflow_are_no_error_of_ours() -> None:
+    """exp of an outlier is about 1e170: representable, while its square is not."""
+    report = dlcheck.validate(
+        nn.PoissonNLLLoss,
+        kind="loss",
+        inputs={"p": "float b d", "t": "positive b d"},
+        checks=["gradient_*"],
+        device="cpu",
+    )
+    assert report.passed, str(report)

@@ -104,6 +104,14 @@ def slope(
     return line.verdict(table, noise)
 
 
+def _norm(vector: Tensor) -> float:
+    """‖x‖₂, also where the squares of the elements overflow or vanish."""
+    largest = float(vector.abs().max()) if vector.numel() else 0.0
+    if not 0 < largest < math.inf:
+        return largest
+    return largest * float(torch.linalg.vector_norm(vector / largest))
+
+
 @dataclass(frozen=True, slots=True)
 class _Line:
     function: Function
@@ -119,11 +127,11 @@ class _Line:
 
     @property
     def size(self) -> float:
-        return float(torch.linalg.vector_norm(self.g * self.u))
+        return _norm(self.g * self.u)
 
     @property
     def level(self) -> float:
-        return float(torch.linalg.vector_norm(self.v * self.value))
+        return _norm(self.v * self.value)
 
     @property
     def rounding(self) -> float:
@@ -132,7 +140,7 @@ class _Line:
 
     def scale_of_steps(self) -> float:
         """At most 1: the predicted change of f must not exceed f itself."""
-        if not self.size > self.level > 0:
+        if not math.inf > self.size > self.level > 0:
             return 1.0
         return 2.0 ** math.floor(math.log2(self.level / self.size))
 
