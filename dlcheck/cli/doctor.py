@@ -10,6 +10,7 @@ from typing import Any
 from dlcheck.cli import Parser
 from dlcheck.cli.listing import entries
 
+_COMPARISONS = 10
 _OPTIONAL = {"pytest-xdist": "-n 2", "jaxtyping": "inputs read from annotations"}
 
 
@@ -30,7 +31,9 @@ def main(arguments: Sequence[str]) -> int:
     _print("Optional packages", dict(_optional()))
     problems = list(_problems())
     if not given.no_timing:
-        _print("Timing self-test", dict(_timing()))
+        print("\nTiming self-test (about ten seconds)", flush=True)
+        for line in entries(dict(_timing())):
+            print(line)
     print("\n".join(["", "Problems", *(f"  ! {text}" for text in problems or [])])
           if problems else "\nNo problems found.")  # fmt: skip
     return 1 if problems else 0
@@ -71,8 +74,10 @@ def _configuration() -> Iterator[tuple[str, str]]:
     from dlcheck.shipped import suite_paths
 
     for name, setting in read_settings({}, Path.cwd()).items():
-        value = setting.value if setting.value not in ((), "", None) else "none"
-        yield name, f"{value} (from {setting.source})"
+        if setting.value in ((), "", None):
+            yield name, "not set"
+        else:
+            yield name, f"{setting.value} (from {setting.source})"
     yield "suites", ", ".join(f"{name} ({path})" for name, path in suite_paths().items()) or "none"
 
 
@@ -117,7 +122,7 @@ def _timing() -> Iterator[tuple[str, str]]:
     verdicts = [
         compare_times(torch.matmul, torch.matmul, Clock(device), buffers=[(x, x)], seed=seed)
         .verdict.value
-        for seed in range(20)
+        for seed in range(_COMPARISONS)
     ]  # fmt: skip
     counts = {verdict: verdicts.count(verdict) for verdict in dict.fromkeys(verdicts)}
     alarms = sum(counts.get(verdict, 0) for verdict in ("faster", "slower"))
