@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     _print("Optional packages", dict(_optional()))
     problems = list(_problems())
     if not given.no_timing:
-        print("\nTiming self-test (about ten seconds)", flush=True)
+        print("\nTiming self-test (takes up to half a minute)", flush=True)
         for line in entries(dict(_timing())):
             print(line)
     print("\n".join(["", "Problems", *(f"  ! {text}" for text in problems or [])])
