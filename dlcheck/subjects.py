@@ -246,6 +246,11 @@ def _make(kind: Kind, target: Any, args: Mapping[str, Any]) -> Any:
         inner = load_target(target.original.target, near=target.original.file)
         return guarded(target.change, _make(kind, inner, args))
     if isinstance(target, nn.Module):
+        if args:
+            raise DeclarationError(
+                f"this {type(target).__name__} is built already, so its arguments "
+                f"{', '.join(args)} cannot be given; pass the class instead of an instance"
+            )
         return guarded(copy.deepcopy, target)
     if inspect.isclass(target) and issubclass(target, torch.autograd.Function):
         return functools.partial(target.apply, **args) if args else target.apply

@@ -215,3 +215,12 @@ def test_values_whose_squares_overflow_are_no_error_of_ours() -> None:
         device="cpu",
     )
     assert report.passed, str(report)
+
+
+def test_an_instance_takes_no_arguments() -> None:
+    report = dlcheck.validate(
+        nn.Linear(3, 2), args={"bias": False}, inputs={"x": "float b 3"}, checks=["leaves_*"],
+        **QUICK,
+    )  # fmt: skip
+    assert not report.passed
+    assert "pass the class instead of an instance" in report.failures[0].message
