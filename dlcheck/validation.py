@@ -68,7 +68,7 @@ def validate(
         skip=skip,
         expect_failures=expect_failures,
         overrides=Overrides(
-            devices=(device,),
+            devices=(found_device(device),),
             dtypes=(dtype,) if dtype else (),
             profile=_known_profile(profile),
             seed=seed,
@@ -77,6 +77,15 @@ def validate(
         where="validate",
     )
     return run_report(trials)
+
+
+def found_device(name: str) -> str:
+    """What "auto" is on this machine: a GPU where there is one. Other names stay."""
+    import torch
+
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def run_report(

@@ -58,7 +58,7 @@ def _validated(given: Any, command: str) -> Report:
     from dlcheck.errors import UsageError
     from dlcheck.expansion import Overrides
     from dlcheck.settings import read_settings
-    from dlcheck.validation import run_report, trials_of
+    from dlcheck.validation import found_device, run_report, trials_of
 
     # The same readers as `run`, so that a wrong device or dtype gets the same message.
     settings = read_settings(
@@ -79,7 +79,7 @@ def _validated(given: Any, command: str) -> Report:
         checks=given.check or None,
         skip=given.skip,
         overrides=Overrides(
-            devices=settings["device"].value,
+            devices=tuple(map(found_device, settings["device"].value)),
             dtypes=settings["dtype"].value,
             profile=given.profile,
             seed=given.seed,
