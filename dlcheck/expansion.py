@@ -9,7 +9,6 @@ from typing import Any
 
 from dlcheck.errors import UsageError, unknown
 from dlcheck.model import NOTHING, Subject, Suite, Trial
-from dlcheck.registry import catalogue
 from dlcheck.suite import applying, complete, matrix_of
 
 
@@ -93,7 +92,3 @@ def refuse_unknown_swaps(targets: Mapping[str, str], names: Sequence[str]) -> No
     for name in targets:
         if name not in names:
             raise UsageError("--subject: " + unknown("subject", name, names))
-
-
-def known_kinds() -> list[str]:
-    return sorted(catalogue().kinds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 import traceback
 from collections.abc import Iterable, Iterator
@@ -267,8 +266,3 @@ def _outcome(trial: Trial, seen: _Seen, verdict: Verdict, message: str, seconds:
 def _name(target: object) -> str:
     owner = target if hasattr(target, "__qualname__") else type(target)
     return f"{owner.__module__}.{owner.__qualname__}"
-
-
-def with_reproduction(outcome: Outcome, command: str) -> Outcome:
-    """The outcome with the command that runs it again."""
-    return dataclasses.replace(outcome, reproduce=command)

@@ -54,12 +54,6 @@ class Implementation:
         guarded(self.target.update, *inputs, **keywords)
         return guarded(self.target.compute)
 
-    def on(self, inputs: Sequence[Any]) -> Any:
-        """The answer for the inputs of a case; several inputs of a penalty are one list."""
-        if self.kind.name == "penalty" and len(inputs) > 1:
-            return self(list(inputs))
-        return self(*inputs)
-
     def tensors(self, *inputs: Any, **keywords: Any) -> tuple[Tensor, ...]:
         """The tensors of the answer, in order, through tuples, lists and dicts."""
         answer = self(*inputs, **keywords)

@@ -130,7 +130,7 @@ def backward_can_repeat(subject: Implementation, case: Case) -> Iterator[Evidenc
 
 def _differentiable(subject: Implementation, case: Case, inputs: Sequence[Tensor]) -> list[Tensor]:
     seed_everything(case.recipe.seed)
-    outputs = [y for y in tensors_in(subject.on(inputs)) if y.requires_grad and y.numel()]
+    outputs = [y for y in tensors_in(subject(*inputs)) if y.requires_grad and y.numel()]
     # An output that is an input itself has no backward of its own.
     return [y for y in outputs if y.grad_fn is not None]
 

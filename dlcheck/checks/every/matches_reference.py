@@ -241,7 +241,7 @@ def _inputs(case: Case, dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def _call(made: Implementation, inputs: Mapping[str, Tensor]) -> Any:
-    return made.on(list(inputs.values()))
+    return made(*inputs.values())
 
 
 def _floating(tensors: Iterator[Tensor]) -> list[Tensor]:

@@ -58,7 +58,7 @@ def repeats_exactly(subject: Implementation, case: Case) -> Iterator[Evidence]:
             for buffer, value in buffers:
                 buffer.copy_(value)
         seed_everything(case.recipe.seed)
-        return [y.detach().clone() for y in tensors_in(subject.on(case.fresh()))]
+        return [y.detach().clone() for y in tensors_in(subject(*case.fresh()))]
 
     first, second = answer(), answer()
     for position, (one, two) in enumerate(zip(first, second, strict=True)):

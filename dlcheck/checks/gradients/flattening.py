@@ -173,7 +173,7 @@ class Flattened:
         given = list(inputs.values())
         if "in_place" in self.subject.traits:
             given = [x.clone() for x in given]  # a leaf must not be overwritten
-        return tuple(tensors_in(self.subject.on(given)))
+        return tuple(tensors_in(self.subject(*given)))
 
 
 def _turned(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
