@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dlcheck.gradients.check import check_gradient as check_gradient
     from dlcheck.model import Evidence as Evidence
     from dlcheck.model import ExpectedFailure as ExpectedFailure
     from dlcheck.model import Figure as Figure
@@ -34,6 +35,7 @@ _HOME = {
     "Suite": "model",
     "Verdict": "model",
     "check": "registry",
+    "check_gradient": "gradients.check",
     "parametrize": "validation",
     "reference": "registry",
     "validate": "validation",

@@ -10,7 +10,11 @@ DlcheckError
 │   └── TrialTimeout         it ran past its time
 ├── DeviceUnavailable        a device that this machine lacks: a skipped trial
 ├── NotApplicable            a check finds that its claim has no content here: a skipped trial
+│   └── Unchecked            nothing can be differentiated here; the message says why
+├── GradientMismatch         `check_gradient` found a wrong gradient; holds its evidence
 └── ValidationFailed         `Report.raise_for_failures()`; its text is the terminal report
+
+GradientWarning is a warning: `check_gradient` could not decide.
 
 A failed check is not an exception: it is an `Outcome` whose verdict is `FAILED`.
 """
@@ -56,6 +60,22 @@ class DeviceUnavailable(DlcheckError):
 
 class NotApplicable(DlcheckError):
     """The claim has no content for this subject; the message says what would give it one."""
+
+
+class Unchecked(NotApplicable):
+    """Nothing can be differentiated here; the message says why."""
+
+
+class GradientMismatch(DlcheckError):
+    """A gradient is not the derivative. `evidence` holds what was measured."""
+
+    def __init__(self, message: str, evidence: object) -> None:
+        self.evidence = evidence
+        super().__init__(message)
+
+
+class GradientWarning(UserWarning):
+    """A gradient could be neither confirmed nor refuted; the message says why."""
 
 
 class ValidationFailed(DlcheckError):

@@ -1,4 +1,4 @@
-"""Global state that a trial may change, saved before it and put back after it."""
+"""Calls into foreign code, and the global state that it may change: saved and put back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dlcheck.errors import TrialTimeout
+from dlcheck.errors import SubjectError, SubjectRaised, TrialTimeout, UsageError
 
 
 def _flags() -> list[tuple[Callable[[], Any], Callable[[Any], None]]]:
@@ -103,6 +103,16 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+def guarded(function: Callable[..., Any], *inputs: Any, **keywords: Any) -> Any:
+    """Call foreign code; what it raises becomes SubjectRaised with the cause attached."""
+    try:
+        return function(*inputs, **keywords)
+    except (UsageError, SubjectError):
+        raise
+    except Exception as error:
+        raise SubjectRaised(f"{type(error).__name__}: {error}") from error
 
 
 class _Bell(BaseException):

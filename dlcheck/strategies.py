@@ -19,6 +19,8 @@ from torch import Tensor
 
 from dlcheck.domains import Input, bound_dims, size_bounds
 from dlcheck.model import NOTHING, PROFILES, Profile, Recipe, Subject
+from dlcheck.numerics.layouts import clone_as_laid_out as clone_as_laid_out
+from dlcheck.numerics.layouts import lay_out as lay_out
 
 # 1, odd, prime, and just past a tile: where index arithmetic goes wrong.
 _SIZES = (2, 3, 1, 5, 7, 4, 9, 13, 17)
@@ -342,26 +344,3 @@ def _integers(
     if spec.element == "uint8":
         return values.to(torch.uint8)
     return values.bool() if spec.element in ("bool", "mask") else values
-
-
-def lay_out(values: Tensor, layout: str) -> Tensor:
-    """The same values, lying otherwise in memory."""
-    if layout == "transposed" and values.dim() >= 2:
-        return values.transpose(-1, -2).contiguous().transpose(-1, -2)
-    if layout == "sliced" and values.dim() >= 1:  # an offset, and a stride of 2 in the last axis
-        room = values.new_zeros((*values.shape[:-1], 2 * values.shape[-1] + 1))
-        room[..., 1::2] = values
-        return room[..., 1::2]
-    if layout == "channels_last" and values.dim() == 4:
-        return values.contiguous(memory_format=torch.channels_last)
-    return values.contiguous()
-
-
-def clone_as_laid_out(tensor: Tensor) -> Tensor:
-    """A copy with the same sizes, strides and offset, sharing no memory with the original."""
-    room = tensor.storage_offset() + 1
-    room += sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
-    if tensor.numel() == 0:
-        return tensor.detach().clone()
-    copy = tensor.new_zeros(room).as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
-    return copy.copy_(tensor.detach())

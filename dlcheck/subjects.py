@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from dlcheck import kinds
 from dlcheck.arrangement import arranged
 from dlcheck.domains import Input, parse_inputs, resolve_args
-from dlcheck.errors import DeclarationError, SubjectError, SubjectRaised, UsageError
+from dlcheck.errors import DeclarationError, SubjectError
+from dlcheck.isolation import guarded as guarded
 from dlcheck.model import NOTHING, Kind, Subject
 from dlcheck.registry import catalogue
 from dlcheck.targets import load_target
@@ -154,16 +155,6 @@ def one_shot(metric: Any) -> Callable[..., Any]:
         return metric.compute()
 
     return call
-
-
-def guarded(function: Callable[..., Any], *inputs: Any, **keywords: Any) -> Any:
-    """Call foreign code; what it raises becomes SubjectRaised with the cause attached."""
-    try:
-        return function(*inputs, **keywords)
-    except (UsageError, SubjectError):
-        raise
-    except Exception as error:
-        raise SubjectRaised(f"{type(error).__name__}: {error}") from error
 
 
 def gradients(

@@ -17,22 +17,27 @@ F′(x) and F′(x)F″(x), Advances in Engineering Software 4(2), 1982.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-Function = Callable[[Tensor], Tensor]
+Point = Sequence[Tensor]
+Function = Callable[[Point], Tensor | None]  # None: raised, or otherwise out of the domain
 
 FIRST_STEP = 2.0**-7
-_LEVELS = 26  # the smallest step is 2⁻³², where rounding alone costs 2⁻²⁰
+RESOLVED = 1e-2  # above this share of the slope a bound says nothing
+_SMALLEST_STEP = 2.0**-40  # of the first one: there rounding alone costs 2⁻¹³
+_LEVELS = 26
 _ORDERS = 4  # columns of the table: past h⁸ rounding outgrows truncation
 _SAFETY = 8.0  # the last differences of a table against its true error
-_PRECISE = 1e-9  # a bound of this share of the slope is worth no further step
-_PATIENCE = 5  # halvings without a better bound
-RESOLVED = 1e-2  # above this share of the slope a bound says nothing
+_PATIENCE = 4  # halvings without a better bound
+_HOPEFUL = 1e-3  # three rows whose error is a larger share of the slope: something is in the way
+_LEAP = 2.0**-5  # so the step leaves it behind
+_LEVELS_PER_LOOK = 6  # on a device that computes ahead of its host
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,191 +49,347 @@ class Slope:
     bound: float  # of the residual, were the claim right
     size: float  # of the slope: ‖g∘u‖ or |measured|, the larger
     level: float  # ‖v∘f(x)‖, the size of what is differentiated
-    step: float
+    step: float  # of the best entry
+    single: tuple[tuple[float, float], ...] = ()  # (h, error of one central difference)
 
     @property
     def measured(self) -> float:
         return self.claimed + self.residual
 
     @property
+    def relative_bound(self) -> float:
+        if self.size > 0:
+            return self.bound / self.size
+        return 0.0 if self.is_zero else math.inf
+
+    @property
     def is_zero(self) -> bool:
         """Does f not change along the line, as far as its own rounding lets one see?"""
-        return self.size <= 1e-10 * self.level and self.bound <= 1e-8 * self.level
+        return _is_zero(self.size, self.bound, self.level)
 
     @property
     def is_resolved(self) -> bool:
-        return self.is_zero or self.bound <= RESOLVED * self.size
+        return self.is_zero or self.bound <= RESOLVED * self.size or self._is_clear
 
     @property
     def is_suspicious(self) -> bool:
         """Is the claim off by more than the bound, and the bound small enough to say so?"""
+        decisive = self.bound <= RESOLVED * self.size or self._is_clear
+        return not self.is_zero and decisive and not abs(self.residual) <= self.bound
+
+    @property
+    def _is_clear(self) -> bool:
+        """A residual that dwarfs the bound, and is no rounding of the level."""
         excess = abs(self.residual)
-        visible = excess > 1e-9 * self.level or self.size > 1e-9 * self.level
-        decisive = self.bound <= RESOLVED * self.size or (self.bound <= 0.1 * excess and visible)
-        return not self.is_zero and decisive and not excess <= self.bound
+        return self.bound <= 0.1 * excess and max(excess, self.size) > 1e-9 * self.level
 
 
-def slope(
-    function: Function,
-    x: Tensor,
-    u: Tensor,
-    v: Tensor,
-    g: Tensor,
-    *,
-    first_step: float = FIRST_STEP,
-    noise: float = 0.0,
-) -> Slope:
-    """Judge the claim ⟨g, u⟩ for the slope of ⟨v, f⟩ at x along u.
+def _is_zero(size: float, bound: float, level: float) -> bool:
+    return size <= 1e-10 * level and bound <= 1e-8 * level
 
-    x, u, g [n] and v [m] are float64 vectors, function maps [n] to [m]. noise: what ⟨g, u⟩ is
-    known to be uncertain by. The bound is 8 × the largest of the differences within the table,
-    the even limit and the rounding η/h, plus the rounding of ⟨g, u⟩ itself.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A point, a direction, a cotangent and the claimed gradient.
+
+    function maps a point (tensors shaped like x) to its outputs [m] in float64. value [m] is
+    function(x); v [m]. x, u and g hold a tensor per variable; u and g in float64. unit: the unit
+    of rounding of the arithmetic, ε of float64 where the function computes in it throughout.
+    noise: by how much ψ differs between two calls at the same point.
     """
-    line = _Line(function, x, u, v, g, function(x))
-    table = _Table()
-    h = first_step * line.scale_of_steps()
-    for _ in range(_LEVELS):
-        parts = line.parts(h)
-        if parts is None:  # not finite: out of the domain
-            table.restart()
-            h /= 4
-            continue
-        odd, even, moved = parts
-        if not moved and (line.size == 0.0 or table.moved):
-            break  # constant here, or below the resolution of f
-        table.moved |= moved
-        table.add(odd, even, h, line.rounding / h)
-        if table.is_good_enough(line):
-            break
-        h /= 2
-    return line.verdict(table, noise)
 
-
-def _norm(vector: Tensor) -> float:
-    """‖x‖₂, also where the squares of the elements overflow or vanish."""
-    largest = float(vector.abs().max()) if vector.numel() else 0.0
-    if not 0 < largest < math.inf:
-        return largest
-    return largest * float(torch.linalg.vector_norm(vector / largest))
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
     function: Function
-    x: Tensor
-    u: Tensor
-    v: Tensor
-    g: Tensor
+    x: Point
+    u: Point
     value: Tensor
+    v: Tensor
+    g: Point
+    unit: float = torch.finfo(torch.float64).eps
+    noise: float = 0.0
 
     @property
     def claimed(self) -> float:
-        return float(self.g @ self.u)
+        return inner(self.g, self.u)
 
     @property
     def size(self) -> float:
-        return _norm(self.g * self.u)
+        return norm_of_product(self.g, self.u)
 
     @property
     def level(self) -> float:
-        return _norm(self.v * self.value)
+        return norm_of_product([self.v], [self.value])
 
-    @property
-    def rounding(self) -> float:
-        """η: one rounding of each output element, weighted by v, independent of each other."""
-        return torch.finfo(torch.float64).eps * self.level
+    def at(self, h: float) -> list[Tensor]:
+        """x + hu, in the dtype of x and, where it has no gaps, with its strides."""
+        return [shifted(x, u, h) for x, u in zip(self.x, self.u, strict=True)]
 
-    def scale_of_steps(self) -> float:
+
+def shifted(x: Tensor, u: Tensor, h: float) -> Tensor:
+    """x + hu: rounded once, to the dtype of x."""
+    if x.dtype == u.dtype:
+        return torch.add(x, u, alpha=h)
+    return (x.to(u.dtype) + h * u).to(x.dtype)
+
+
+def dot(first: Point, second: Point) -> Tensor:
+    """Σ⟨aₖ, bₖ⟩ in float64, a tensor of no dimension."""
+    parts = [
+        torch.dot(a.reshape(-1).double(), b.reshape(-1).double())
+        for a, b in zip(first, second, strict=True)
+    ]
+    return parts[0] if len(parts) == 1 else torch.stack(parts).sum()
+
+
+def inner(first: Point, second: Point) -> float:
+    """Σ⟨aₖ, bₖ⟩ on the host."""
+    return float(dot(first, second))
+
+
+def norm_of_product(first: Point, second: Point) -> float:
+    """√Σ‖aₖ∘bₖ‖², also where squares overflow or vanish."""
+    norms = [product_norm(a, b) for a, b in zip(first, second, strict=True)]
+    return math.hypot(*norms)
+
+
+def product_norm(a: Tensor, b: Tensor) -> float:
+    """‖a∘b‖₂, also where the squares of its elements overflow or vanish."""
+    product = a.double() * b.double()
+    found = float(torch.linalg.vector_norm(product))
+    if 1e-140 < found < 1e140 or not product.numel():
+        return found
+    largest = float(product.abs().max())
+    if not 0 < largest < math.inf:
+        return largest
+    return largest * float(torch.linalg.vector_norm(product / largest))
+
+
+def slope(
+    line: Line,
+    *,
+    precise: float = 1e-9,
+    first_step: float = FIRST_STEP,
+    exact: bool = False,
+    uncertainty: float = 0.0,
+) -> Slope:
+    """Judge the claim ⟨g, u⟩ for the slope of ⟨v, f⟩ at x along u.
+
+    precise: a bound of this share of the slope is worth no further step. exact: compare with the
+    points that were evaluated, x + hu rounded, instead of those that were meant; else their
+    rounding is part of the bound. uncertainty: what ⟨g, u⟩ is known to be off by. The bound is
+    8 × the largest of the differences within the table, the even limit and the rounding η/h,
+    plus the rounding of ⟨g, u⟩ itself. Raises nothing: where no step can be used the bound is
+    infinite.
+    """
+    ladder = _Ladder.on(line, precise=precise, exact=exact, uncertainty=uncertainty)
+    ladder.climb(first_step)
+    return ladder.verdict()
+
+
+@functools.cache
+def _gauge_weights(rows: int) -> Tensor:
+    """[rows − 1, rows]: the even parts of the last steps → their extrapolations of each order.
+
+    A row per order: L_k = L_{k−1} + (L_{k−1} − L′_{k−1}) / (2^{2k−1} − 1), since the even part
+    has odd powers of h only and h is halved from step to step.
+    """
+    columns = [torch.eye(rows, dtype=torch.float64)[j] for j in range(rows)]
+    weights = []
+    for k in range(1, rows):
+        factor = 1 / (2.0 ** (2 * k - 1) - 1)
+        columns = [
+            finer + factor * (finer - coarser)
+            for coarser, finer in zip(columns, columns[1:], strict=False)
+        ]
+        weights.append(columns[-1])
+    return torch.stack(weights)
+
+
+@dataclass(slots=True)
+class _Row:
+    """What one step h gave: numbers on the host."""
+
+    h: float
+    odd: float
+    moved: bool
+    sums: list[float]  # of the extrapolated even parts, one per order
+    norms: list[float]
+
+
+@dataclass(slots=True)
+class _Ladder:
+    """Halved steps, and two Romberg tables over them."""
+
+    line: Line
+    precise: float
+    exact: bool
+    uncertainty: float
+    claimed: float
+    size: float
+    level: float
+    rounding: float  # η: the rounding of ψ
+    evens: list[Tensor] = field(default_factory=list)  # of the last steps, on the device
+    odds: list[float] = field(default_factory=list)  # the last row of the table
+    singles: list[tuple[float, float]] = field(default_factory=list)  # (h, first column)
+    limit: float = 0.0
+    error: float = math.inf
+    step: float = 0.0
+    moved: bool = False
+    rows: int = 0  # since the last restart
+    waited: int = 0
+
+    @classmethod
+    def on(cls, line: Line, *, precise: float, exact: bool, uncertainty: float) -> _Ladder:
+        level, size = line.level, line.size
+        # One rounding of each output element, weighted by v, independent of each other; and
+        # unless the points are exact, one of each element of x + hu.
+        rounding = line.unit * level + line.noise
+        if not exact:
+            rounding += line.unit * norm_of_product(line.x, line.g)
+        return cls(line, precise, exact, uncertainty, line.claimed, size, level, rounding)
+
+    def climb(self, first_step: float) -> None:
+        h = first_step * self._scale_of_steps()
+        smallest = h * _SMALLEST_STEP
+        levels = 0
+        while levels < _LEVELS and h >= smallest:
+            count = 1 if self.line.value.device.type == "cpu" else _LEVELS_PER_LOOK
+            for row in self._measured([h / 2**j for j in range(count)]):
+                levels, h = levels + 1, row.h / 2
+                if not math.isfinite(row.odd):  # out of the domain
+                    self._restart()
+                    h = row.h / 4
+                    break
+                if not row.moved and (self.size == 0.0 or self.moved):
+                    return  # constant here, or below the resolution of f
+                self._add(row)
+                if self._is_good_enough():
+                    return
+                if self._is_obstructed():
+                    self._restart()
+                    h = row.h * _LEAP
+                    if self._is_hopeless(h):
+                        return
+                    break
+
+    def _scale_of_steps(self) -> float:
         """At most 1: the predicted change of f must not exceed f itself."""
         if not math.inf > self.size > self.level > 0:
             return 1.0
         return 2.0 ** math.floor(math.log2(self.level / self.size))
 
-    def parts(self, h: float) -> tuple[float, Tensor, bool] | None:
-        """(odd part, even part [m], did f change?), or None where f is not finite."""
-        ahead, behind = self.x + h * self.u, self.x - h * self.u
-        up, down = self.function(ahead) - self.value, self.function(behind) - self.value
-        # The points that were evaluated, not those that were meant: x + hu is rounded too.
-        predicted = float(self.g @ (ahead - behind)) / (2 * h)
-        odd = float(self.v @ (up - down)) / (2 * h) - predicted
-        even = self.v * (up + down) / (2 * h)
-        if not math.isfinite(odd) or not bool(torch.isfinite(even).all()):
+    def _measured(self, steps: Sequence[float]) -> Iterator[_Row]:
+        """The rows of some steps, with one synchronisation of the device for all of them."""
+        pending = [self._evaluate(h) for h in steps]
+        usable = [numbers for numbers in pending if numbers is not None]
+        hosted = iter(torch.stack(usable).tolist() if usable else ())
+        for h, numbers in zip(steps, pending, strict=True):
+            if numbers is None:
+                yield _Row(h, math.nan, False, [], [])
+                continue
+            odd, moved, *rest = next(hosted)
+            yield _Row(h, odd, bool(moved), rest[:_ORDERS], rest[_ORDERS:])
+
+    def _evaluate(self, h: float) -> Tensor | None:
+        """[odd, moved, sums…, norms…] on the device; None where f is not defined."""
+        line = self.line
+        ahead = line.at(h)
+        up = line.function(ahead)
+        predicted = self._moved_by(ahead) if self.exact else None
+        del ahead
+        behind = line.at(-h) if up is not None else []
+        down = line.function(behind) if up is not None else None
+        if up is None or down is None:
             return None
-        return odd, even, bool(up.any()) or bool(down.any())
+        if predicted is None:
+            claimed = torch.tensor(self.claimed, dtype=torch.float64, device=up.device)
+        else:
+            claimed = (predicted - self._moved_by(behind)) / (2 * h)
+        up, down = up - line.value, down - line.value
+        odd = torch.dot(line.v, up - down) / (2 * h) - claimed
+        moved = (up.any() | down.any()).double()
+        self.evens = [*self.evens[-_ORDERS:], line.v * (up + down) / (2 * h)]
+        return torch.cat([torch.stack([odd, moved]), self._gauges()])
 
-    def verdict(self, table: _Table, noise: float) -> Slope:
-        claimed, residual, error = self.claimed, table.limit, table.error
-        if not table.moved and self.size == 0.0:
-            residual, error = 0.0, 0.0
-        size = max(self.size, abs(claimed + residual)) if math.isfinite(residual) else self.size
-        return Slope(
-            claimed=claimed,
-            residual=residual,
-            bound=_bound(error, size) + noise,
-            size=size,
-            level=self.level,
-            step=table.step,
-        )
+    def _moved_by(self, point: Point) -> Tensor:
+        """⟨g, point − x⟩, what the claim says of the way to the evaluated point."""
+        ways = [(p.double() - x.double()) for p, x in zip(point, self.line.x, strict=True)]
+        return dot(self.line.g, ways)
 
+    def _gauges(self) -> Tensor:
+        """[2 × orders]: the sum and the norm of the extrapolated even part, order by order."""
+        found = torch.full((2, _ORDERS), math.nan, dtype=torch.float64, device=self.evens[0].device)
+        if len(self.evens) > 1:
+            weights = _gauge_weights(len(self.evens)).to(found.device)
+            gauges = weights @ torch.stack(self.evens)
+            found[0, : len(gauges)] = gauges.sum(1)
+            found[1, : len(gauges)] = torch.linalg.vector_norm(gauges, dim=1)
+        return found.reshape(-1)
 
-def _bound(error: float, size: float) -> float:
-    # ⟨g, u⟩ is a sum of products that are each rounded a few times: 32ε‖g∘u‖.
-    return _SAFETY * error + 32 * torch.finfo(torch.float64).eps * size
+    def _restart(self) -> None:
+        self.evens, self.odds, self.rows = [], [], 0
 
+    def _add(self, row: _Row) -> None:
+        """Extend the odd table by the row of step h, half of the last one."""
+        last, self.odds = self.odds, [row.odd]
+        self.moved |= row.moved
+        self.rows, self.waited = self.rows + 1, self.waited + 1
+        self.singles.append((row.h, row.odd))
+        for k in range(1, min(len(last), _ORDERS) + 1):
+            finer = self.odds[k - 1]  # h² is divided by 4 from row to row
+            self.odds.append(finer + (finer - last[k - 1]) / (4.0**k - 1))
+            if len(last) > 1:  # two rows agree by chance, three hardly
+                self._offer(k, last, row)
 
-@dataclass(slots=True)
-class _Table:
-    """Two Romberg tables side by side, and the entry of least error."""
-
-    odd: list[float] = field(default_factory=list)  # the last row
-    even: list[Tensor] = field(default_factory=list)
-    limit: float = 0.0
-    error: float = math.inf
-    step: float = 0.0
-    moved: bool = False
-    waited: int = 0
-
-    def restart(self) -> None:
-        self.odd, self.even = [], []
-
-    def add(self, odd: float, even: Tensor, h: float, rounding: float) -> None:
-        """Extend the table by the row of step h, half of the last one."""
-        last_odd, last_even = self.odd, self.even
-        self.odd, self.even = [odd], [even]
-        self.waited += 1
-        for k in range(1, min(len(last_odd), _ORDERS) + 1):
-            # h² is divided by 4 from row to row, h by 2.
-            finer = self.odd[k - 1]
-            self.odd.append(finer + (finer - last_odd[k - 1]) / (4.0**k - 1))
-            gauge = self.even[k - 1]
-            gauge = gauge + (gauge - last_even[k - 1]) / (2.0 ** (2 * k - 1) - 1)
-            self.even.append(gauge)
-            if len(last_odd) > 1:  # two rows agree by chance, three hardly
-                self._offer(k, last_odd, gauge, h, rounding)
-
-    def _offer(
-        self, k: int, last_odd: list[float], gauge: Tensor, h: float, rounding: float
-    ) -> None:
-        limit = self.odd[k]
-        neighbours = [self.odd[k - 1], last_odd[k - 1], *last_odd[k : k + 1]]
+    def _offer(self, k: int, last: list[float], row: _Row) -> None:
+        limit = self.odds[k]
+        neighbours = [self.odds[k - 1], last[k - 1], *last[k : k + 1]]
         error = max(
-            rounding,
-            abs(float(gauge.sum())),
-            float(torch.linalg.vector_norm(gauge)),
+            self.rounding / row.h,
+            abs(row.sums[k - 1]),
+            row.norms[k - 1],
             *(abs(limit - other) for other in neighbours),
         )
         if error < self.error:
-            self.limit, self.error, self.step, self.waited = limit, error, h, 0
+            self.limit, self.error, self.step, self.waited = limit, error, row.h, 0
 
-    def is_good_enough(self, line: _Line) -> bool:
+    @property
+    def _slope(self) -> float:
+        """The size of the slope: claimed or measured, the larger."""
+        return max(self.size, abs(self.claimed + self.limit))
+
+    def _bound(self) -> float:
+        # ⟨g, u⟩ is a sum of products that are each rounded a few times: 32ε‖g∘u‖.
+        return _SAFETY * self.error + 32 * self.line.unit * self._slope
+
+    def _is_good_enough(self) -> bool:
         if math.isinf(self.error):
             return False
-        size = max(line.size, abs(line.claimed + self.limit))
-        bound, level = _bound(self.error, size), line.level
-        if size <= 1e-10 * level and bound <= 1e-8 * level:
+        bound, scale = self._bound(), self._slope
+        if _is_zero(scale, bound, self.level):
             return True
         # A bound that is small beside the residual decides, however large the slope.
         clear = abs(self.limit) <= bound or bound <= RESOLVED * abs(self.limit)
-        if bound <= _PRECISE * size and clear:
+        if bound <= self.precise * scale and clear:
             return True
-        return self.waited >= _PATIENCE and bound <= RESOLVED * size
+        return self.waited >= _PATIENCE and bound <= RESOLVED * scale
+
+    def _is_obstructed(self) -> bool:
+        """Three rows, and no limit in sight: a kink or an oscillation finer than the step."""
+        return self.rows >= 3 and not self.error <= _HOPEFUL * self._slope
+
+    def _is_hopeless(self, h: float) -> bool:
+        """Would rounding alone hide the slope at this step?"""
+        return _SAFETY * self.rounding / h > 0.1 * self._slope
+
+    def verdict(self) -> Slope:
+        if not self.moved and self.size == 0.0:
+            self.limit, self.error = 0.0, 0.0
+        return Slope(
+            claimed=self.claimed,
+            residual=self.limit,
+            bound=self._bound() + self.uncertainty,
+            size=self._slope,
+            level=self.level,
+            step=self.step,
+            single=tuple((h, abs(odd - self.limit)) for h, odd in self.singles),
+        )

@@ -24,7 +24,7 @@ def direction(
 
     spec says what x holds; None is a parameter: any real numbers.
     """
-    z = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x)
+    z = normal(x, generator)
     element = spec.element if spec is not None else "float"
     bounds = _BOUNDS.get(element)
     if spec is not None and spec.low is not None and spec.high is not None:
@@ -48,6 +48,12 @@ def direction(
             skew: Tensor = (z - z.mT) / math.sqrt(x.shape[-1])
             return x @ skew
     return z * (x.abs() if relative else root_mean_square(x))
+
+
+def normal(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal numbers of the shape of x in float64, drawn where the generator lives."""
+    z = torch.randn(x.shape, generator=generator, dtype=torch.float32, device=generator.device)
+    return z.to(device=x.device, dtype=torch.float64)
 
 
 def root_mean_square(x: Tensor) -> float:

@@ -1,0 +1,144 @@
+"""The same gradient under other circumstances: it must not depend on them.
+
+Jᵀv for the same x and v is computed again with v or x lying otherwise in memory, and by a second
+backward of the same forward. No evaluation of differences is needed: a gradient that differs from
+the one that was certified is wrong. What may differ is rounding, as sums are taken in another
+order: by how much is measured, by rounding the inputs otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dlcheck.errors import SubjectRaised
+from dlcheck.gradients.function import Function, Gradient
+from dlcheck.gradients.judge import Judge
+from dlcheck.numerics.layouts import lay_out
+
+_NUDGES = 2
+_NUDGE_SAFETY = 24  # a spread seen in two draws against its size
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A gradient that depends on a circumstance."""
+
+    cause: str
+    tensor: str
+    error: float  # ‖other − plain‖
+    bound: float
+    size: float  # ‖plain‖
+
+
+@dataclass(frozen=True, slots=True)
+class _Condition:
+    cause: str
+    gradient: Callable[[], Gradient]
+    plain: Callable[[], Gradient]
+
+
+def differences(judge: Judge) -> Iterator[Difference]:
+    """What the gradient at the point depends on though it must not."""
+    v, plain = judge.claimed(judge.here())
+    for condition in _conditions(judge, v, plain):
+        try:
+            other, usual = condition.gradient(), condition.plain()
+        except SubjectRaised as error:
+            if "layout" in condition.cause or "strides" in condition.cause:
+                judge.notes.append(f"refuses inputs that are not contiguous: {error}"[:160])
+                continue
+            yield Difference(f"{condition.cause}: {error}", "all", math.nan, 0.0, math.nan)
+            continue
+        found = _compared(judge, v, other, usual, condition.cause)
+        if found is not None:
+            yield found
+
+
+def _conditions(judge: Judge, v: Tensor, plain: Gradient) -> Iterator[_Condition]:
+    function = judge.function
+
+    def claimed(cotangents: Sequence[Tensor], **how: object) -> Callable[[], Gradient]:
+        return lambda: judge.claim(function.gradient(cotangents, **how))  # type: ignore[arg-type]
+
+    dense = function.shaped(v)
+    yield _Condition(
+        "a second backward of the same forward differs: the first changed what was saved",
+        claimed(dense, twice=True), lambda: plain,
+    )  # fmt: skip
+    for layout in ("transposed", "sliced", "channels_last"):
+        laid = [lay_out(part, layout) for part in dense]
+        if any(a.stride() != b.stride() for a, b in zip(laid, dense, strict=True)):
+            yield _Condition(
+                f"the backward ignores the strides of its incoming gradient ({layout})",
+                claimed(laid), lambda: plain,
+            )  # fmt: skip
+    if any(part.numel() > 1 for part in dense):
+        same = [part.reshape(-1)[:1].view([1] * part.dim()).expand(part.shape) for part in dense]
+        yield _Condition(
+            "the backward ignores the strides of its incoming gradient (expanded, as the one "
+            "that sum().backward() sends)",
+            claimed(same), claimed([part.contiguous() for part in same]),
+        )  # fmt: skip
+    for layout in ("transposed", "sliced", "channels_last"):
+        if _can_lie(function, layout):
+            yield _Condition(
+                f"the backward ignores the memory layout of its inputs ({layout})",
+                claimed(dense, layout=layout), lambda: plain,
+            )  # fmt: skip
+
+
+def _can_lie(function: Function, layout: str) -> bool:
+    """Is there an input that this layout changes?"""
+    least = {"transposed": 2, "sliced": 1, "channels_last": 4}[layout]
+    return any(
+        variable.parameter is None
+        and variable.value.layout == torch.strided
+        and variable.value.dim() >= least
+        and variable.value.numel() > 1
+        and lay_out(variable.value, layout).stride() != variable.value.stride()
+        for variable in function.variables
+    )
+
+
+def _compared(
+    judge: Judge, v: Tensor, other: Gradient, plain: Gradient, cause: str
+) -> Difference | None:
+    if not torch.equal(other.value, plain.value):
+        change = float(torch.linalg.vector_norm(other.value - plain.value))
+        level = float(torch.linalg.vector_norm(plain.value))
+        if change > 32 * judge.function.unit * math.sqrt(len(plain.value)) * level:
+            found = cause.replace("backward ignores", "forward ignores")
+            return Difference(found, "output", change, 0.0, level) if found != cause else None
+    norms = [_norm(a - b) for a, b in zip(other.parts, plain.parts, strict=True)]
+    if not any(norms):
+        return None
+    spreads = _spreads(judge, v, plain)
+    for index, (variable, change) in enumerate(zip(judge.function.variables, norms, strict=True)):
+        size = _norm(plain.parts[index])
+        rounded = 32 * judge.function.unit * (math.sqrt(plain.parts[index].numel()) * size + _norm(v))
+        bound = _NUDGE_SAFETY * spreads[index] + rounded
+        if not change <= bound:
+            return Difference(cause, variable.name, change, bound, size)
+    return None
+
+
+def _spreads(judge: Judge, v: Tensor, plain: Gradient) -> list[float]:
+    """How far the gradient of each variable moves when inputs are rounded otherwise, or again."""
+    function, found = judge.function, [0.0] * len(plain.parts)
+    dense = function.shaped(v)
+    points = [function.x, *([judge.nudged(x) for x in function.x] for _ in range(_NUDGES))]
+    for point in points:
+        nearby = judge.claim(function.gradient(dense, at=point))
+        for index, (a, b) in enumerate(zip(nearby.parts, plain.parts, strict=True)):
+            change = _norm(a - b)
+            found[index] = max(found[index], change) if math.isfinite(change) else found[index]
+    return found
+
+
+def _norm(tensor: Tensor) -> float:
+    return float(torch.linalg.vector_norm(tensor))

@@ -1,0 +1,118 @@
+"""What the engine found, in numbers and in words."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from dlcheck.gradients.judge import miss_probability
+from dlcheck.model import Evidence, Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrongElement:
+    """One element of a gradient that is wrong."""
+
+    tensor: str
+    index: tuple[int, ...]
+    claimed: float
+    numeric: float
+    bound: float  # of the numeric value
+
+    def __str__(self) -> str:
+        place = f"{self.tensor}[{', '.join(map(str, self.index))}]" if self.index else self.tensor
+        return f"{place}: {self.claimed:.9g}, should be {self.numeric:.9g} ± {self.bound:.1g}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorResult:
+    """What is known of the gradient of one tensor."""
+
+    name: str
+    shape: tuple[int, ...]
+    verdict: Verdict
+    certificate: float  # relative to the size of its gradient; infinite for a zero gradient
+    cause: str = ""
+    elements: tuple[WrongElement, ...] = ()  # the wrong ones that were named
+    extent: str = ""  # how far the error reaches: "only these elements", "about half of them"
+
+    @property
+    def worst(self) -> WrongElement | None:
+        return max(self.elements, key=lambda e: abs(e.claimed - e.numeric), default=None)
+
+    def __str__(self) -> str:
+        shape = "×".join(map(str, self.shape)) or "scalar"
+        if self.verdict is Verdict.FAILED:
+            return f"✗ {self.name} ({shape}): {self.cause or 'wrong'}"
+        if self.verdict is Verdict.INCONCLUSIVE:
+            return f"? {self.name} ({shape}): not decided"
+        known = "zero" if math.isinf(self.certificate) else f"right to {self.certificate:.1g}"
+        return f"✓ {self.name} ({shape}): {known}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradientEvidence(Evidence):
+    """Evidence of one gradient check.
+
+    error: |measured − claimed| slope; bound: of the measurement; signal: the size of the slope.
+    certificate: the largest bound of any direction, relative to the gradient of the tensor with
+    the least share: an error of any tensor below it cannot be seen.
+    """
+
+    certificate: float = math.inf
+    looks: int = 0  # directions that agreed with the claim
+    tensors: tuple[TensorResult, ...] = ()
+    element: WrongElement | None = None
+    reason: str = ""  # why nothing could be decided, or what else is wrong than a number
+    forwards: int = 0
+    backwards: int = 0
+    localisation: int = 0  # of the forwards, those that searched for the wrong elements
+    notes: tuple[str, ...] = ()
+    seed: int = 0
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict is Verdict.PASSED
+
+    def miss(self, r: float) -> float:
+        """P(an error of r × certificate in the gradient of any one tensor escaped the rule).
+
+        For an error e of Jᵀv as a whole, ‖e∘s‖ relative to ‖g∘s‖, s being the scale on which the
+        elements of x were moved.
+        """
+        return miss_probability(r, self.looks) if math.isfinite(self.certificate) else 1.0
+
+    def __str__(self) -> str:
+        return "\n".join(_lines(self))
+
+
+def _lines(found: GradientEvidence) -> list[str]:
+    said = {
+        Verdict.PASSED: "the gradient is right",
+        Verdict.FAILED: "the gradient is wrong",
+        Verdict.INCONCLUSIVE: "the gradient could not be checked",
+    }
+    lines = [said.get(found.verdict, found.verdict.value)]
+    if found.reason:
+        lines[0] += f": {found.reason}"
+    if found.verdict is Verdict.PASSED and math.isfinite(found.certificate):
+        lines.append(
+            f"  certified  every tensor to {found.certificate:.1g} of its gradient; an error "
+            f"10 times that escapes with p = {found.miss(10):.1g}, 100 times with "
+            f"{found.miss(100):.1g}"
+        )
+    if found.verdict is Verdict.FAILED and math.isfinite(found.error):
+        lines.append(f"  measured   {found.what}")
+        lines.append(f"  expected   {found.expected}")
+        lines.append(f"  got        {found.got}")
+    if found.element is not None:
+        lines.append(f"  element    {found.element}")
+    if found.cause:
+        lines.append(f"  likely     {found.cause}")
+    if found.verdict is not Verdict.INCONCLUSIVE:
+        lines += [f"  {tensor}" for tensor in found.tensors]
+    lines += [f"  note       {note}" for note in found.notes]
+    lines.append(
+        f"  cost       {found.forwards} forwards, {found.backwards} backwards; seed {found.seed}"
+    )
+    return lines

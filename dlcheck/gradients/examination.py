@@ -1,0 +1,221 @@
+"""One gradient check from first call to evidence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dlcheck.errors import SubjectError, SubjectRaised, Unchecked
+from dlcheck.gradients.conditions import Difference, differences
+from dlcheck.gradients.evidence import GradientEvidence, TensorResult
+from dlcheck.gradients.function import Function
+from dlcheck.gradients.judge import Finding, Judge, Look
+from dlcheck.model import Verdict
+
+_LOOSE = 1e-3  # a tensor whose certificate is looser gets directions of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Thoroughness:
+    """How much a check may spend."""
+
+    looks: int
+    precise: float  # a bound of this share of the slope is worth no further evaluation
+    conditions: bool
+
+
+MODES = {
+    "full": Thoroughness(looks=4, precise=1e-9, conditions=True),
+    "lite": Thoroughness(looks=2, precise=1e-7, conditions=False),
+}
+
+
+@dataclass(slots=True)
+class Examination:
+    """The judge's verdict with what surrounds it: kinks, NaN, conditions, loose tensors."""
+
+    judge: Judge
+    mode: Thoroughness
+    seed: int = 0
+
+    @property
+    def function(self) -> Function:
+        return self.judge.function
+
+    def run(self) -> GradientEvidence:
+        """The evidence. Raises SubjectRaised where the subject raises at the point itself."""
+        try:
+            self.function.meet()
+            if self.judge.truth is not None:
+                self.judge.truth.meet()
+        except Unchecked as reason:
+            return self._unchecked(str(reason))
+        except SubjectRaised:
+            raise
+        except SubjectError as error:
+            return self._broken(str(error))
+        finding = self._decided()
+        if finding.is_failure:
+            return self._failed(finding)
+        if (found := self._not_finite()) is not None:
+            return found
+        if finding.is_pass and self.mode.conditions:
+            for difference in differences(self.judge):
+                return self._dependent(difference)
+        return self._passed(finding) if finding.is_pass else self._undecided(finding)
+
+    # --- deciding ------------------------------------------------------------------------------
+
+    def _decided(self) -> Finding:
+        """At the point; where that is a kink without the tied elements, then nearby."""
+        finding = self.judge.sit(self.mode.looks)
+        if finding.is_failure or finding.is_pass:
+            return self._tightened(finding)
+        still = [_special(x) for x in self.function.x]
+        if any(mask is not None for mask in still):
+            self.judge.still = still
+            masked = self.judge.sit(2)
+            self.judge.still = ()
+            if masked.is_failure or masked.is_pass:
+                count = sum(int(mask.sum()) for mask in still if mask is not None)
+                self.judge.notes.append(f"{count} elements that are 0 or tied were held still")
+                return masked
+        nearby = self.judge.decide_nearby()
+        if nearby.is_failure or nearby.is_pass:
+            self.judge.notes.append(
+                "decided at a point nearby: this one is a kink, or rounding hides its slope"
+            )
+            return nearby
+        return finding
+
+    def _tightened(self, finding: Finding) -> Finding:
+        """Further looks for the tensors whose share was too small to be judged with the rest."""
+        if finding.is_failure:
+            return finding
+        loose = self._loose(finding.looks)
+        if not loose:
+            return finding
+        further = self.judge.sit(2, only=loose)
+        return Finding((*finding.looks, *further.looks)) if not further.is_failure else further
+
+    def _loose(self, looks: Sequence[Look]) -> Collection[int]:
+        certificates = _certificates(looks, len(self.function.variables))
+        return [k for k, c in enumerate(certificates) if math.isfinite(c) and c > _LOOSE]
+
+    # --- evidence ------------------------------------------------------------------------------
+
+    def _passed(self, finding: Finding) -> GradientEvidence:
+        worst = finding.worst.slope
+        clean = finding.clean
+        certificates = _certificates(clean, len(self.function.variables))
+        finite = [c for c in certificates if math.isfinite(c)]
+        if worst.is_zero:
+            self.judge.notes.append("constant here: a zero gradient is right")
+        return self._evidence(
+            error=abs(worst.residual),
+            bound=worst.bound,
+            signal=worst.level if worst.is_zero else worst.size,
+            what="gradient of " + ", ".join(v.name for v in self.function.variables),
+            expected=f"{worst.measured:.10g} ± {worst.bound:.1g} along a random direction",
+            got=f"{worst.claimed:.10g}",
+            certificate=max(finite, default=worst.relative_bound),
+            looks=len(clean),
+            tensors=self._results(Verdict.PASSED, certificates),
+        )
+
+    def _failed(self, finding: Finding) -> GradientEvidence:
+        worst = finding.worst
+        place = f" at {worst.place.name}" if worst.place.name else ""
+        return self._evidence(
+            error=abs(worst.slope.residual),
+            bound=worst.slope.bound,
+            signal=worst.slope.size,
+            what="gradient of " + ", ".join(v.name for v in self.function.variables) + place,
+            expected=f"{worst.slope.measured:.10g} ± {worst.slope.bound:.1g} along a direction",
+            got=f"{worst.slope.claimed:.10g}",
+        )
+
+    def _undecided(self, finding: Finding) -> GradientEvidence:
+        if not finding.looks:
+            return self._unchecked("nothing can be moved within its domain")
+        best = min(finding.looks, key=lambda look: look.slope.relative_bound)
+        why = best.doubt or (
+            f"the best bound is {best.slope.relative_bound:.1g} of the slope: a kink, noise or "
+            "low precision hides the derivative"
+        )
+        return self._evidence(
+            error=0.0,
+            bound=math.inf,
+            signal=best.slope.size,
+            what="gradient of " + ", ".join(v.name for v in self.function.variables),
+            expected="a slope that two independent directions agree on",
+            got=f"{best.slope.measured:.6g} ± {best.slope.bound:.1g} for {best.slope.claimed:.6g}",
+            reason=why,
+        )
+
+    def _not_finite(self) -> GradientEvidence | None:
+        return None
+
+    def _dependent(self, found: Difference) -> GradientEvidence:
+        return self._evidence(
+            error=found.error,
+            bound=found.bound,
+            signal=found.size,
+            what=f"gradient of {found.tensor}",
+            expected="the same gradient under every circumstance",
+            got=f"one that differs by {found.error:.3g} in norm, of {found.size:.3g}",
+            cause=found.cause,
+        )
+
+    def _unchecked(self, reason: str) -> GradientEvidence:
+        return self._evidence(error=0.0, bound=math.inf, signal=0.0, reason=reason)
+
+    def _broken(self, reason: str) -> GradientEvidence:
+        return self._evidence(error=math.nan, bound=0.0, signal=0.0, reason=reason)
+
+    def _results(
+        self, verdict: Verdict, certificates: Sequence[float]
+    ) -> tuple[TensorResult, ...]:
+        return tuple(
+            TensorResult(
+                name=variable.name,
+                shape=tuple(variable.value.shape),
+                verdict=verdict,
+                certificate=certificate,
+            )
+            for variable, certificate in zip(self.function.variables, certificates, strict=True)
+        )
+
+    def _evidence(self, **found: object) -> GradientEvidence:
+        function = self.function
+        return GradientEvidence(
+            **found,  # type: ignore[arg-type]
+            forwards=function.forwards,
+            backwards=function.backwards,
+            notes=tuple(dict.fromkeys([*function.notes, *self.judge.notes])),
+            seed=self.seed,
+        )
+
+
+def _certificates(looks: Sequence[Look], count: int) -> list[float]:
+    """Per variable, the loosest bound relative to its share, of the looks that moved it."""
+    found = [math.inf] * count
+    for index in range(count):
+        own = [look.certificates()[index] for look in looks if look.decides]
+        finite = [certificate for certificate in own if math.isfinite(certificate)]
+        if finite:
+            found[index] = sorted(finite)[min(1, len(finite) - 1)] if len(finite) > 4 else max(finite)
+    return found
+
+
+def _special(x: Tensor) -> Tensor | None:
+    """The elements [bool] that are 0, or equal to another one: where kinks sit. None if none."""
+    if x.numel() > 10**6:
+        return x == 0
+    values, inverse, counts = torch.unique(x, return_inverse=True, return_counts=True)
+    mask: Tensor = (counts > 1)[inverse] | (x == 0)
+    return mask if bool(mask.any()) and not bool(mask.all()) else None

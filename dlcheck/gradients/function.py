@@ -1,0 +1,441 @@
+"""What is differentiated: a map from named real tensors to one vector of real numbers.
+
+A complex tensor counts as pairs of real and imaginary parts, a sparse one as its stored values.
+With cotangents paired likewise, Jᵀv is then what PyTorch calls the gradient: for z = a + ib it is
+∂L/∂a + i ∂L/∂b, twice the conjugate Wirtinger derivative. Source: PyTorch, Autograd mechanics,
+"Autograd for complex numbers".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dlcheck.domains import Input
+from dlcheck.errors import SubjectError, Unchecked
+from dlcheck.gradients.trees import named_tensors
+from dlcheck.isolation import guarded, seed_everything
+from dlcheck.numerics.differences import Point
+from dlcheck.numerics.layouts import clone_as_laid_out, lay_out
+
+_LAYOUTS = (torch.strided, torch.sparse_coo, torch.sparse_csr)
+_REPEATS = 4  # calls that measure how much a function without a fixed answer varies
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A tensor that is differentiated: an input with its domain, or a module's parameter."""
+
+    name: str
+    value: Tensor  # detached, as given: real, complex or sparse
+    spec: Input | None = None
+    parameter: nn.Parameter | None = None  # is set in place to move it
+
+    @property
+    def coordinates(self) -> Tensor:
+        """The real numbers that can be moved."""
+        return coordinates(self.value)
+
+    def leaf(self, point: Tensor, *, requires_grad: bool) -> Tensor:
+        """The tensor with these coordinates, laid out in memory as the value."""
+        if self.parameter is not None:
+            with torch.no_grad():
+                self.parameter.copy_(self._native(point))
+            return self.parameter
+        return self._native(point).detach().requires_grad_(requires_grad)
+
+    def _native(self, point: Tensor) -> Tensor:
+        value = self.value
+        if value.layout != torch.strided:
+            return _with_values(value, point)
+        if value.is_complex():
+            return torch.view_as_complex(point if point.stride(-1) == 1 else point.contiguous())
+        if point.stride() != value.stride() and 0 not in value.stride():
+            return clone_as_laid_out(value).copy_(point)
+        return point
+
+
+def coordinates(tensor: Tensor) -> Tensor:
+    """The real numbers that a tensor holds; of a sparse one, those that are stored."""
+    if tensor.layout == torch.sparse_coo:
+        tensor = tensor._values()
+    elif tensor.layout != torch.strided:
+        tensor = tensor.values()
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
+def _with_values(like: Tensor, point: Tensor) -> Tensor:
+    """The sparse tensor with the places of `like` and other values."""
+    values = torch.view_as_complex(point.contiguous()) if like.is_complex() else point
+    if like.layout == torch.sparse_coo:
+        return torch.sparse_coo_tensor(
+            like._indices(), values, like.shape, is_coalesced=like.is_coalesced()
+        )
+    return torch.sparse_csr_tensor(
+        like.crow_indices(), like.col_indices(), values, like.shape, check_invariants=False
+    )
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    return tensor if tensor.layout == torch.strided else tensor.to_dense()
+
+
+@dataclass(frozen=True, slots=True)
+class Gradient:
+    """Jᵀv as backward gives it, in the coordinates of each variable, and f at that point."""
+
+    parts: tuple[Tensor, ...]  # float64
+    unreached: frozenset[str]  # variables that no gradient reaches
+    value: Tensor  # [m]
+
+    @property
+    def broken(self) -> tuple[int, ...]:
+        """In how many elements of each variable it is not finite."""
+        return tuple(int((~torch.isfinite(part)).sum()) for part in self.parts)
+
+
+@dataclass(slots=True)
+class Function:
+    """f: ℝⁿ → ℝᵐ, from the coordinates of each variable to all differentiable outputs.
+
+    call takes a tensor per variable (parameters are set already) and returns nested tensors.
+    Every call restores the buffers and the random streams, so that f is one function. `meet`
+    must be called first. forwards and backwards count the calls.
+    """
+
+    call: Callable[[Sequence[Tensor]], Any]
+    variables: tuple[Variable, ...]
+    buffers: tuple[tuple[Tensor, Tensor], ...] = ()  # with their values before the first call
+    constants: tuple[tuple[str, Tensor], ...] = ()  # further tensors, which must not change
+    seed: int = 0
+    overwrites: bool = False  # its inputs, as documented
+    x: tuple[Tensor, ...] = ()
+    value: Tensor = field(default_factory=lambda: torch.empty(0))
+    shapes: tuple[torch.Size, ...] = ()  # of the outputs that are differentiated
+    complex_outputs: tuple[bool, ...] = ()
+    forwards: int = 0
+    backwards: int = 0
+    notes: list[str] = field(default_factory=list)
+    is_connected: bool = True  # does any output require a gradient?
+    unit: float = torch.finfo(torch.float64).eps
+    deviations: list[Tensor] = field(default_factory=list)  # of repeated calls, where they differ
+    _draws: bool = False
+    _records: bool = False  # must gradients be recorded in every call?
+    _live: tuple[bool, ...] = ()
+    _usable: Tensor | None = None  # [m] bool, where some outputs are not finite
+
+    # --- the first calls -----------------------------------------------------------------------
+
+    def meet(self) -> None:
+        """The first calls: what is differentiable, random, changed, and how much it varies.
+
+        Raises Unchecked with the reason where there is nothing to differentiate, and SubjectError
+        where the function changes its inputs.
+        """
+        self._refuse_inputs()
+        self.x = tuple(variable.coordinates for variable in self.variables)
+        seed_everything(self.seed)
+        before = _streams(self.variables)
+        first = self._first_value()
+        if before != _streams(self.variables):
+            self._draws = True
+            self.notes.append("draws random numbers: every call gets the same ones")
+            first = self._first_value()
+        self.value = first
+        self._settle_mode()
+
+    def _refuse_inputs(self) -> None:
+        if not self.variables:
+            raise Unchecked(
+                "no input requires a gradient: pass floating tensors with requires_grad=True, "
+                "or name them in wrt"
+            )
+        everything = [(v.name, v.value) for v in self.variables] + list(self.constants)
+        devices = {tensor.device for _, tensor in everything if tensor.dim()}
+        if torch.device("meta") in devices:
+            raise Unchecked("inputs on the meta device hold no numbers")
+        if len({v.value.device for v in self.variables}) > 1 or len(devices) > 1:
+            places = ", ".join(f"{name} on {tensor.device}" for name, tensor in everything)
+            raise Unchecked(f"inputs on different devices: {places}; move them to one")
+        for variable in self.variables:
+            if variable.value.layout not in _LAYOUTS:
+                raise Unchecked(
+                    f"{variable.name} has layout {variable.value.layout}: dense, COO and CSR "
+                    "tensors can be checked"
+                )
+        for name, tensor in everything:
+            if any(name == v.name for v in self.variables) and tensor.numel():
+                if not bool(torch.isfinite(coordinates(tensor)).any()):
+                    raise Unchecked(f"{name} holds no finite number")
+        if not any(v.coordinates.numel() for v in self.variables):
+            names = ", ".join(v.name for v in self.variables)
+            raise Unchecked(f"empty tensors: {names} hold no element to differentiate")
+
+    def _first_value(self) -> Tensor:
+        """f(x) with its structure noted; the inputs are private copies, held to be unchanged."""
+        leaves = [
+            variable.leaf(_copy(variable), requires_grad=True) for variable in self.variables
+        ]
+        kept = [(name, tensor, tensor.clone()) for name, tensor in self.constants]
+        with torch.enable_grad():
+            answer = self._answer(leaves)
+        if not self.overwrites:
+            self._hold_unchanged(leaves, kept)
+        return self._noted(answer)
+
+    def _hold_unchanged(
+        self, leaves: Sequence[Tensor], kept: Iterable[tuple[str, Tensor, Tensor]]
+    ) -> None:
+        pairs = [
+            (variable.name, coordinates(leaf.detach()), variable.coordinates)
+            for variable, leaf in zip(self.variables, leaves, strict=True)
+        ]
+        for name, now, before in [*pairs, *kept]:
+            if not _equal(now, before):
+                raise SubjectError(
+                    f"changes its input {name}: what backward differentiates is then not what "
+                    "was passed in; work on a copy, or mark it with ctx.mark_dirty"
+                )
+
+    def _answer(self, leaves: Sequence[Tensor]) -> Any:
+        with torch.no_grad():
+            for buffer, value in self.buffers:
+                buffer.copy_(value)
+        if self._draws:
+            seed_everything(self.seed)
+        self.forwards += 1
+        given = [leaf.clone() for leaf in leaves] if self.overwrites else leaves
+        return guarded(self.call, given)
+
+    def _noted(self, answer: Any) -> Tensor:
+        tensors = [tensor for _, tensor in named_tensors(answer, "output")]
+        if not tensors:
+            raise Unchecked(
+                f"returns no tensor but {type(answer).__module__}.{type(answer).__qualname__}"
+            )
+        outputs = [y for y in tensors if y.is_floating_point() or y.is_complex()]
+        if not outputs:
+            kinds = ", ".join(sorted({str(y.dtype).removeprefix("torch.") for y in tensors}))
+            raise Unchecked(f"returns {kinds} only, which has no derivative")
+        connected = tuple(y.requires_grad for y in outputs)
+        # An output without gradient beside others with one is a statistic; alone, it is wrong.
+        self.is_connected = any(connected)
+        self._live = connected if any(connected) else (True,) * len(outputs)
+        left_out = [index for index, live in enumerate(self._live) if not live]
+        note = f"outputs {left_out} require no gradient and are left out"
+        if left_out and note not in self.notes:
+            self.notes.append(note)
+        live = self._living(answer)
+        self.shapes = tuple(y.shape for y in live)
+        self.complex_outputs = tuple(y.is_complex() for y in live)
+        units = [torch.finfo(y.dtype).eps for y in (*live, *(v.coordinates for v in self.variables))]
+        self.unit = max(torch.finfo(torch.float64).eps, *units)
+        flat = _flat(live)
+        if not flat.numel():
+            raise Unchecked("the output is empty: there is nothing to differentiate")
+        usable = torch.isfinite(flat)
+        if not bool(usable.any()):
+            raise Unchecked("the output is NaN or infinite at this point: it has no derivative")
+        self._usable = None if bool(usable.all()) else usable
+        if self._usable is not None:
+            count = int((~usable).sum())
+            self.notes.append(f"{count} of {len(flat)} outputs are not finite and are left out")
+        return self._masked(flat)
+
+    def _settle_mode(self) -> None:
+        """Without recorded gradients a call is cheaper; is it also the same?"""
+        again = self.values(self.x)
+        if again is not None and torch.equal(again, self.value):
+            return
+        self._records = True
+        third = self.values(self.x)
+        if third is not None and torch.equal(third, self.value):
+            return
+        self.notes = [note for note in self.notes if not note.startswith("raised")]
+        for _ in range(_REPEATS):
+            value = self.values(self.x)
+            if value is not None:
+                self.deviations.append(value - self.value)
+        spread = max(float(d.abs().max()) for d in self.deviations) if self.deviations else 0.0
+        self.notes.append(f"not deterministic: repeated calls differ by up to {spread:.2g}")
+
+    # --- calls ---------------------------------------------------------------------------------
+
+    def values(self, point: Point) -> Tensor | None:
+        """The outputs [m] at a point; None where the function raises or changes its shape."""
+        with torch.set_grad_enabled(self._records):
+            leaves = self._leaves(point, requires_grad=self._records)
+            try:
+                found = self._living(self._answer(leaves))
+            except Exception as error:
+                cause = error.__cause__ or error
+                note = f"raised at a shifted point: {type(cause).__name__}: {cause}"
+                if not any(said.startswith("raised") for said in self.notes):
+                    self.notes.append(note[:200])
+                return None
+        if tuple(y.shape for y in found) != self.shapes:
+            return None
+        return self._masked(_flat(found))
+
+    def gradient(
+        self,
+        cotangents: Sequence[Tensor],
+        *,
+        at: Point | None = None,
+        between: Point | None = None,
+        twice: bool = False,
+        layout: str = "",
+    ) -> Gradient:
+        """Jᵀv, v given per output in its shape and layout; at x unless told.
+
+        between: where f is called between forward and backward. twice: the second backward of one forward.
+        layout: of the dense inputs in memory. Raises SubjectRaised where the subject raises.
+        """
+        leaves = self._leaves(self.x if at is None else at, requires_grad=True)
+        if layout:
+            leaves = [_laid_out(leaf, layout) for leaf in leaves]
+        with torch.enable_grad():
+            answer = self._answer(leaves)
+            outputs = self._living(answer)
+        if tuple(y.shape for y in outputs) != self.shapes:
+            raise Unchecked("the shape of the output depends on the values of the input")
+        value = self._masked(_flat([y.detach() for y in outputs]))
+        if between is not None:
+            self._call_meanwhile(between)
+        found: Sequence[Tensor | None] = [None] * len(leaves)
+        for last in (False, True) if twice else (True,):
+            found = self._backward(outputs, leaves, cotangents, keep=not last)
+        parts, unreached = [], set()
+        for variable, part in zip(self.variables, found, strict=True):
+            if part is None:
+                unreached.add(variable.name)
+                parts.append(torch.zeros_like(variable.coordinates, dtype=torch.float64))
+            else:
+                parts.append(_coordinates_of_gradient(part.detach(), variable.value))
+        return Gradient(tuple(parts), frozenset(unreached), value)
+
+    def _call_meanwhile(self, point: Point) -> None:
+        """Call f at other inputs. Parameters and buffers stay: autograd may have saved them."""
+        leaves = [
+            v.parameter if v.parameter is not None else v.leaf(part, requires_grad=True)
+            for v, part in zip(self.variables, point, strict=True)
+        ]
+        self.forwards += 1
+        with contextlib.suppress(Exception), torch.set_grad_enabled(self._records):
+            self.call([leaf.clone() for leaf in leaves] if self.overwrites else leaves)
+
+    def _backward(
+        self,
+        outputs: Sequence[Tensor],
+        leaves: Sequence[Tensor],
+        cotangents: Sequence[Tensor],
+        *,
+        keep: bool,
+    ) -> Sequence[Tensor | None]:
+        pairs = [(y, v) for y, v in zip(outputs, cotangents, strict=True) if y.requires_grad]
+        if not pairs:
+            return [None] * len(leaves)
+        self.backwards += 1
+        ys, vs = zip(*pairs, strict=True)
+        found: Sequence[Tensor | None] = guarded(
+            torch.autograd.grad, ys, list(leaves), vs, allow_unused=True, retain_graph=keep
+        )
+        return found
+
+    def outputs(self, leaves: Sequence[Tensor]) -> list[Tensor]:
+        """The differentiable outputs for these leaves, in their graph: to differentiate again."""
+        return self._living(self._answer(leaves))
+
+    def noise(self, v: Tensor) -> float:
+        """By how much ⟨v, f(x)⟩ differs between calls, as measured."""
+        return 2 * max((abs(float(v @ deviation)) for deviation in self.deviations), default=0.0)
+
+    def shaped(self, v: Tensor) -> list[Tensor]:
+        """A cotangent [m] as tensors in the shapes of the outputs."""
+        parts, start = [], 0
+        for shape, is_complex in zip(self.shapes, self.complex_outputs, strict=True):
+            count = shape.numel() * (2 if is_complex else 1)
+            part = v[start : start + count]
+            start += count
+            if is_complex:
+                parts.append(torch.view_as_complex(part.view(*shape, 2)))
+            else:
+                parts.append(part.view(shape))
+        return parts
+
+    def mask(self, v: Tensor) -> Tensor:
+        """v without the outputs that are not finite at x."""
+        return v if self._usable is None else torch.where(self._usable, v, 0.0)
+
+    def _leaves(self, point: Point, *, requires_grad: bool) -> list[Tensor]:
+        return [
+            variable.leaf(part, requires_grad=requires_grad)
+            for variable, part in zip(self.variables, point, strict=True)
+        ]
+
+    def _living(self, answer: Any) -> list[Tensor]:
+        tensors = [tensor for _, tensor in named_tensors(answer, "output")]
+        outputs = [y for y in tensors if y.is_floating_point() or y.is_complex()]
+        if len(outputs) != len(self._live):
+            raise Unchecked("the number of outputs depends on the values of the input")
+        return [_dense(y) for y, live in zip(outputs, self._live, strict=True) if live]
+
+    def _masked(self, flat: Tensor) -> Tensor:
+        return flat if self._usable is None else torch.where(self._usable, flat, 0.0)
+
+
+def _flat(outputs: Sequence[Tensor]) -> Tensor:
+    """All outputs as one vector [m] of float64."""
+    parts = [coordinates(y.detach()).reshape(-1).double() for y in outputs]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _copy(variable: Variable) -> Tensor:
+    value = variable.value
+    if value.layout == torch.strided and not value.is_complex():
+        return clone_as_laid_out(value)
+    return variable.coordinates.clone()
+
+
+def _laid_out(leaf: Tensor, layout: str) -> Tensor:
+    if isinstance(leaf, nn.Parameter) or leaf.layout != torch.strided:
+        return leaf
+    return lay_out(leaf.detach(), layout).requires_grad_()
+
+
+def _equal(first: Tensor, second: Tensor) -> bool:
+    if first.is_floating_point():
+        same: Tensor = (first == second) | ((first != first) & (second != second))
+        return bool(same.all())
+    return torch.equal(first, second)
+
+
+def _coordinates_of_gradient(gradient: Tensor, value: Tensor) -> Tensor:
+    """A gradient in the coordinates of its variable: at the stored places of a sparse one."""
+    if value.layout == torch.strided:
+        found = coordinates(_dense(gradient))
+    else:
+        places = value if value.layout == torch.sparse_coo else value.to_sparse_coo()
+        found = coordinates(_dense(gradient)[tuple(places._indices())])
+    return found.double()
+
+
+def _streams(variables: Sequence[Variable]) -> tuple[bytes, ...]:
+    """The state of every random stream that a function might draw from."""
+    states = [torch.get_rng_state()]
+    if variables and variables[0].value.is_cuda:
+        states.append(torch.cuda.get_rng_state(variables[0].value.device))
+    numpy_state = np.random.get_state(legacy=False)["state"]
+    return (
+        *(state.numpy().tobytes() for state in states),
+        repr(random.getstate()).encode(),
+        repr((numpy_state["key"].tobytes(), numpy_state["pos"])).encode(),
+    )
+

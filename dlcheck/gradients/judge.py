@@ -1,0 +1,329 @@
+"""The verdict: random directions, of which two that are independent must agree on an error.
+
+One look is a point, a direction u, a cotangent v and the slope that differences measure. A look
+that contradicts the claim is repeated on other steps with the noise of the claimed gradient added
+to its bound; what stays is an alarm. Two alarms are a failure; one alone calls up to four more
+directions. Half of the looks are taken at a second point nearby, where a gradient that was kept
+from an earlier call is wrong. Where no direction can decide (a kink), a generic point nearby does.
+
+An error e of the gradient that is r times the bound, ‖e∘u‖ = r·bound, escapes one look with
+q(r) = P(|z| ≤ 1/r), z standard normal: `miss_probability` composes them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from dlcheck.gradients.directions import Direction, all_finite, balanced, cotangent
+from dlcheck.gradients.function import Function, Gradient
+from dlcheck.numerics.differences import FIRST_STEP, Line, Point, Slope, inner, slope
+
+_FURTHER = 4  # directions that may confirm a single alarm
+_NUDGES = 2  # gradients at inputs rounded otherwise
+_NUDGE_SAFETY = 24  # a spread seen in two draws against its size
+_SECOND_POINT = 0.05  # its distance, relative to each element
+_NEARBY = 2.0**-7  # the distance of the point that decides for a kink, relative to each tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A point at which the gradient is judged."""
+
+    x: Point
+    value: Tensor  # [m]
+    name: str = ""  # empty: the point that was given
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One direction, one cotangent, and what the differences say."""
+
+    place: Place
+    direction: Direction
+    v: Tensor  # [m]
+    gradient: Gradient  # as claimed
+    slope: Slope
+    other: Place | None = None  # where f was called between forward and backward
+    is_alarm: bool = False
+    doubt: str = ""  # why it decides nothing
+
+    @property
+    def decides(self) -> bool:
+        return self.slope.is_resolved and not self.doubt
+
+    def without_tensors(self) -> Look:
+        """What is needed of a look that raises no alarm: K looks must not hold K gradients."""
+        none = torch.empty(0)
+        return replace(
+            self,
+            place=Place((), none, self.place.name),
+            direction=Direction((), self.direction.shares),
+            v=none,
+            gradient=Gradient((), frozenset(), none),
+            other=None,
+        )
+
+    def certificates(self) -> list[float]:
+        """The bound against each tensor's share of the slope; infinite without a share."""
+        return [
+            self.slope.bound / share if share > 0 else math.inf for share in self.direction.shares
+        ]
+
+
+@dataclass(slots=True)
+class Judge:
+    """Looks along random directions until the verdict is clear."""
+
+    function: Function
+    generator: torch.Generator
+    precise: float = 1e-9
+    claim: Callable[[Gradient], Gradient] = lambda gradient: gradient
+    truth: Function | None = None  # whose values count, where the gradient is a surrogate's
+    cotangent_scale: float = 1.0
+    still: Sequence[Tensor | None] = ()
+    notes: list[str] = field(default_factory=list)
+
+    # --- looks ---------------------------------------------------------------------------------
+
+    def look(
+        self,
+        place: Place,
+        *,
+        relative: bool,
+        only: Collection[int] | None = None,
+        v: Tensor | None = None,
+        gradient: Gradient | None = None,
+        other: Place | None = None,
+    ) -> Look | None:
+        """A look along a fresh direction; None if nothing can move.
+
+        v, gradient: a cotangent with its gradient, instead of fresh ones. other: where f is
+        called between forward and backward.
+        """
+        if v is None or gradient is None:
+            v, gradient = self.claimed(place, other=other)
+        clean = [torch.nan_to_num(part, nan=0.0, posinf=0.0, neginf=0.0) if not all_finite(part)
+                 else part for part in gradient.parts]  # fmt: skip
+        gradient = replace(gradient, parts=tuple(clean))
+        direction = balanced(
+            self.function, place.x, clean, self.generator,
+            relative=relative, only=only, still=self.still,
+        )  # fmt: skip
+        if direction is None:
+            return None
+        found = self._slope(place, direction, v, gradient)
+        return self._confirmed(Look(place, direction, v, gradient, found, other))
+
+    def claimed(self, place: Place, *, other: Place | None = None) -> tuple[Tensor, Gradient]:
+        """A fresh cotangent and the gradient that is claimed for it."""
+        function = self.function
+        v = self.cotangent_scale * cotangent(function, self.generator)
+        between = None if other is None else other.x
+        return v, self.claim(function.gradient(function.shaped(v), at=place.x, between=between))
+
+    def _slope(
+        self,
+        place: Place,
+        direction: Direction,
+        v: Tensor,
+        gradient: Gradient,
+        *,
+        first_step: float = FIRST_STEP,
+        exact: bool = False,
+        uncertainty: float = 0.0,
+    ) -> Slope:
+        function = self.truth or self.function
+        line = Line(
+            function=function.values,
+            x=place.x,
+            u=direction.parts,
+            value=place.value,
+            v=v,
+            g=gradient.parts,
+            unit=max(function.unit, self.function.unit),
+            noise=function.noise(v),
+        )
+        exact = exact or any(x.dtype != torch.float64 for x in place.x)
+        return slope(
+            line, precise=self.precise, first_step=first_step, exact=exact, uncertainty=uncertainty
+        )
+
+    def _confirmed(self, look: Look) -> Look:
+        """An alarm if the contradiction survives other steps and the noise of the gradient."""
+        if not look.slope.is_suspicious:
+            return look
+        again = self._slope(
+            look.place, look.direction, look.v, look.gradient,
+            first_step=0.77 * FIRST_STEP, exact=True, uncertainty=self._noise(look),
+        )  # fmt: skip
+        if not again.is_suspicious:
+            doubt = "" if again.is_resolved else "hidden by the rounding of the gradient itself"
+            return replace(look, slope=again, doubt=doubt)
+        # Two ladders that disagree measure something else, as x rounded to float32 inside.
+        if abs(again.measured - look.slope.measured) > again.bound + look.slope.bound:
+            return replace(look, doubt="two series of steps disagree")
+        return replace(look, slope=replace(look.slope, bound=again.bound), is_alarm=True)
+
+    def _noise(self, look: Look) -> float:
+        """What ⟨g, u⟩ may be off by in a right backward.
+
+        Its conditioning: how much it moves when the inputs are rounded otherwise. And what it
+        loses where terms as large as v cancel, as in v(p − 1) at a saturated softmax: ε‖v‖‖u‖.
+        """
+        function, spread = self.function, 0.0
+        v = function.shaped(look.v)
+        for _ in range(_NUDGES):
+            nudged = [self.nudged(x) for x in look.place.x]
+            nearby = self.claim(function.gradient(v, at=nudged))
+            ways = [a - b for a, b in zip(nearby.parts, look.gradient.parts, strict=True)]
+            change = inner(ways, look.direction.parts)
+            spread = max(spread, abs(change)) if math.isfinite(change) else spread
+        reach = math.hypot(*(float(torch.linalg.vector_norm(u)) for u in look.direction.parts))
+        cancelled = 32 * function.unit * float(torch.linalg.vector_norm(look.v)) * reach
+        return _NUDGE_SAFETY * spread + cancelled
+
+    def nudged(self, x: Tensor) -> Tensor:
+        signs = torch.randn(x.shape, generator=self.generator, device=self.generator.device).sign()
+        return x * (1 + torch.finfo(x.dtype).eps * signs.to(x))
+
+    # --- places --------------------------------------------------------------------------------
+
+    def here(self) -> Place:
+        truth = self.truth or self.function
+        return Place(self.function.x, truth.value)
+
+    def elsewhere(self, distance: float, *, relative: bool, name: str) -> Place | None:
+        """A point some way along a random direction; None where the function is not finite."""
+        zeros = [torch.zeros_like(x, dtype=torch.float64) for x in self.function.x]
+        for share in (distance, distance / 16):
+            direction = balanced(
+                self.function, self.function.x, zeros, self.generator, relative=relative
+            )
+            if direction is None:
+                continue
+            place = self.shifted(direction.parts, share, name)
+            if place is not None:
+                return place
+        return None
+
+    def shifted(self, way: Point, share: float, name: str) -> Place | None:
+        moved = [
+            (x.double() + share * u).to(x.dtype)
+            for x, u in zip(self.function.x, way, strict=True)
+        ]
+        value = (self.truth or self.function).values(moved)
+        if value is None or not all_finite(value):
+            return None
+        return Place(moved, value, name)
+
+    # --- the verdict ---------------------------------------------------------------------------
+
+    def sit(self, looks: int, *, only: Collection[int] | None = None) -> Finding:
+        """Judge at the point, and half of the looks at a second one.
+
+        From the second look on, another call at the other point precedes the backward: a
+        gradient that reads what the last call has left is wrong there.
+        """
+        here = self.here()
+        there = self.elsewhere(_SECOND_POINT, relative=True, name="a second point")
+        taken: list[Look] = []
+        for index in range(looks):
+            place, other = (there, here) if index % 2 and there is not None else (here, there)
+            taken += self._settled(place, first=index, only=only, other=other if index else None)
+        for index in range(looks, looks + 2):
+            if any(look.is_alarm for look in taken) or sum(look.decides for look in taken) >= 2:
+                break
+            taken += self._settled(here, first=index, only=only)
+        return self._weighed(taken, only)
+
+    def _settled(
+        self,
+        place: Place,
+        *,
+        first: int = 0,
+        only: Collection[int] | None = None,
+        other: Place | None = None,
+    ) -> list[Look]:
+        """The first look that decides, moving relatively or absolutely, else the tightest."""
+        tightest: list[Look] = []
+        for relative in (first % 2 == 0, first % 2 == 1):
+            look = self.look(place, relative=relative, only=only, other=other)
+            if look is None:
+                continue
+            if look.is_alarm:
+                return [look]
+            look = look.without_tensors()
+            if look.decides:
+                return [look]
+            if not tightest or look.slope.bound < tightest[0].slope.bound:
+                tightest = [look]
+        return tightest
+
+    def _weighed(self, looks: list[Look], only: Collection[int] | None) -> Finding:
+        """Call further directions where one alarm stands alone; else the verdict."""
+        for _ in range(_FURTHER):
+            alarms = [look for look in looks if look.is_alarm]
+            if len(alarms) != 1:
+                break
+            (lone,) = alarms
+            looks += self._settled(lone.place, first=len(looks), only=only, other=lone.other)
+        alarms = [look for look in looks if look.is_alarm]
+        if len(alarms) == 1:
+            count = sum(look.decides for look in looks)
+            self.notes.append(f"one of {count} directions disagreed, and no other confirmed it")
+        return Finding(tuple(looks))
+
+    def decide_nearby(self, only: Collection[int] | None = None) -> Finding:
+        """Judge at a generic point nearby: for kinks, and for slopes below the rounding."""
+        looks: list[Look] = []
+        for index in range(2):
+            place = self.elsewhere(_NEARBY, relative=False, name="a point nearby")
+            if place is not None:
+                looks += self._settled(place, first=index, only=only)
+        return self._weighed(looks, only)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The looks that were taken, and what they come to."""
+
+    looks: tuple[Look, ...]
+
+    @property
+    def alarms(self) -> list[Look]:
+        return [look for look in self.looks if look.is_alarm]
+
+    @property
+    def clean(self) -> list[Look]:
+        return [look for look in self.looks if look.decides and not look.is_alarm]
+
+    @property
+    def is_failure(self) -> bool:
+        return len(self.alarms) >= 2
+
+    @property
+    def is_pass(self) -> bool:
+        return not self.is_failure and len(self.clean) >= 2
+
+    @property
+    def worst(self) -> Look:
+        """The strongest alarm of a failure; else the loosest of the looks that decide."""
+        if self.is_failure:
+            return max(self.alarms, key=lambda look: abs(look.slope.residual) / look.slope.bound)
+        return max(self.clean or self.looks, key=lambda look: look.slope.relative_bound)
+
+
+def miss_probability(r: float, looks: int) -> float:
+    """P(a gradient error of r bounds escapes the rule), for so many looks at independent u.
+
+    It escapes if no look sees it, or if one does and none of the four further ones.
+    """
+    if r <= 0 or looks < 1:
+        return 1.0
+    q = math.erf(1 / (r * math.sqrt(2)))
+    return float(q**looks + looks * (1 - q) * q ** (looks - 1 + _FURTHER))
