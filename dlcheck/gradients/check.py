@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-import functools
 import inspect
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,13 +16,17 @@ from dlcheck.errors import (
     GradientMismatch,
     GradientWarning,
     SubjectRaised,
+    Unchecked,
     UsageError,
     unknown,
 )
 from dlcheck.gradients.evidence import GradientEvidence
 from dlcheck.gradients.examination import MODES, Examination
+from dlcheck.gradients.expectations import Expectation, expectation
 from dlcheck.gradients.function import Function, Variable
 from dlcheck.gradients.judge import Judge
+from dlcheck.gradients.regimes import REGIMES
+from dlcheck.gradients.second_order import gradient_of
 from dlcheck.gradients.trees import argument_names, named_tensors, with_tensors
 from dlcheck.isolation import restored_state
 from dlcheck.model import NOTHING, Verdict
@@ -35,24 +39,114 @@ def check_gradient(
     kwargs: Mapping[str, Any] = NOTHING,
     wrt: Collection[str] | None = None,
     order: int = 1,
+    expect: Any = None,
     mode: str = "full",
+    regimes: Sequence[str] = (),
     seed: int = 0,
     raises: bool = True,
 ) -> GradientEvidence:
-    """Is the gradient that backward gives the derivative of what f computes?"""
+    """Is the gradient that backward gives the derivative of what f computes?
+
+    f: a function, nn.Module, autograd.Function, loss or custom operator, called as f(*inputs). Of
+    a module every trainable parameter is checked too; it is copied, never changed. inputs: a
+    tensor, a sequence of positional arguments, or a mapping of keyword arguments; tensors may be
+    nested in tuples, lists and dicts, of any shape; real or complex, dense, COO or CSR. kwargs:
+    further keyword arguments. wrt: names of the tensors to differentiate, as `x`, `state[0]` or
+    `linear.weight`; every floating tensor that requires a gradient unless told. order: 2 for the
+    gradient of the gradient, of (x, v) → Jᵀv. expect: how the gradient is meant to differ from
+    the derivative: "zero", "straight_through", "reversed", a factor, the function whose gradient
+    it is, {"clip": c} or {"clip_norm": c}. mode: "full", or "lite" at half the cost, without
+    other memory layouts. regimes: further points, "large", "tiny", "negative", "zeros", "ties",
+    "duplicated", "odd". seed: of every random choice.
+
+    Returns evidence with verdict, certificate, miss probability and, for a failure, the wrong
+    elements and the likely cause. Raises GradientMismatch with that evidence for a wrong
+    gradient, unless raises is False; SubjectRaised where f itself raises; UsageError for wrong
+    arguments. Warns with GradientWarning where nothing could be decided.
+    Source: numerics/differences.py; gradients/judge.py.
+    """
     if mode not in MODES:
         raise UsageError(unknown("mode", mode, MODES))
+    if order not in (1, 2):
+        raise UsageError(f"order is 1 or 2, not {order!r}")
+    for regime in regimes:
+        if regime not in REGIMES:
+            raise UsageError(unknown("regime", regime, REGIMES))
+    asked = _Asked(f, kwargs, wrt, order, expectation(expect), mode, seed)
     with restored_state():
-        function = bound(f, inputs, kwargs=kwargs, wrt=wrt, seed=seed)
-        device = function.variables[0].value.device if function.variables else torch.device("cpu")
-        generator = torch.Generator(device if device.type == "cuda" else "cpu").manual_seed(seed)
-        judge = Judge(function, generator, precise=MODES[mode].precise)
-        evidence = Examination(judge, MODES[mode], seed).run()
+        evidence = asked.at(inputs)
+        for regime in regimes:
+            if evidence.verdict is not Verdict.PASSED:
+                break
+            evidence = asked.also(inputs, regime, evidence)
     if evidence.verdict is Verdict.FAILED and raises:
         raise GradientMismatch(str(evidence), evidence)
     if evidence.verdict is Verdict.INCONCLUSIVE:
         warnings.warn(str(evidence), GradientWarning, stacklevel=2)
     return evidence
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a caller wants to know, of whatever inputs."""
+
+    f: Callable[..., Any]
+    kwargs: Mapping[str, Any]
+    wrt: Collection[str] | None
+    order: int
+    expected: Expectation
+    mode: str
+    seed: int
+
+    def at(self, inputs: Any, mode: str = "") -> GradientEvidence:
+        function = self._bound(self.f, inputs)
+        device = function.variables[0].value.device if function.variables else torch.device("cpu")
+        generator = torch.Generator(device if device.type == "cuda" else "cpu")
+        generator.manual_seed(self.seed)
+        thoroughness = MODES[mode or self.mode]
+        truth = None
+        if self.expected.surrogate is not None:
+            truth = self._bound(self.expected.surrogate, inputs)
+        judge = Judge(
+            function,
+            generator,
+            precise=thoroughness.precise,
+            claim=self.expected.claim,
+            truth=truth,
+        )
+        examination = Examination(judge, thoroughness, self.seed, self.expected)
+        if self.order == 2:
+            try:
+                judge.function = gradient_of(function, generator)
+            except Unchecked as reason:
+                return examination.unchecked(str(reason))
+        return examination.run()
+
+    def also(self, inputs: Any, regime: str, before: GradientEvidence) -> GradientEvidence:
+        """The evidence at another point, if it says more than the one before."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            if not (tensor.is_floating_point() or tensor.is_complex()):
+                return tensor
+            if tensor.layout != torch.strided:
+                return tensor
+            return REGIMES[regime](tensor.detach()).requires_grad_(tensor.requires_grad)
+
+        try:
+            found = self.at(with_tensors(inputs, moved), mode="lite")
+        except SubjectRaised as error:
+            found, note = None, f"not tried where inputs are {regime}: {error}"[:160]
+        else:
+            note = f"also where inputs are {regime}: {found.verdict.value}"
+        forwards = before.forwards + (found.forwards if found else 0)
+        backwards = before.backwards + (found.backwards if found else 0)
+        chosen = found if found is not None and found.verdict is Verdict.FAILED else before
+        return replace(
+            chosen, forwards=forwards, backwards=backwards, notes=(*chosen.notes, note)
+        )
+
+    def _bound(self, f: Callable[..., Any], inputs: Any) -> Function:
+        return bound(f, inputs, kwargs=self.kwargs, wrt=self.wrt, seed=self.seed)
 
 
 def bound(

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from dlcheck.errors import SubjectError, SubjectRaised, Unchecked
 from dlcheck.gradients.conditions import Difference, differences
+from dlcheck.gradients.directions import Direction, cotangent
 from dlcheck.gradients.evidence import GradientEvidence, TensorResult
+from dlcheck.gradients.expectations import Expectation, clipping
 from dlcheck.gradients.function import Function
-from dlcheck.gradients.judge import Finding, Judge, Look
+from dlcheck.gradients.judge import Finding, Judge, Look, Place
 from dlcheck.model import Verdict
+from dlcheck.numerics.differences import shifted
+from dlcheck.numerics.perturbations import root_mean_square
 
 _LOOSE = 1e-3  # a tensor whose certificate is looser gets directions of its own
 
@@ -41,6 +45,7 @@ class Examination:
     judge: Judge
     mode: Thoroughness
     seed: int = 0
+    expected: Expectation = field(default_factory=Expectation)
 
     @property
     def function(self) -> Function:
@@ -52,13 +57,19 @@ class Examination:
             self.function.meet()
             if self.judge.truth is not None:
                 self.judge.truth.meet()
+            if self.expected.is_zero:
+                return self._zero()
+            if math.isfinite(self.expected.clip) and (found := self._clipped()) is not None:
+                return found
+            finding = self._decided()
         except Unchecked as reason:
-            return self._unchecked(str(reason))
-        except SubjectRaised:
+            return self.unchecked(str(reason))
+        except SubjectRaised as error:
+            if "once_differentiable" in str(error):
+                return self.unchecked("declared once_differentiable: it has no second gradient")
             raise
         except SubjectError as error:
             return self._broken(str(error))
-        finding = self._decided()
         if finding.is_failure:
             return self._failed(finding)
         if (found := self._not_finite()) is not None:
@@ -122,7 +133,7 @@ class Examination:
             what="gradient of " + ", ".join(v.name for v in self.function.variables),
             expected=f"{worst.measured:.10g} ± {worst.bound:.1g} along a random direction",
             got=f"{worst.claimed:.10g}",
-            certificate=max(finite, default=worst.relative_bound),
+            certificate=0.0 if worst.is_zero else max(finite, default=worst.relative_bound),
             looks=len(clean),
             tensors=self._results(Verdict.PASSED, certificates),
         )
@@ -137,11 +148,12 @@ class Examination:
             what="gradient of " + ", ".join(v.name for v in self.function.variables) + place,
             expected=f"{worst.slope.measured:.10g} ± {worst.slope.bound:.1g} along a direction",
             got=f"{worst.slope.claimed:.10g}",
+            certificate=worst.slope.relative_bound,
         )
 
     def _undecided(self, finding: Finding) -> GradientEvidence:
         if not finding.looks:
-            return self._unchecked("nothing can be moved within its domain")
+            return self.unchecked("nothing can be moved within its domain")
         best = min(finding.looks, key=lambda look: look.slope.relative_bound)
         why = best.doubt or (
             f"the best bound is {best.slope.relative_bound:.1g} of the slope: a kink, noise or "
@@ -158,7 +170,58 @@ class Examination:
         )
 
     def _not_finite(self) -> GradientEvidence | None:
-        return None
+        """Is a gradient NaN or infinite where the function has a finite slope?"""
+        if not self.judge.is_broken:
+            return None
+        here = self.judge.here()
+        v, gradient = self.judge.claimed(here)
+        way = _along_broken(self.function.x, gradient.parts)
+        elements = sum(int((part != 0).sum()) for part in way.parts)
+        still = replace(gradient, parts=tuple(torch.zeros_like(part) for part in gradient.parts))
+        found = self.judge.slope(here, way, v, still, exact=True)
+        values = (self.judge.truth or self.function).values
+        if not elements or not (found.is_resolved or _has_finite_sides(values, here, way, v)):
+            self.judge.notes.append("the gradient is not finite where the slope is infinite too")
+            return None
+        return self._evidence(
+            error=math.nan,
+            bound=found.bound,
+            signal=found.size,
+            what="gradient of " + _named(self.function, gradient.broken),
+            expected=f"{found.measured:.6g}, the slope along those elements",
+            got="NaN or infinite",
+            where=f"{elements} elements",
+            cause="0 · ∞ in the backward: a division, root or logarithm behind a where or a clamp",
+        )
+
+    def _zero(self) -> GradientEvidence:
+        """The gradient is declared to be zero: it must be, exactly."""
+        for _ in range(self.mode.looks):
+            _, gradient = self.judge.claimed(self.judge.here())
+            sizes = [float(part.abs().max()) for part in gradient.parts if part.numel()]
+            if any(sizes) or any(math.isnan(size) for size in sizes):
+                break
+        return self._evidence(
+            error=max(sizes), bound=0.0, signal=1.0, certificate=0.0, looks=self.mode.looks,
+            what="gradient of " + ", ".join(v.name for v in self.function.variables),
+            expected="zero, as declared", got=f"up to {max(sizes):.6g}",
+        )  # fmt: skip
+
+    def _clipped(self) -> GradientEvidence | None:
+        """Evidence where the clipping breaks its law; else the judge looks below the limit."""
+        v = self.function.shaped(cotangent(self.function, self.judge.generator))
+        found = clipping(self.expected, self.function, v)
+        if found is None:
+            self.judge.notes.append("the gradient vanishes: nothing is clipped")
+            return None
+        self.judge.cotangent_scale = found.scale
+        if found.error <= found.bound:
+            return None
+        return self._evidence(
+            error=found.error, bound=found.bound, signal=found.limit,
+            what=f"clipped gradient of {', '.join(v.name for v in self.function.variables)}",
+            expected=f"the derivative, clipped at {found.limit:g}",
+        )  # fmt: skip
 
     def _dependent(self, found: Difference) -> GradientEvidence:
         return self._evidence(
@@ -171,7 +234,7 @@ class Examination:
             cause=found.cause,
         )
 
-    def _unchecked(self, reason: str) -> GradientEvidence:
+    def unchecked(self, reason: str) -> GradientEvidence:
         return self._evidence(error=0.0, bound=math.inf, signal=0.0, reason=reason)
 
     def _broken(self, reason: str) -> GradientEvidence:
@@ -210,6 +273,35 @@ def _certificates(looks: Sequence[Look], count: int) -> list[float]:
         if finite:
             found[index] = sorted(finite)[min(1, len(finite) - 1)] if len(finite) > 4 else max(finite)
     return found
+
+
+def _along_broken(x: Sequence[Tensor], gradient: Sequence[Tensor]) -> Direction:
+    """A direction along the elements whose gradient is not finite, and x is."""
+    parts = [
+        torch.where(~torch.isfinite(g) & torch.isfinite(p), p.abs() + root_mean_square(p), 0.0)
+        for p, g in zip(x, gradient, strict=True)
+    ]
+    return Direction(tuple(part.double() for part in parts), (0.0,) * len(parts))
+
+
+def _has_finite_sides(
+    values: Callable[[Sequence[Tensor]], Tensor | None], place: Place, way: Direction, v: Tensor
+) -> bool:
+    """Do both one-sided slopes stay bounded as the step shrinks by 2¹⁰?"""
+    for side in (1, -1):
+        slopes = []
+        for h in (side * 2.0**-10, side * 2.0**-20):
+            point = [shifted(x, u, h) for x, u in zip(place.x, way.parts, strict=True)]
+            value = values(point)
+            slopes.append(math.inf if value is None else abs(float(v @ (value - place.value)) / h))
+        if not slopes[1] <= 2 * slopes[0] < math.inf:
+            return False
+    return True
+
+
+def _named(function: Function, broken: Sequence[int]) -> str:
+    pairs = zip(function.variables, broken, strict=True)
+    return ", ".join(variable.name for variable, count in pairs if count)
 
 
 def _special(x: Tensor) -> Tensor | None:

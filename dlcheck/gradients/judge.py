@@ -21,9 +21,18 @@ from torch import Tensor
 
 from dlcheck.gradients.directions import Direction, all_finite, balanced, cotangent
 from dlcheck.gradients.function import Function, Gradient
-from dlcheck.numerics.differences import FIRST_STEP, Line, Point, Slope, inner, slope
+from dlcheck.numerics.differences import (
+    FIRST_STEP,
+    Line,
+    Point,
+    Slope,
+    inner,
+    norm_of_product,
+    slope,
+)
 
 _FURTHER = 4  # directions that may confirm a single alarm
+_SHARP = 16
 _NUDGES = 2  # gradients at inputs rounded otherwise
 _NUDGE_SAFETY = 24  # a spread seen in two draws against its size
 _SECOND_POINT = 0.05  # its distance, relative to each element
@@ -87,6 +96,7 @@ class Judge:
     cotangent_scale: float = 1.0
     still: Sequence[Tensor | None] = ()
     notes: list[str] = field(default_factory=list)
+    is_broken: bool = False  # was any gradient at the point not finite?
 
     # --- looks ---------------------------------------------------------------------------------
 
@@ -107,16 +117,14 @@ class Judge:
         """
         if v is None or gradient is None:
             v, gradient = self.claimed(place, other=other)
-        clean = [torch.nan_to_num(part, nan=0.0, posinf=0.0, neginf=0.0) if not all_finite(part)
-                 else part for part in gradient.parts]  # fmt: skip
-        gradient = replace(gradient, parts=tuple(clean))
+        gradient = self._cleaned(gradient, place)
         direction = balanced(
-            self.function, place.x, clean, self.generator,
+            self.function, place.x, gradient.parts, self.generator,
             relative=relative, only=only, still=self.still,
         )  # fmt: skip
         if direction is None:
             return None
-        found = self._slope(place, direction, v, gradient)
+        found = self.slope(place, direction, v, gradient)
         return self._confirmed(Look(place, direction, v, gradient, found, other))
 
     def claimed(self, place: Place, *, other: Place | None = None) -> tuple[Tensor, Gradient]:
@@ -126,7 +134,15 @@ class Judge:
         between = None if other is None else other.x
         return v, self.claim(function.gradient(function.shaped(v), at=place.x, between=between))
 
-    def _slope(
+    def _cleaned(self, gradient: Gradient, place: Place) -> Gradient:
+        """0 in place of what is not finite, which is judged by itself."""
+        if all(all_finite(part) for part in gradient.parts):
+            return gradient
+        self.is_broken = self.is_broken or not place.name
+        parts = [torch.nan_to_num(part, nan=0.0, posinf=0.0, neginf=0.0) for part in gradient.parts]
+        return replace(gradient, parts=tuple(parts))
+
+    def slope(
         self,
         place: Place,
         direction: Direction,
@@ -148,7 +164,9 @@ class Judge:
             unit=max(function.unit, self.function.unit),
             noise=function.noise(v),
         )
-        exact = exact or any(x.dtype != torch.float64 for x in place.x)
+        # Where rounding x costs more than rounding f, the points that were evaluated count.
+        sharp = norm_of_product(place.x, gradient.parts) > _SHARP * line.level
+        exact = exact or sharp or any(x.dtype != torch.float64 for x in place.x)
         return slope(
             line, precise=self.precise, first_step=first_step, exact=exact, uncertainty=uncertainty
         )
@@ -157,7 +175,7 @@ class Judge:
         """An alarm if the contradiction survives other steps and the noise of the gradient."""
         if not look.slope.is_suspicious:
             return look
-        again = self._slope(
+        again = self.slope(
             look.place, look.direction, look.v, look.gradient,
             first_step=0.77 * FIRST_STEP, exact=True, uncertainty=self._noise(look),
         )  # fmt: skip
@@ -176,10 +194,10 @@ class Judge:
         loses where terms as large as v cancel, as in v(p − 1) at a saturated softmax: ε‖v‖‖u‖.
         """
         function, spread = self.function, 0.0
-        v = function.shaped(look.v)
+        v, between = function.shaped(look.v), None if look.other is None else look.other.x
         for _ in range(_NUDGES):
             nudged = [self.nudged(x) for x in look.place.x]
-            nearby = self.claim(function.gradient(v, at=nudged))
+            nearby = self.claim(function.gradient(v, at=nudged, between=between))
             ways = [a - b for a, b in zip(nearby.parts, look.gradient.parts, strict=True)]
             change = inner(ways, look.direction.parts)
             spread = max(spread, abs(change)) if math.isfinite(change) else spread
