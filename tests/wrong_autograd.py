@@ -244,9 +244,15 @@ def slope_wrong_for_negative_inputs_only(draw: Draw) -> Call:
 
 
 @wrong(regimes=("ties",))
-def every_tied_maximum_gets_all(draw: Draw) -> Call:
-    def claimed(_: Tensor, inputs: list[Tensor], v: Tensor) -> Tensor:
-        (x,) = inputs
-        return v[..., None] * (x == x.amax(-1, keepdim=True))
+def equal_values_share_one_slot(draw: Draw) -> Call:
+    """A backward that finds its elements by value: of equal ones only the first gets a gradient."""
 
-    return claiming(lambda x: x.amax(-1), only(0, claimed)), [draw.leaf(4, 5)]
+    def claimed(_: Tensor, inputs: list[Tensor], v: Tensor) -> Tensor:
+        x = inputs[0].flatten()
+        ranked, order = torch.sort(x)
+        found = order[torch.searchsorted(ranked, x)]
+        flat = torch.zeros_like(x)
+        flat[found] = (v * torch.cos(inputs[0])).flatten()
+        return flat.view(v.shape)
+
+    return claiming(torch.sin, only(0, claimed)), [draw.leaf(4, 5)]
