@@ -43,7 +43,8 @@ class TensorResult:
     def __str__(self) -> str:
         shape = "×".join(map(str, self.shape)) or "scalar"
         if self.verdict is Verdict.FAILED:
-            return f"✗ {self.name} ({shape}): {self.cause or 'wrong'}"
+            said = [self.cause or "wrong", self.extent]
+            return f"✗ {self.name} ({shape}): " + "; ".join(part for part in said if part)
         if self.verdict is Verdict.INCONCLUSIVE:
             return f"? {self.name} ({shape}): not decided"
         known = "zero" if math.isinf(self.certificate) else f"right to {self.certificate:.1g}"

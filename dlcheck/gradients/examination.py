@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dlcheck.errors import SubjectError, SubjectRaised, Unchecked
 from dlcheck.gradients.conditions import Difference, differences
+from dlcheck.gradients.diagnosis import diagnose
 from dlcheck.gradients.directions import Direction, cotangent
 from dlcheck.gradients.evidence import GradientEvidence, TensorResult
 from dlcheck.gradients.expectations import Expectation, clipping
@@ -46,6 +47,7 @@ class Examination:
     mode: Thoroughness
     seed: int = 0
     expected: Expectation = field(default_factory=Expectation)
+    explains: bool = True  # say where and why, at a cost of some hundred evaluations
 
     @property
     def function(self) -> Function:
@@ -141,7 +143,7 @@ class Examination:
     def _failed(self, finding: Finding) -> GradientEvidence:
         worst = finding.worst
         place = f" at {worst.place.name}" if worst.place.name else ""
-        return self._evidence(
+        found = self._evidence(
             error=abs(worst.slope.residual),
             bound=worst.slope.bound,
             signal=worst.slope.size,
@@ -149,6 +151,18 @@ class Examination:
             expected=f"{worst.slope.measured:.10g} ± {worst.slope.bound:.1g} along a direction",
             got=f"{worst.slope.claimed:.10g}",
             certificate=worst.slope.relative_bound,
+        )
+        if not self.explains:
+            return found
+        said = diagnose(self.judge, finding)
+        return replace(
+            found,
+            cause=said.cause,
+            tensors=said.tensors,
+            element=said.element,
+            localisation=said.localisation,
+            forwards=self.function.forwards,
+            backwards=self.function.backwards,
         )
 
     def _undecided(self, finding: Finding) -> GradientEvidence:

@@ -152,7 +152,9 @@ class Judge:
         first_step: float = FIRST_STEP,
         exact: bool = False,
         uncertainty: float = 0.0,
+        precise: float | None = None,
     ) -> Slope:
+        """The slope along a direction, as differences measure it, beside the claimed one."""
         function = self.truth or self.function
         line = Line(
             function=function.values,
@@ -168,7 +170,11 @@ class Judge:
         sharp = norm_of_product(place.x, gradient.parts) > _SHARP * line.level
         exact = exact or sharp or any(x.dtype != torch.float64 for x in place.x)
         return slope(
-            line, precise=self.precise, first_step=first_step, exact=exact, uncertainty=uncertainty
+            line,
+            precise=self.precise if precise is None else precise,
+            first_step=first_step,
+            exact=exact,
+            uncertainty=uncertainty,
         )
 
     def _confirmed(self, look: Look) -> Look:

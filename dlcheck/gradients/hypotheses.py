@@ -1,0 +1,291 @@
+"""What a wrong gradient would have to be turned into to be right: candidates for one tensor.
+
+The derivative of one tensor is known along a few directions, D = ⟨true, u⟩. A candidate is a
+tensor H for which ⟨H, u⟩ = D in all of them, or whose multiple is what the claim g lacks:
+⟨g + aH, u⟩ = D. With more directions than free numbers, a wrong candidate fits by accident with
+probability 0, so that what fits is evidence.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dlcheck.gradients.localise import Part
+from dlcheck.numerics.differences import Slope
+
+_SLACK = 4.0  # bounds by which a fit may be off
+_NEARLY = 1e-3  # share of the error that may stay: an ε that a formula also holds
+_DIRECTIONS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Slopes of one variable along some directions, and what is known around it."""
+
+    part: Part
+    directions: tuple[Tensor, ...]
+    slopes: tuple[Slope, ...]
+
+    @classmethod
+    def of(cls, part: Part) -> Measured | None:
+        """None where too few slopes can be measured for a fit to mean anything."""
+        pairs = []
+        for index in range(2 * _DIRECTIONS):
+            u = part.direction(relative=index % 2 == 1)
+            found = part.slope(u)
+            if found.is_resolved and bool(u.any()):
+                pairs.append((u, found))
+            if len(pairs) == min(_DIRECTIONS, 2 + part.x.numel()):
+                break
+        if len(pairs) < 3:
+            return None
+        directions, slopes = zip(*pairs, strict=True)
+        return cls(part, directions, slopes)
+
+    @property
+    def gradient(self) -> Tensor:
+        return self.part.gradient
+
+    def along(self, tensor: Tensor) -> list[float]:
+        wide = tensor.double().expand(self.gradient.shape)
+        return [float((wide * u).sum()) for u in self.directions]
+
+    def fits(self, values: Sequence[float]) -> bool:
+        """Do these slopes agree with the measured ones?"""
+        return all(
+            abs(found.measured - value) <= _SLACK * found.bound + _NEARLY * abs(found.residual)
+            for found, value in zip(self.slopes, values, strict=True)
+        )
+
+    def factor(self, base: Sequence[float], values: Sequence[float]) -> float | None:
+        """a such that base + a·values are the measured slopes, by least squares; None: no such."""
+        weights = [1 / max(found.bound, 1e-300) for found in self.slopes]
+        wanted = [found.measured - b for found, b in zip(self.slopes, base, strict=True)]
+        below = sum((w * v) ** 2 for w, v in zip(weights, values, strict=True))
+        if not 0 < below < math.inf:
+            return None
+        a = sum(w * w * v * d for w, v, d in zip(weights, values, wanted, strict=True)) / below
+        fitted = [b + a * v for b, v in zip(base, values, strict=True)]
+        return a if self.fits(fitted) else None
+
+
+def explanation(measured: Measured) -> str:
+    """The first candidate that fits, in words; empty if none does."""
+    gradient = measured.gradient
+    if not bool(gradient.any()):
+        return "the gradient is zero, though the output depends on this: detached, or not written"
+    if _is_x_times_a_constant(measured):
+        return "the backward takes the output for x times a constant: a factor is detached"
+    zero = [0.0] * len(measured.slopes)
+    a = measured.factor(zero, measured.along(gradient))
+    if a is not None:
+        return scale_in_words(a, measured)
+    for name, tensor in _rearranged(gradient):
+        if measured.fits(measured.along(tensor)):
+            return f"the gradient is {name}"
+        a = measured.factor(zero, measured.along(tensor))
+        if a is not None:
+            return f"the gradient is {name}, and {a:.6g} times too small"
+    for name, tensor in _replacements(measured):
+        a = measured.factor(zero, measured.along(tensor))
+        if a is not None and abs(a - 1) < 1e-6:
+            return f"it should be {name}"
+    base = measured.along(gradient)
+    for name, tensor in _terms(measured):
+        a = measured.factor(base, measured.along(tensor))
+        if a is not None and abs(a) > 1e-12:
+            return _missing(a, name)
+    return ""
+
+
+def _is_x_times_a_constant(measured: Measured) -> bool:
+    """y = c(x)·x with c kept out of the graph: then g·x = v·y, element by element."""
+    function, look = measured.part.judge.function, measured.part.look
+    x, g = measured.part.x, measured.gradient
+    for y, v in zip(function.shaped(look.place.value), _incoming(measured), strict=True):
+        if y.shape == x.shape and not y.is_complex():
+            level = float((v * y).abs().max())
+            if float((g * x - v * y).abs().max()) <= 1e-12 * level and not bool((y == x).all()):
+                return True
+    return False
+
+
+def _missing(a: float, name: str) -> str:
+    if a > 0:
+        return f"a term is missing: {a:.6g} × ({name})"
+    return f"a term too many: {-a:.6g} × ({name})"
+
+
+# --- factors ------------------------------------------------------------------------------------
+
+
+def scale_in_words(a: float, measured: Measured) -> str:
+    """true = a × claimed: what the factor may mean, from the sizes that are around."""
+    claimed = 1 / a if a else math.inf
+    known = max(1e-9, *(_SLACK * s.bound / abs(s.measured) for s in measured.slopes if s.measured))
+    for sign, said in ((1.0, ""), (-1.0, "the sign is flipped, and it is ")):
+        found = [
+            meaning
+            for factor, meaning in _factors(measured)
+            if math.isclose(sign * claimed, factor, rel_tol=min(known, 1e-3))
+        ]
+        if found:
+            return said + " or ".join(found[:2])
+    if math.isclose(claimed, -1.0, rel_tol=min(known, 1e-3)):
+        return "the sign is flipped"
+    return f"the gradient is {claimed:.9g} times the right one"
+
+
+def _factors(measured: Measured) -> Iterator[tuple[float, str]]:
+    """(claimed / true, meaning), the simplest first."""
+    yield 2.0, "a factor 2 too many"
+    yield 0.5, "a factor 2 is missing"
+    sizes: dict[int, str] = {}
+    function, name = measured.part.judge.function, measured.part.name
+    shape = measured.gradient.shape
+    outputs = sum(shape.numel() for shape in function.shapes)
+    named = [(shape.numel(), f"the number of elements of {name}")]
+    if shape:
+        named.append((shape[0], f"the {shape[0]} rows of {name}"))
+    named += [
+        (value.shape[0], f"the {value.shape[0]} rows of {variable.name} (the batch)")
+        for variable in function.variables
+        if (value := variable.value).dim()
+    ]
+    named.append((outputs, "the number of elements of the output"))
+    named += [
+        (size, f"the size {size} of dim {axis} of {variable.name}")
+        for variable in function.variables
+        for axis, size in enumerate(variable.value.shape)
+    ]
+    for size, meaning in named:
+        if size > 1:
+            sizes.setdefault(size, meaning)
+    for size, meaning in sizes.items():
+        yield float(size), f"{size} times too large: summed over {meaning}, not averaged"
+        yield 1 / size, f"{size} times too small: averaged over {meaning}, not summed"
+    for size, meaning in sizes.items():
+        yield math.sqrt(size), f"√{size} times too large: 1/√d missing, d = {meaning}"
+        yield 1 / math.sqrt(size), f"√{size} times too small: one 1/√d too many, d = {meaning}"
+        yield size / (size - 1), f"divided by {size - 1} instead of {size}: {meaning} less one"
+        yield (size - 1) / size, f"divided by {size} instead of {size - 1}, of {meaning}"
+
+
+# --- tensors ------------------------------------------------------------------------------------
+
+
+def _rearranged(g: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """The claimed gradient, its elements in other places."""
+    axes = [axis for axis in range(g.dim()) if g.shape[axis] > 1]
+    for i, j in itertools.combinations(axes, 2):
+        if g.shape[i] == g.shape[j]:
+            yield f"transposed (dims {i} and {j})", g.transpose(i, j)
+    for axis in axes:
+        yield f"flipped along dim {axis}", g.flip(axis)
+        for shift in (1, -1):
+            yield f"shifted by one along dim {axis}", g.roll(shift, axis)
+    for i, j in itertools.combinations(axes, 2):
+        yield f"flipped along dims {i} and {j}", g.flip(i, j)
+    if len(axes) > 2:
+        yield "flipped along all dims", g.flip(axes)
+    for axis in axes:
+        size = g.shape[axis]
+        if size % 2 == 0 and size > 2:
+            halves = g.roll(size // 2, axis)
+            yield f"with the halves of dim {axis} exchanged", halves
+
+
+def _replacements(measured: Measured) -> Iterator[tuple[str, Tensor]]:
+    """Gradients of others, and reductions of what comes in: what was meant to be returned."""
+    look, shape = measured.part.look, measured.gradient.shape
+    names = [variable.name for variable in measured.part.judge.function.variables]
+    for k, other in enumerate(look.gradient.parts):
+        if k != measured.part.index and bool(other.any()):
+            for how, tensor in _reduced(other, shape):
+                yield f"the gradient of {names[k]}{how}", tensor
+    for k, v in enumerate(_incoming(measured)):
+        which = f" {k}" if len(measured.part.judge.function.shapes) > 1 else ""
+        for how, tensor in _reduced(v, shape):
+            yield f"the incoming gradient{which}{how}", tensor
+
+
+def _reduced(tensor: Tensor, shape: torch.Size) -> Iterator[tuple[str, Tensor]]:
+    """The tensor, or its sum over some dims, where it then has the shape."""
+    if tensor.shape == shape:
+        yield "", tensor
+    axes = range(tensor.dim())
+    for count in (1, 2, 3):
+        for dims in itertools.combinations(axes, count):
+            kept = [size for axis, size in enumerate(tensor.shape) if axis not in dims]
+            if kept == list(shape) and count <= tensor.dim():
+                yield f" summed over dim {', '.join(map(str, dims))}", tensor.sum(dims)
+                if count == 1:
+                    yield f" of one index of dim {dims[0]}", tensor.select(dims[0], 0)
+
+
+def _incoming(measured: Measured) -> list[Tensor]:
+    function, look = measured.part.judge.function, measured.part.look
+    return [torch.view_as_real(v) if v.is_complex() else v for v in function.shaped(look.v)]
+
+
+def _terms(measured: Measured) -> Iterator[tuple[str, Tensor]]:
+    """What a formula of this shape may lack, or have too much of."""
+    g, x = measured.gradient, measured.part.x.double()
+    x = torch.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0)
+    yield "x", x
+    yield "1", torch.ones_like(x)
+    yield "sign(x)", x.sign()
+    yield "x · g", x * g
+    yield "x² · g", x * x * g
+    yield "g where x < 0", torch.where(x < 0, g, 0.0)
+    yield "g where x > 0", torch.where(x > 0, g, 0.0)
+    for axis in range(x.dim()):
+        if x.shape[axis] > 1:
+            yield f"the mean of g over dim {axis}", g.mean(axis, keepdim=True)
+            yield f"x · mean(x · g) over dim {axis}", x * (x * g).mean(axis, keepdim=True)
+            yield f"mean(x · g) over dim {axis}", (x * g).mean(axis, keepdim=True)
+            centred = x - x.mean(axis, keepdim=True)
+            along = (centred * g).mean(axis, keepdim=True)
+            yield f"(x − mean x) · mean((x − mean x) · g) over dim {axis}", centred * along
+            square = centred.square().mean(axis, keepdim=True).clamp_min(1e-300)
+            yield f"x̂ · mean(x̂ · g) over dim {axis}, x̂ standardised", centred * along / square
+            spread = x.square().mean(axis, keepdim=True).clamp_min(1e-300)
+            shared = (x * g).mean(axis, keepdim=True)
+            yield f"x · mean(x · g) / mean(x²) over dim {axis}", x * shared / spread
+    names = [variable.name for variable in measured.part.judge.function.variables]
+    look = measured.part.look
+    for k, name in enumerate(names):
+        if k != measured.part.index and look.place.x[k].shape == x.shape:
+            yield name, look.place.x[k].double()
+            yield f"the gradient of {name}", look.gradient.parts[k]
+            yield f"{name} · g", look.place.x[k].double() * g
+    yield from _output_terms(measured, x)
+
+
+def _output_terms(measured: Measured, x: Tensor) -> Iterator[tuple[str, Tensor]]:
+    function, look = measured.part.judge.function, measured.part.look
+    values = function.shaped(look.place.value)
+    for y, v in zip(values, _incoming(measured), strict=True):
+        if y.is_complex():
+            y = torch.view_as_real(y)
+        for how, tensor in _reduced(v, x.shape):
+            yield f"the incoming gradient{how}", tensor
+        if y.shape != x.shape:
+            continue
+        yield "incoming gradient · y", v * y
+        yield "y", y
+        yield "incoming gradient · y²", v * y * y
+        yield "incoming gradient · x", v * x
+        yield "incoming gradient · (1 − y²)", v * (1 - y * y)
+        yield "incoming gradient · y · (1 − y)", v * y * (1 - y)
+        for axis in range(y.dim()):
+            inner = (v * y).sum(axis, keepdim=True)
+            yield f"y · sum(incoming gradient · y) over dim {axis}", y * inner
+            mean = v.mean(axis, keepdim=True).expand_as(v)
+            yield f"the mean of the incoming gradient over dim {axis}", mean
