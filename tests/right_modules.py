@@ -151,9 +151,8 @@ def spectral_norm_in_evaluation(draw: Draw) -> Call:
 
 @right()
 def spectral_norm_in_training(draw: Draw) -> Call:
-    """Each forward moves the power iteration on: the function changes from call to call."""
-    module = filled(parametrizations.spectral_norm(nn.Linear(4, 3)), draw)
-    return module.train(), draw.leaf(5, 4)
+    """Each forward takes a step of the power iteration, whose vectors count as constants."""
+    return parametrizations.spectral_norm(filled(nn.Linear(4, 3), draw)).train(), draw.leaf(5, 4)
 
 
 @right()
