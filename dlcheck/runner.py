@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
 from collections.abc import Iterable, Iterator
@@ -126,7 +127,20 @@ def _search(
     try:
         search()
     except (_CaseFailed, Flaky):
+        _explain(trial, live, specs, device, seen)
+
+
+def _explain(
+    trial: Trial, live: Live, specs: dict[str, Input], device: torch.device, seen: _Seen
+) -> None:
+    """Run the smallest case that failed once more, for a check that can say more of it."""
+    if seen.recipe is None:
         return
+    again = _Seen()
+    with contextlib.suppress(SubjectError):
+        _run_case(trial, live, specs, device, seen.recipe, again, explains=True)
+    if again.deciding and again.deciding[0].verdict is Verdict.FAILED:
+        seen.deciding = seen.evidence = again.deciding
 
 
 def _run_case(
@@ -136,6 +150,8 @@ def _run_case(
     device: torch.device,
     recipe: Recipe,
     seen: _Seen,
+    *,
+    explains: bool = False,
 ) -> Evidence | None:
     """Run one case and note what it came to; the deciding evidence, or None if skipped."""
     dtype = getattr(torch, trial.dtype)
@@ -151,6 +167,7 @@ def _run_case(
         profile=PROFILES[trial.profile],
         root=trial.seed,
         claim=claim_of(trial),
+        explains=explains,
     )
     seed_everything(recipe.seed)
     try:

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
 from dlcheck.domains import Input, bound_dims, size_bounds
-from dlcheck.model import NOTHING, PROFILES, Profile, Recipe, Subject
+from dlcheck.model import PROFILES, Profile, Recipe, Subject
 from dlcheck.numerics.layouts import clone_as_laid_out as clone_as_laid_out
 from dlcheck.numerics.layouts import lay_out as lay_out
 
@@ -61,7 +60,7 @@ class Case:
     profile: Profile = PROFILES["default"]
     root: int = 0  # the run's seed
     claim: str = ""  # names the random streams of this trial
-    extras: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    explains: bool = False  # the smallest case that failed, run again: say why, at any cost
 
     @property
     def sizes(self) -> Mapping[str, int]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dlcheck.numerics.differences import Slope, slope
+from dlcheck.numerics.differences import Line, Slope, slope
 from dlcheck.numerics.perturbations import direction, root_mean_square
 from dlcheck.numerics.rounding import gamma, unit_roundoff
 
@@ -40,7 +40,15 @@ def judged(
     x = torch.randn(12, generator=generator, dtype=torch.float64) if x is None else x
     v = torch.randn(x.shape, generator=generator, dtype=torch.float64)
     u = torch.randn(x.shape, generator=generator, dtype=torch.float64)
-    return slope(function, x, u, v, spoil(v * derivative(x)))
+    line = Line(
+        function=lambda point: function(point[0]),
+        x=[x],
+        u=[u],
+        value=function(x),
+        v=v,
+        g=[spoil(v * derivative(x))],
+    )
+    return slope(line)
 
 
 @pytest.mark.parametrize("name", SMOOTH)

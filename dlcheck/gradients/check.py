@@ -141,9 +141,7 @@ class _Asked:
         forwards = before.forwards + (found.forwards if found else 0)
         backwards = before.backwards + (found.backwards if found else 0)
         chosen = found if found is not None and found.verdict is Verdict.FAILED else before
-        return replace(
-            chosen, forwards=forwards, backwards=backwards, notes=(*chosen.notes, note)
-        )
+        return replace(chosen, forwards=forwards, backwards=backwards, notes=(*chosen.notes, note))
 
     def _bound(self, f: Callable[..., Any], inputs: Any) -> Function:
         return bound(f, inputs, kwargs=self.kwargs, wrt=self.wrt, seed=self.seed)
@@ -187,9 +185,7 @@ def bound(
         answer,
         tuple([*variables, *parameters]),
         buffers=() if module is None else tuple((b, b.clone()) for b in module.buffers()),
-        constants=tuple(
-            pair for pair, wanted in zip(named, chosen, strict=True) if not wanted
-        ),
+        constants=tuple(pair for pair, wanted in zip(named, chosen, strict=True) if not wanted),
         seed=seed,
     )
 
@@ -218,9 +214,7 @@ def _private(module: nn.Module) -> nn.Module:
         ) from error
 
 
-def _parameters(
-    original: Any, module: nn.Module, wrt: Collection[str] | None
-) -> list[Variable]:
+def _parameters(original: Any, module: nn.Module, wrt: Collection[str] | None) -> list[Variable]:
     own = dict(original.named_parameters())
     return [
         Variable(name, own[name].detach(), parameter=parameter)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dlcheck.errors import SubjectRaised
+from dlcheck.gradients.directions import all_finite
 from dlcheck.gradients.function import Function, Gradient
 from dlcheck.gradients.judge import Judge
 from dlcheck.numerics.layouts import lay_out
@@ -86,6 +87,8 @@ def _conditions(judge: Judge, v: Tensor, plain: Gradient) -> Iterator[_Condition
             "that sum().backward() sends)",
             claimed(same), claimed([part.contiguous() for part in same]),
         )  # fmt: skip
+    if function.draws:
+        return  # in another layout the random numbers meet other elements
     for layout in ("transposed", "sliced", "channels_last"):
         if _can_lie(function, layout):
             yield _Condition(
@@ -110,33 +113,46 @@ def _can_lie(function: Function, layout: str) -> bool:
 def _compared(
     judge: Judge, v: Tensor, other: Gradient, plain: Gradient, cause: str
 ) -> Difference | None:
-    if not torch.equal(other.value, plain.value):
-        change = float(torch.linalg.vector_norm(other.value - plain.value))
-        level = float(torch.linalg.vector_norm(plain.value))
-        if change > 32 * judge.function.unit * math.sqrt(len(plain.value)) * level:
-            found = cause.replace("backward ignores", "forward ignores")
-            return Difference(found, "output", change, 0.0, level) if found != cause else None
-    norms = [_norm(a - b) for a, b in zip(other.parts, plain.parts, strict=True)]
-    if not any(norms):
+    """The first variable, or the output, that differs by more than rounding."""
+    pairs = [_where_finite(*pair) for pair in zip(plain.parts, other.parts, strict=True)]
+    pairs.insert(0, (plain.value, other.value))
+    changes = [_norm(a - b) for a, b in pairs]
+    if not any(changes):
         return None
     spreads = _spreads(judge, v, plain)
-    for index, (variable, change) in enumerate(zip(judge.function.variables, norms, strict=True)):
-        size = _norm(plain.parts[index])
-        rounded = 32 * judge.function.unit * (math.sqrt(plain.parts[index].numel()) * size + _norm(v))
-        bound = _NUDGE_SAFETY * spreads[index] + rounded
+    names = ["output", *(variable.name for variable in judge.function.variables)]
+    reach = [0.0] + [_norm(v)] * len(plain.parts)  # terms as large as v may have cancelled
+    for (one, _), name, change, spread, terms in zip(
+        pairs, names, changes, spreads, reach, strict=True
+    ):
+        size = _norm(one)
+        rounded = 32 * judge.function.unit * (math.sqrt(one.numel()) * size + terms)
+        bound = _NUDGE_SAFETY * spread + rounded
         if not change <= bound:
-            return Difference(cause, variable.name, change, bound, size)
+            said = (
+                cause.replace("backward ignores", "forward ignores") if name == "output" else cause
+            )
+            return Difference(said, name, change, bound, size)
     return None
 
 
+def _where_finite(plain: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    if all_finite(plain):
+        return plain, other
+    finite = torch.isfinite(plain)
+    return torch.where(finite, plain, 0.0), torch.where(finite, other, 0.0)
+
+
 def _spreads(judge: Judge, v: Tensor, plain: Gradient) -> list[float]:
-    """How far the gradient of each variable moves when inputs are rounded otherwise, or again."""
-    function, found = judge.function, [0.0] * len(plain.parts)
+    """How far the output and each gradient move when inputs are rounded otherwise, or again."""
+    function, found = judge.function, [0.0] * (1 + len(plain.parts))
     dense = function.shaped(v)
     points = [function.x, *([judge.nudged(x) for x in function.x] for _ in range(_NUDGES))]
     for point in points:
         nearby = judge.claim(function.gradient(dense, at=point))
-        for index, (a, b) in enumerate(zip(nearby.parts, plain.parts, strict=True)):
+        pairs = [_where_finite(*pair) for pair in zip(plain.parts, nearby.parts, strict=True)]
+        pairs.insert(0, (plain.value, nearby.value))
+        for index, (b, a) in enumerate(pairs):
             change = _norm(a - b)
             found[index] = max(found[index], change) if math.isfinite(change) else found[index]
     return found

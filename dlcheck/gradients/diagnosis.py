@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from dlcheck.errors import DlcheckError
 from dlcheck.gradients.directions import Direction
@@ -136,7 +135,10 @@ def _of_the_incoming(judge: Judge, alarm: Look) -> str:
         largest = part.abs().max() if part.numel() else torch.zeros(())
         if float(largest) > 0 and float(largest) == float(more.abs().max()):
             return f"the gradient is clamped to ±{float(largest):.6g}"
-    return "the backward is not linear in the incoming gradient: clipped, normalised, or a constant added"
+    return (
+        "the backward is not linear in the incoming gradient: clipped, normalised, or a constant "
+        "added"
+    )
 
 
 def _agree(first: Gradient, second: Gradient) -> bool:
@@ -208,9 +210,10 @@ def _rounded(part: Part, relative: float) -> str | None:
         (torch.float16, "float16", 2.0**-11),
         (torch.float32, "float32", 2.0**-24),
     ):
-        if relative <= 4 * unit and g.numel() and bool((g.to(dtype).double() == g).all()):
-            if not bool((g.log2().frac() == 0).all()):
-                return f"rounded to {name} on its way"
+        is_rounded = g.numel() and bool((g.to(dtype).double() == g).all())
+        trivial = bool((g.abs().log2().frac() == 0).all())  # powers of 2 are so in any precision
+        if relative <= 4 * unit and is_rounded and not trivial:
+            return f"rounded to {name} on its way"
     return None
 
 

@@ -51,7 +51,8 @@ def balanced(
             continue
         held = still[index] if still else None
         parts.append(_moved(x, g, variable.spec, generator, relative=relative, held=held))
-    shares = [product_norm(g, u) for g, u in zip(gradient, parts, strict=True)]
+    # Elements whose gradient is not finite stay, and count as 0.
+    shares = [product_norm(finite_part(g), u) for g, u in zip(gradient, parts, strict=True)]
     wanted = _wanted([share for share in shares if share > 0])
     for index, share in enumerate(shares):
         if share > wanted > 0:
@@ -83,6 +84,13 @@ def _moved(
 def all_finite(tensor: Tensor) -> bool:
     """Is every element finite? One pass where it is."""
     return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
+
+
+def finite_part(tensor: Tensor) -> Tensor:
+    """The tensor with 0 in place of what is not finite."""
+    if all_finite(tensor):
+        return tensor
+    return torch.nan_to_num(tensor, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _wanted(shares: Sequence[float]) -> float:

@@ -83,6 +83,27 @@ class GradientEvidence(Evidence):
         """
         return miss_probability(r, self.looks) if math.isfinite(self.certificate) else 1.0
 
+    def plain(self) -> Evidence:
+        """The same as plain evidence, with what else is known as values."""
+        known: dict[str, float | str] = {}
+        if self.looks and math.isfinite(self.certificate):
+            known["certified relative error"] = self.certificate
+            known["missed at 10 times that"] = self.miss(10)
+        if self.notes:
+            known["notes"] = "; ".join(self.notes)
+        return Evidence(
+            error=self.error,
+            bound=self.bound,
+            signal=self.signal,
+            unit=self.unit,
+            what=self.what or "gradient",
+            expected=self.expected,
+            got=self.got,
+            where=str(self.element or self.where),
+            cause=self.cause or self.reason,
+            values=known,
+        )
+
     def __str__(self) -> str:
         return "\n".join(_lines(self))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from dlcheck.errors import SubjectError, SubjectRaised, Unchecked
+from dlcheck.errors import SubjectError, SubjectRaised, Unchecked, UsageError
 from dlcheck.gradients.conditions import Difference, differences
 from dlcheck.gradients.diagnosis import diagnose
 from dlcheck.gradients.directions import Direction, cotangent
@@ -54,24 +54,36 @@ class Examination:
         return self.judge.function
 
     def run(self) -> GradientEvidence:
-        """The evidence. Raises SubjectRaised where the subject raises at the point itself."""
+        """The evidence, whatever it is. Raises SubjectRaised where the subject raises."""
         try:
-            self.function.meet()
-            if self.judge.truth is not None:
-                self.judge.truth.meet()
-            if self.expected.is_zero:
-                return self._zero()
-            if math.isfinite(self.expected.clip) and (found := self._clipped()) is not None:
-                return found
-            finding = self._decided()
+            return self.examine()
         except Unchecked as reason:
             return self.unchecked(str(reason))
-        except SubjectRaised as error:
-            if "once_differentiable" in str(error):
-                return self.unchecked("declared once_differentiable: it has no second gradient")
+        except SubjectRaised:
             raise
         except SubjectError as error:
             return self._broken(str(error))
+
+    def examine(self) -> GradientEvidence:
+        """The evidence of a verdict.
+
+        Raises Unchecked where there is nothing to differentiate, and SubjectError where the
+        subject breaks a contract or raises at the point itself.
+        """
+        self.function.meet()
+        if self.judge.truth is not None:
+            self.judge.truth.meet()
+            self._hold_alike(self.judge.truth)
+        if self.expected.is_zero:
+            return self._zero()
+        if math.isfinite(self.expected.clip) and (found := self._clipped()) is not None:
+            return found
+        try:
+            finding = self._decided()
+        except SubjectRaised as error:
+            if "once_differentiable" in str(error):
+                raise Unchecked("declared once_differentiable: it has no second gradient") from None
+            raise
         if finding.is_failure:
             return self._failed(finding)
         if (found := self._not_finite()) is not None:
@@ -80,6 +92,12 @@ class Examination:
             for difference in differences(self.judge):
                 return self._dependent(difference)
         return self._passed(finding) if finding.is_pass else self._undecided(finding)
+
+    def _hold_alike(self, truth: Function) -> None:
+        """The surrogate must take and give what the function does."""
+        if truth.shapes != self.function.shapes:
+            ours, theirs = ([list(s) for s in f.shapes] for f in (self.function, truth))
+            raise UsageError(f"the surrogate returns {theirs} where the function returns {ours}")
 
     # --- deciding ------------------------------------------------------------------------------
 
@@ -155,8 +173,10 @@ class Examination:
         if not self.explains:
             return found
         said = diagnose(self.judge, finding)
+        wrong = [tensor.name for tensor in said.tensors if tensor.verdict is Verdict.FAILED]
         return replace(
             found,
+            what=f"gradient of {', '.join(wrong)}{place}",
             cause=said.cause,
             tensors=said.tensors,
             element=said.element,
@@ -254,9 +274,7 @@ class Examination:
     def _broken(self, reason: str) -> GradientEvidence:
         return self._evidence(error=math.nan, bound=0.0, signal=0.0, reason=reason)
 
-    def _results(
-        self, verdict: Verdict, certificates: Sequence[float]
-    ) -> tuple[TensorResult, ...]:
+    def _results(self, verdict: Verdict, certificates: Sequence[float]) -> tuple[TensorResult, ...]:
         return tuple(
             TensorResult(
                 name=variable.name,
@@ -285,7 +303,9 @@ def _certificates(looks: Sequence[Look], count: int) -> list[float]:
         own = [look.certificates()[index] for look in looks if look.decides]
         finite = [certificate for certificate in own if math.isfinite(certificate)]
         if finite:
-            found[index] = sorted(finite)[min(1, len(finite) - 1)] if len(finite) > 4 else max(finite)
+            found[index] = (
+                sorted(finite)[min(1, len(finite) - 1)] if len(finite) > 4 else max(finite)
+            )
     return found
 
 
@@ -322,6 +342,6 @@ def _special(x: Tensor) -> Tensor | None:
     """The elements [bool] that are 0, or equal to another one: where kinks sit. None if none."""
     if x.numel() > 10**6:
         return x == 0
-    values, inverse, counts = torch.unique(x, return_inverse=True, return_counts=True)
+    _, inverse, counts = torch.unique(x, return_inverse=True, return_counts=True)
     mask: Tensor = (counts > 1)[inverse] | (x == 0)
     return mask if bool(mask.any()) and not bool(mask.all()) else None

@@ -123,10 +123,10 @@ class Function:
     forwards: int = 0
     backwards: int = 0
     notes: list[str] = field(default_factory=list)
+    draws: bool = False  # random numbers
     is_connected: bool = True  # does any output require a gradient?
     unit: float = torch.finfo(torch.float64).eps
     deviations: list[Tensor] = field(default_factory=list)  # of repeated calls, where they differ
-    _draws: bool = False
     _records: bool = False  # must gradients be recorded in every call?
     _live: tuple[bool, ...] = ()
     _usable: Tensor | None = None  # [m] bool, where some outputs are not finite
@@ -145,7 +145,7 @@ class Function:
         before = _streams(self.variables)
         first = self._first_value()
         if before != _streams(self.variables):
-            self._draws = True
+            self.draws = True
             self.notes.append("draws random numbers: every call gets the same ones")
             first = self._first_value()
         self.value = first
@@ -170,19 +170,17 @@ class Function:
                     f"{variable.name} has layout {variable.value.layout}: dense, COO and CSR "
                     "tensors can be checked"
                 )
-        for name, tensor in everything:
-            if any(name == v.name for v in self.variables) and tensor.numel():
-                if not bool(torch.isfinite(coordinates(tensor)).any()):
-                    raise Unchecked(f"{name} holds no finite number")
+        for variable in self.variables:
+            point = variable.coordinates
+            if point.numel() and not bool(torch.isfinite(point).any()):
+                raise Unchecked(f"{variable.name} holds no finite number: NaN or infinite inputs")
         if not any(v.coordinates.numel() for v in self.variables):
             names = ", ".join(v.name for v in self.variables)
             raise Unchecked(f"empty tensors: {names} hold no element to differentiate")
 
     def _first_value(self) -> Tensor:
         """f(x) with its structure noted; the inputs are private copies, held to be unchanged."""
-        leaves = [
-            variable.leaf(_copy(variable), requires_grad=True) for variable in self.variables
-        ]
+        leaves = [variable.leaf(_copy(variable), requires_grad=True) for variable in self.variables]
         kept = [(name, tensor, tensor.clone()) for name, tensor in self.constants]
         with torch.enable_grad():
             answer = self._answer(leaves)
@@ -208,7 +206,7 @@ class Function:
         with torch.no_grad():
             for buffer, value in self.buffers:
                 buffer.copy_(value)
-        if self._draws:
+        if self.draws:
             seed_everything(self.seed)
         self.forwards += 1
         given = [leaf.clone() for leaf in leaves] if self.overwrites else leaves
@@ -235,7 +233,9 @@ class Function:
         live = self._living(answer)
         self.shapes = tuple(y.shape for y in live)
         self.complex_outputs = tuple(y.is_complex() for y in live)
-        units = [torch.finfo(y.dtype).eps for y in (*live, *(v.coordinates for v in self.variables))]
+        units = [
+            torch.finfo(y.dtype).eps for y in (*live, *(v.coordinates for v in self.variables))
+        ]
         self.unit = max(torch.finfo(torch.float64).eps, *units)
         flat = _flat(live)
         if not flat.numel():
@@ -295,8 +295,9 @@ class Function:
     ) -> Gradient:
         """Jᵀv, v given per output in its shape and layout; at x unless told.
 
-        between: where f is called between forward and backward. twice: the second backward of one forward.
-        layout: of the dense inputs in memory. Raises SubjectRaised where the subject raises.
+        between: where f is called between forward and backward. twice: the second backward of
+        one forward. layout: of the dense inputs in memory. Raises SubjectRaised where the subject
+        raises.
         """
         leaves = self._leaves(self.x if at is None else at, requires_grad=True)
         if layout:
@@ -438,4 +439,3 @@ def _streams(variables: Sequence[Variable]) -> tuple[bytes, ...]:
         repr(random.getstate()).encode(),
         repr((numpy_state["key"].tobytes(), numpy_state["pos"])).encode(),
     )
-

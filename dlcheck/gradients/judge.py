@@ -19,7 +19,13 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from dlcheck.gradients.directions import Direction, all_finite, balanced, cotangent
+from dlcheck.gradients.directions import (
+    Direction,
+    all_finite,
+    balanced,
+    cotangent,
+    finite_part,
+)
 from dlcheck.gradients.function import Function, Gradient
 from dlcheck.numerics.differences import (
     FIRST_STEP,
@@ -117,11 +123,11 @@ class Judge:
         """
         if v is None or gradient is None:
             v, gradient = self.claimed(place, other=other)
-        gradient = self._cleaned(gradient, place)
         direction = balanced(
             self.function, place.x, gradient.parts, self.generator,
             relative=relative, only=only, still=self.still,
         )  # fmt: skip
+        gradient = self._cleaned(gradient, place)
         if direction is None:
             return None
         found = self.slope(place, direction, v, gradient)
@@ -139,8 +145,7 @@ class Judge:
         if all(all_finite(part) for part in gradient.parts):
             return gradient
         self.is_broken = self.is_broken or not place.name
-        parts = [torch.nan_to_num(part, nan=0.0, posinf=0.0, neginf=0.0) for part in gradient.parts]
-        return replace(gradient, parts=tuple(parts))
+        return replace(gradient, parts=tuple(finite_part(part) for part in gradient.parts))
 
     def slope(
         self,
@@ -237,8 +242,7 @@ class Judge:
 
     def shifted(self, way: Point, share: float, name: str) -> Place | None:
         moved = [
-            (x.double() + share * u).to(x.dtype)
-            for x, u in zip(self.function.x, way, strict=True)
+            (x.double() + share * u).to(x.dtype) for x, u in zip(self.function.x, way, strict=True)
         ]
         value = (self.truth or self.function).values(moved)
         if value is None or not all_finite(value):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -30,8 +30,9 @@ def _rules(part: Part, region: Region) -> Iterator[tuple[str, Holds]]:
     yield "x > 0", lambda at: bool(x[at] > 0)
     yield "x = 0", lambda at: bool(x[at] == 0)
     yield "another element has the same value", _tied(x)
-    yield f"the claimed gradient is cut off at ±{largest:.4g}", lambda at: (
-        float(g[at].abs()) >= largest * (1 - 1e-12)
+    yield (
+        f"the claimed gradient is cut off at ±{largest:.4g}",
+        lambda at: float(g[at].abs()) >= largest * (1 - 1e-12),
     )
     yield from _thresholds(x.abs(), "|x|", region)
     yield from _thresholds(x, "x", region)
@@ -95,8 +96,9 @@ def _places(shape: tuple[int, ...], region: Region) -> Iterator[tuple[str, Holds
         yield "above the diagonal", lambda at: index(at, before) < index(at, last)
         yield "off the diagonal", lambda at: index(at, before) != index(at, last)
         yield "on the diagonal", lambda at: index(at, before) == index(at, last)
-        yield "the border", lambda at: any(
-            index(at, axis) in (0, shape[axis] - 1) for axis in (before, last)
+        yield (
+            "the border",
+            lambda at: any(index(at, axis) in (0, shape[axis] - 1) for axis in (before, last)),
         )
 
 

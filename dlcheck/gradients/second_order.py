@@ -41,8 +41,7 @@ def gradient_of(first: Function, generator: torch.Generator) -> Function:
             found = torch.autograd.grad(ys, xs, incoming, create_graph=True, allow_unused=True)
         first.backwards += 1
         return [
-            torch.zeros_like(x) if part is None else part
-            for x, part in zip(xs, found, strict=True)
+            torch.zeros_like(x) if part is None else part for x, part in zip(xs, found, strict=True)
         ]
 
     return Function(

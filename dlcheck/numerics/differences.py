@@ -18,6 +18,7 @@ F′(x) and F′(x)F″(x), Advances in Engineering Software 4(2), 1982.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -197,8 +198,7 @@ def _gauge_weights(rows: int) -> Tensor:
     for k in range(1, rows):
         factor = 1 / (2.0 ** (2 * k - 1) - 1)
         columns = [
-            finer + factor * (finer - coarser)
-            for coarser, finer in zip(columns, columns[1:], strict=False)
+            finer + factor * (finer - coarser) for coarser, finer in itertools.pairwise(columns)
         ]
         weights.append(columns[-1])
     return torch.stack(weights)
@@ -234,6 +234,7 @@ class _Ladder:
     error: float = math.inf
     step: float = 0.0
     moved: bool = False
+    rests: bool = False  # f was evaluated, and did not change
     rows: int = 0  # since the last restart
     waited: int = 0
 
@@ -260,6 +261,7 @@ class _Ladder:
                     h = row.h / 4
                     break
                 if not row.moved and (self.size == 0.0 or self.moved):
+                    self.rests = not self.moved
                     return  # constant here, or below the resolution of f
                 self._add(row)
                 if self._is_good_enough():
@@ -284,7 +286,7 @@ class _Ladder:
         hosted = iter(torch.stack(usable).tolist() if usable else ())
         for h, numbers in zip(steps, pending, strict=True):
             if numbers is None:
-                yield _Row(h, math.nan, False, [], [])
+                yield _Row(h, math.nan, moved=False, sums=[], norms=[])
                 continue
             odd, moved, *rest = next(hosted)
             yield _Row(h, odd, bool(moved), rest[:_ORDERS], rest[_ORDERS:])
@@ -382,7 +384,7 @@ class _Ladder:
         return _SAFETY * self.rounding / h > 0.1 * self._slope
 
     def verdict(self) -> Slope:
-        if not self.moved and self.size == 0.0:
+        if self.rests and self.size == 0.0:
             self.limit, self.error = 0.0, 0.0
         return Slope(
             claimed=self.claimed,

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import torch
+from dataclasses import replace
 
 from dlcheck.checks.gradients import wrong_backwards as wrong
-from dlcheck.checks.gradients.examiner import Examiner, may_go_without
-from dlcheck.checks.gradients.flattening import Flattened
+from dlcheck.checks.gradients.subject_function import examination
 from dlcheck.errors import NotApplicable
+from dlcheck.gradients.second_order import gradient_of
 from dlcheck.model import Evidence
 from dlcheck.registry import check
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation, scatter_parameters
-
-_LAYOUTS = ("transposed", "sliced", "expanded")
 
 
 @check(
@@ -49,49 +45,90 @@ _LAYOUTS = ("transposed", "sliced", "expanded")
         wrong.strides_ignored,
     ],
 )  # fmt: skip
-def gradient_matches_difference(subject: Implementation, case: Case) -> Iterator[Evidence]:
+def gradient_matches_difference(subject: Implementation, case: Case) -> Evidence:
     """The gradient of every input and parameter is the derivative that differences measure.
 
-    One random direction within each tensor, and one across all of them whose incoming gradient
-    is not contiguous and whose backward runs after another forward. The error is
-    |⟨g, u⟩ − measured slope|, the bound 8 × the error of the extrapolated differences, the
-    signal ‖g∘u‖. It fails only where two independent directions are off; at a kink, and where
-    rounding hides the slope, it stays inconclusive.
-    Source: the definition of the derivative; numerics/differences.py.
+    Two random directions, at the point and at a second one nearby, move every tensor so that each
+    has an equal share of the slope; between the second's forward and backward runs another
+    forward. The error is |⟨g, u⟩ − measured slope|, the bound 8 × the error of the extrapolated
+    differences, the signal ‖g∘u‖. It fails only where two independent directions are off; where
+    the gradient depends on how inputs or incoming gradients lie in memory, or on an earlier
+    backward; and where it is NaN though a slope exists. A kink is decided at a point nearby.
+    Source: the definition of the derivative; numerics/differences.py, gradients/judge.py.
     """
     scatter_parameters(subject, case.recipe.seed)
-    function = Flattened.of(subject, case, _wanted(subject, case))
-    _refuse_empty(function)
-    generator = case.generator("gradient")
-    layout = _LAYOUTS[case.recipe.seed % len(_LAYOUTS)]
-    parts = [part for part in function.parts if part.value.numel()]
-    together = tuple(part for part in parts if not may_go_without(function, part))
-    examiners = [Examiner(function, generator, (part,)) for part in parts]
-    examiners += [Examiner(function, generator, together, layout)] if together else []
-    found = False
-    for examiner in examiners:
-        for evidence in examiner.examine():
-            found = True
-            yield evidence
-    if not found:
-        raise NotApplicable("nothing here can be moved within its domain")
+    return _told(examination(subject, case).examine())
 
 
-def _wanted(subject: Implementation, case: Case) -> list[str]:
-    """The inputs that are to have a gradient."""
-    stopped = subject.options.get("stop_gradient", ())
-    stopped = [stopped] if isinstance(stopped, str) else stopped
-    wanted = subject.options.get("wrt", case.floating)
-    wanted = [wanted] if isinstance(wanted, str) else wanted
-    return [name for name in case.floating if name in wanted and name not in stopped]
+@check(
+    kind=[
+        "op", "layer", "activation", "loss", "penalty", "normalization", "attention", "positional"
+    ],
+    needs={"surrogate_gradient"},
+    forbids={"nondifferentiable"},
+    dtypes=["float64"],
+    rejects=[
+        wrong.surrogate_twice_too_steep,
+        wrong.not_passed_through,
+        wrong.not_reversed,
+        wrong.not_stopped,
+        wrong.clipped_too_early,
+        wrong.clipped_too_late,
+    ],
+    accepts=[
+        wrong.straight_through,
+        wrong.smooth_surrogate,
+        wrong.reversal,
+        wrong.stopped,
+        wrong.clipped,
+    ],
+)  # fmt: skip
+def surrogate_gradient_is_as_declared(subject: Implementation, case: Case) -> Evidence:
+    """A gradient that is meant to differ from the derivative is the one that is declared.
+
+    `expect` says zero, straight_through (the gradient of the identity), reversed, a factor, or
+    { clip = c } and { clip_norm = c }; `surrogate` names the function whose gradient it is. Held
+    against differences of that function as sharply as gradient_matches_difference holds a
+    gradient; a clipped one below its limit, and beyond it against the clipped derivative.
+    Source: Bengio, Léonard & Courville, Estimating or propagating gradients through stochastic
+    neurons, 2013; Ganin & Lempitsky, Unsupervised domain adaptation by backpropagation, 2015.
+    """
+    scatter_parameters(subject, case.recipe.seed)
+    return _told(examination(subject, case).examine())
 
 
-def _refuse_empty(function: Flattened) -> None:
-    """Raises NotApplicable where there is nothing to differentiate."""
-    if not function.parts or not function.point.numel():
-        raise NotApplicable("nothing to differentiate: no floating input and no parameter")
-    value = function(function.point)
-    if not value.numel():
-        raise NotApplicable("nothing to differentiate: the output is empty")
-    if not bool(torch.isfinite(value).all()):
-        raise NotApplicable("the output is not finite here, and so has no derivative")
+@check(
+    kind=[
+        "op", "layer", "activation", "loss", "penalty", "normalization", "attention", "positional"
+    ],
+    needs={"twice_differentiable"},
+    forbids={"nondifferentiable", "surrogate_gradient"},
+    dtypes=["float64"],
+    rejects=[
+        wrong.saved_input_detached,
+        wrong.incoming_gradient_detached,
+        wrong.second_gradient_doubled,
+    ],
+    accepts=[wrong.cube],
+)  # fmt: skip
+def second_gradient_matches_difference(subject: Implementation, case: Case) -> Evidence:
+    """The gradient can be differentiated again, and its gradient is the derivative of it.
+
+    The map (x, v) → Jᵀv, v being what comes in, is judged like any function: with respect to x
+    this is the Hessian's product with a vector, with respect to v the Jacobian's. Error, bound
+    and signal as in gradient_matches_difference.
+    Source: Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation 6(1), 1994.
+    """
+    scatter_parameters(subject, case.recipe.seed)
+    exam = examination(subject, case)
+    exam.judge.function = gradient_of(exam.function, exam.judge.generator)
+    return _told(replace(exam, mode=replace(exam.mode, conditions=False)).examine())
+
+
+def _told(found: Evidence) -> Evidence:
+    from dlcheck.gradients.evidence import GradientEvidence
+
+    assert isinstance(found, GradientEvidence)
+    if not found.looks and "moved within its domain" in found.reason:
+        raise NotApplicable(found.reason)
+    return found.plain()

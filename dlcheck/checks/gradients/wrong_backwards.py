@@ -185,3 +185,130 @@ off_by_one = _wrong(
 strides_ignored = _wrong(
     "strides_of_the_incoming_gradient_ignored", {"x": "float n m"}, torch.tanh, _reads_memory
 )
+
+
+# --- wrong only when differentiated again -------------------------------------------------------
+
+
+def _cube(name: str, gradient: Callable[[Tensor, Tensor], Tensor]) -> Subject:
+    """x³ whose first gradient is right, computed as told."""
+
+    class Cube(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            ctx.save_for_backward(x)
+            return x**3
+
+        @staticmethod
+        def backward(ctx: Any, *incoming: Tensor) -> Tensor:
+            (x,) = ctx.saved_tensors
+            return gradient(x, incoming[0])
+
+    return Subject(
+        name=name,
+        target=Cube.apply,
+        kind="op",
+        inputs={"x": "float n"},
+        traits=frozenset({"twice_differentiable"}),
+    )
+
+
+cube = _cube("cube", lambda x, v: 3 * x.square() * v)
+saved_input_detached = _cube(
+    "saved_input_detached_in_the_backward", lambda x, v: 3 * x.detach().square() * v
+)
+incoming_gradient_detached = _cube(
+    "incoming_gradient_detached_in_the_backward", lambda x, v: 3 * x.square() * v.detach()
+)
+second_gradient_doubled = _cube(
+    "second_gradient_twice_too_large",
+    lambda x, v: (3 * x.detach().square() + 12 * x.detach() * (x - x.detach())) * v,
+)
+
+# --- gradients that are meant to differ from the derivative ------------------------------------
+
+
+class _Backward(torch.autograd.Function):
+    """`forward(x)`, whose gradient is `backward(x, incoming)`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        forward: Callable[[Tensor], Tensor],
+        backward: Callable[[Tensor, Tensor], Tensor],
+    ) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.backward_of = backward
+        return forward(x)
+
+    @staticmethod
+    def backward(ctx: Any, *incoming: Tensor) -> tuple[Tensor, None, None]:
+        (x,) = ctx.saved_tensors
+        return ctx.backward_of(x, incoming[0]), None, None
+
+
+def _declared(
+    name: str,
+    forward: Callable[[Tensor], Tensor],
+    backward: Callable[[Tensor, Tensor], Tensor],
+    **options: Any,
+) -> Subject:
+    return Subject(
+        name=name,
+        target=lambda x: _Backward.apply(x, forward, backward),
+        kind="op",
+        inputs={"x": "float n"},
+        traits=frozenset({"surrogate_gradient"}),
+        options=options,
+    )
+
+
+def _steep(x: Tensor) -> Tensor:
+    """d sigmoid(4x) / dx."""
+    s = torch.sigmoid(4 * x)
+    return 4 * s * (1 - s)
+
+
+def _spike(x: Tensor) -> Tensor:
+    return (x > 0).to(x)
+
+
+def soft_spike(x: Tensor) -> Tensor:
+    """What a spiking neuron's step is differentiated as."""
+    return torch.sigmoid(4 * x)
+
+
+straight_through = _declared(
+    "rounding_straight_through", torch.round, lambda x, v: v, expect="straight_through"
+)
+smooth_surrogate = _declared(
+    "spike_with_a_smooth_gradient", _spike, lambda x, v: v * _steep(x), surrogate=soft_spike
+)
+surrogate_twice_too_steep = _declared(
+    "spike_with_twice_its_gradient", _spike, lambda x, v: 2 * v * _steep(x), surrogate=soft_spike
+)
+not_passed_through = _declared(
+    "rounding_with_half_the_gradient", torch.round, lambda x, v: v / 2, expect="straight_through"
+)
+reversal = _declared("gradient_reversal", torch.sin, lambda x, v: -v * x.cos(), expect="reversed")
+not_reversed = _declared(
+    "gradient_not_reversed", torch.sin, lambda x, v: v * x.cos(), expect="reversed"
+)
+stopped = _declared("gradient_stopped", torch.sin, lambda x, v: 0 * v, expect="zero")
+not_stopped = _declared("gradient_not_stopped", torch.sin, lambda x, v: 1e-9 * v, expect="zero")
+clipped = _declared(
+    "gradient_clipped", torch.exp, lambda x, v: (v * x.exp()).clamp(-0.5, 0.5), expect={"clip": 0.5}
+)
+clipped_too_early = _declared(
+    "gradient_clipped_at_half_the_limit",
+    torch.exp,
+    lambda x, v: (v * x.exp()).clamp(-0.25, 0.25),
+    expect={"clip": 0.5},
+)
+clipped_too_late = _declared(
+    "gradient_clipped_at_twice_the_limit",
+    torch.exp,
+    lambda x, v: (v * x.exp()).clamp(-1.0, 1.0),
+    expect={"clip": 0.5},
+)
