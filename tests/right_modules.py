@@ -238,3 +238,62 @@ class CountsBatches(nn.Module):
 @right()
 def buffers_that_only_watch(draw: Draw) -> Call:
     return CountsBatches(), draw.leaf(3, 4)
+
+
+class KeepsItsAnswer(nn.Module):
+    """A layer that keeps its last activation, which is no leaf, for others to look at."""
+
+    def __init__(self, draw: Draw) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(draw(4, 3))
+        self.last: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.last = torch.tanh(x @ self.weight)
+        return 2 * self.last
+
+
+@right()
+def activation_kept_from_an_earlier_call(draw: Draw) -> Call:
+    module = KeepsItsAnswer(draw)
+    module(draw(5, 4))
+    return module, draw.leaf(5, 4)
+
+
+@right()
+def zero_last_layer(draw: Draw) -> Call:
+    layers = filled(nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)), draw)
+    nn.init.zeros_(layers[2].weight)
+    nn.init.zeros_(layers[2].bias)
+    return layers, draw.leaf(5, 4)
+
+
+@right()
+def float32_perceptron(draw: Draw) -> Call:
+    layers = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    return filled(layers, draw).float(), draw(6, 8).float().requires_grad_()
+
+
+@right()
+def float32_convolutional_network(draw: Draw) -> Call:
+    layers = nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()
+    )
+    return filled(layers, draw).float(), draw(4, 2, 8, 8).float().requires_grad_()
+
+
+@right()
+def float32_lstm(draw: Draw) -> Call:
+    return filled(nn.LSTM(4, 5), draw).float(), draw(3, 2, 4).float().requires_grad_()
+
+
+@right()
+def float32_transformer_layer(draw: Draw) -> Call:
+    module = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True)
+    return filled(module, draw).float(), draw(2, 5, 8).float().requires_grad_()
+
+
+@right()
+def bfloat16_perceptron(draw: Draw) -> Call:
+    layers = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4))
+    return filled(layers, draw).bfloat16(), draw(6, 8).bfloat16().requires_grad_()

@@ -69,6 +69,13 @@ def median_with_ties(draw: Draw) -> Call:
 
 
 @right()
+def median_with_ties_at_zero(draw: Draw) -> Call:
+    x = (2 * draw(9)).round() / 2
+    x[:5] = 0
+    return torch.median, [x.requires_grad_()]
+
+
+@right()
 def adaptive_maximum_pool(draw: Draw) -> Call:
     return lambda x: F.adaptive_max_pool2d(x, 2), [draw.leaf(1, 2, 5, 7)]
 

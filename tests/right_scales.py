@@ -141,3 +141,80 @@ def log_softmax_of_spread_1e4(draw: Draw) -> Call:
 @right()
 def arc_cosine_beside_one(draw: Draw) -> Call:
     return torch.acos, [(1 - powers_of_ten(-12, -1, 12) * (1 + draw(12).abs())).requires_grad_()]
+
+
+def beside_zero(draw: Draw, count: int, special: float = 0.0) -> Tensor:
+    """Positive numbers, the first of them the special one."""
+    x = draw.positive(count).detach()
+    x[0] = special
+    return x.requires_grad_()
+
+
+def with_an_outlier(draw: Draw, size: float) -> Tensor:
+    x = draw(12)
+    x[0] = size
+    return x.requires_grad_()
+
+
+@right()
+def sine_of_1e8_x_at_zero(draw: Draw) -> Call:
+    """At zeros nothing tells the scale on which the function turns."""
+    return lambda x: torch.sin(1e8 * x), [torch.zeros(5, dtype=torch.float64, requires_grad=True)]
+
+
+@right()
+def smoothed_modulus_at_zero(draw: Draw) -> Call:
+    return lambda x: torch.sqrt(x * x + 1e-12), [beside_zero(draw, 6)]
+
+
+@right()
+def fine_structure_beside_an_outlier(draw: Draw) -> Call:
+    return lambda x: (x * x + torch.sin(x)).sum(), [with_an_outlier(draw, 1e5)]
+
+
+@right()
+def fine_structure_beside_a_greater_outlier(draw: Draw) -> Call:
+    return lambda x: (x * x + torch.sin(3 * x)).sum(), [with_an_outlier(draw, 1e8)]
+
+
+@right()
+def layer_norm_of_an_outlier(draw: Draw) -> Call:
+    return lambda x: F.layer_norm(x, (12,)), [with_an_outlier(draw, 1e4)]
+
+
+@right()
+def square_root_at_zero(draw: Draw) -> Call:
+    return torch.sqrt, [beside_zero(draw, 6)]
+
+
+@right()
+def logarithm_at_zero(draw: Draw) -> Call:
+    """The output at 0 is −∞ and its gradient not finite: neither is wrong."""
+    return torch.log, [beside_zero(draw, 6)]
+
+
+@right()
+def arc_cosine_at_one(draw: Draw) -> Call:
+    return lambda x: torch.acos(x.clamp_max(1)), [beside_zero(draw, 6, 1.0)]
+
+
+@right()
+def exponential_that_overflows_in_part(draw: Draw) -> Call:
+    return torch.exp, [beside_zero(draw, 6, 800.0)]
+
+
+@right()
+def product_of_two_zeros(draw: Draw) -> Call:
+    x = draw(6)
+    x[[2, 4]] = 0
+    return torch.prod, [x.requires_grad_()]
+
+
+@right()
+def softmax_of_temperature_1e_3(draw: Draw) -> Call:
+    return lambda x: torch.softmax(1e3 * x, -1), [draw.leaf(4, 6)]
+
+
+@right()
+def power_of_three_halves_at_zero(draw: Draw) -> Call:
+    return lambda x: x.abs() ** 1.5, [beside_zero(draw, 6)]

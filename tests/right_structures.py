@@ -145,3 +145,67 @@ def weighted_gradient_reversal(draw: Draw) -> Call:
 @right(expect="zero")
 def stopped_gradient(draw: Draw) -> Call:
     return lambda x: torch.sin(x.detach()) + 0 * x, [draw.leaf(12)]
+
+
+@right()
+def input_of_stride_zero(draw: Draw) -> Call:
+    rows = torch.arange(4, dtype=torch.float64)[:, None]
+    return lambda x: torch.sin(x) * rows, [draw(5).expand(4, 5).requires_grad_()]
+
+
+@right()
+def strided_view_as_an_input(draw: Draw) -> Call:
+    return torch.sin, [draw(6, 5)[::2, 1:].requires_grad_()]
+
+
+@right()
+def one_tensor_passed_twice(draw: Draw) -> Call:
+    x = draw.leaf(5)
+    return lambda a, b: torch.sin(a) * b, [x, x]
+
+
+@right()
+def input_with_a_history(draw: Draw) -> Call:
+    return torch.sin, [2 * draw.leaf(5)]
+
+
+@right()
+def output_that_is_the_input(draw: Draw) -> Call:
+    return lambda x: x, [draw.leaf(5)]
+
+
+@right()
+def output_of_stride_zero(draw: Draw) -> Call:
+    return lambda x: torch.sin(x).expand(3, 5), [draw.leaf(5)]
+
+
+@right()
+def sparse_matrix_product(draw: Draw) -> Call:
+    places = torch.tensor([[0, 1, 1], [2, 0, 2]])
+    matrix = torch.sparse_coo_tensor(places, draw(3), (2, 3)).coalesce().requires_grad_()
+    return torch.sparse.mm, [matrix, draw.leaf(3, 4)]
+
+
+@right()
+def length_that_depends_on_the_values(draw: Draw) -> Call:
+    return lambda x: x[x > 0] ** 2, [draw.leaf(12)]
+
+
+@right()
+def noise_by_reparametrisation(draw: Draw) -> Call:
+    return lambda mean, log: mean + torch.exp(log) * torch.randn_like(mean), [
+        draw.leaf(5),
+        draw.leaf(5),
+    ]
+
+
+@right()
+def inner_gradient_step(draw: Draw) -> Call:
+    """Model-agnostic meta-learning: a loss behind a gradient step on another."""
+
+    def adapted(weight: Tensor, x: Tensor) -> Tensor:
+        inner = torch.tanh(x @ weight).square().sum()
+        (slope,) = torch.autograd.grad(inner, weight, create_graph=True)
+        return torch.tanh(x @ (weight - 0.1 * slope)).square().sum()
+
+    return adapted, [draw.leaf(4, 3), draw(5, 4)]

@@ -135,7 +135,7 @@ def overlapping_windows_overwrite_each_other(draw: Draw) -> Call:
     return claiming(lambda x: x.unfold(0, 4, 2), only(0, claimed)), [draw.leaf(20)]
 
 
-@wrong(cause=r"permut|order|index|flip|roll|shift|^$")
+@wrong()
 def permutation_applied_instead_of_its_inverse(draw: Draw) -> Call:
     order = torch.tensor([2, 0, 1, 5, 3, 4])
 
@@ -213,7 +213,7 @@ def elements_past_the_block_dropped(draw: Draw) -> Call:
     return claiming(torch.tanh, only(0, lambda g, *_: g * inside)), [draw.leaf(1500)]
 
 
-@wrong(cause=r"nan|finite")
+@wrong(cause=r"nan|finite|∞|0/0")
 def not_a_number_behind_where(draw: Draw) -> Call:
     def rectified_root(x: Tensor) -> Tensor:
         return torch.where(x > 0, torch.sqrt(x), torch.zeros_like(x))
@@ -221,12 +221,12 @@ def not_a_number_behind_where(draw: Draw) -> Call:
     return rectified_root, [draw.leaf(30)]
 
 
-@wrong(cause=r"nan|finite", regimes=("zeros",))
+@wrong(cause=r"nan|finite|∞|0/0", regimes=("zeros",))
 def not_a_number_at_zero(draw: Draw) -> Call:
     return lambda x: x * torch.sqrt(x * x), [draw.leaf(4, 5)]
 
 
-@wrong(cause=r"nan|finite")
+@wrong(cause=r"nan|finite|∞|0/0")
 def cumulative_product_divides_by_zero(draw: Draw) -> Call:
     def claimed(_: Tensor, inputs: list[Tensor], v: Tensor) -> Tensor:
         (x,) = inputs

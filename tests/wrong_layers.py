@@ -202,7 +202,7 @@ def dropout_scale_missing_in_backward(draw: Draw) -> Call:
     return claiming(lambda x: x * kept / 0.75, only(0, lambda g, *_: g * 0.75)), [draw.leaf(40)]
 
 
-@wrong(cause=r"shift|roll|off by one|flip")
+@wrong()
 def transposed_convolution_padded_one_too_little(draw: Draw) -> Call:
     def claimed(_: Tensor, inputs: list[Tensor], v: Tensor) -> Tensor:
         wide = F.conv_transpose2d(v, inputs[1], padding=0)
@@ -211,7 +211,7 @@ def transposed_convolution_padded_one_too_little(draw: Draw) -> Call:
     return claiming(convolution, only(0, claimed)), convolution_inputs(draw)
 
 
-@wrong(cause=r"49|7|mean|average|scal|factor")
+@wrong(cause=r"49|mean|average|times|factor")
 def convolution_bias_averaged_over_positions(draw: Draw) -> Call:
     claim = only(2, lambda _g, _inputs, v: v.mean((-1, -2)).sum(0))
     return claiming(convolution, claim), convolution_inputs(draw)
@@ -271,7 +271,7 @@ def recurrent_cell_state_cut_between_steps(draw: Draw) -> Call:
     return unrolled, [draw.leaf(3, 4), draw.leaf(4, 4, scale=0.5)]
 
 
-@wrong(cause=r"scal|factor|3\.5|4\.5|×")
+@wrong(cause=r"times|factor|3\.5|×")
 def grid_sample_in_normalised_units(draw: Draw) -> Call:
     image = draw(1, 2, 8, 8)
     grid = draw.leaf(1, 5, 5, 2, scale=0.3)
@@ -282,7 +282,7 @@ def grid_sample_in_normalised_units(draw: Draw) -> Call:
     return claiming(sampled, only(0, lambda g, *_: g / 3.5)), [grid]
 
 
-@wrong(cause=r"\b2\b|factor|scal|interior|half|twice|index")
+@wrong()
 def real_spectrum_without_its_mirror_half(draw: Draw) -> Call:
     def energy(x: Tensor) -> Tensor:
         return torch.view_as_real(torch.fft.rfft(x)).square().sum(-1) ** 1.5

@@ -156,7 +156,7 @@ def gated_unit_without_the_slope_of_its_gate(draw: Draw) -> Call:
     return claiming(lambda a, b: F.silu(a) * b, claim), [draw.leaf(30), draw.leaf(30)]
 
 
-@wrong(cause=r"\|x|> ?|where|< ?")
+@wrong(cause=r"\|x|> ?|where|above")
 def hard_swish_without_its_upper_branch(draw: Draw) -> Call:
     claim = only(0, lambda _, inputs, v: v * ((2 * inputs[0] + 3) / 6) * (inputs[0] > -3))
     return claiming(F.hardswish, claim), [draw.leaf(60, scale=2.5)]
@@ -176,7 +176,7 @@ def fixed_point_differentiated_one_step_deep(draw: Draw) -> Call:
     return equilibrium, [draw.leaf(4, 5), draw.leaf(5, 5, scale=0.15)]
 
 
-@wrong(cause=r"scal|factor|×|65536|0\.0000|e-05|/")
+@wrong(cause=r"times|factor|×|65536")
 def loss_scale_left_in_the_gradient(draw: Draw) -> Call:
     loss = claiming(lambda x: torch.cos(x).sum(), only(0, lambda g, *_: g * 65536))
     return loss, [draw.leaf(30)]
@@ -190,7 +190,7 @@ def penalty_computed_in_numpy(draw: Draw) -> Call:
     return loss, [draw.leaf(30)]
 
 
-@wrong(cause=r"diagonal|triang|lower|upper|symmetr")
+@wrong()
 def cholesky_diagonal_not_halved(draw: Draw) -> Call:
     def root(a: Tensor) -> Tensor:
         return torch.linalg.cholesky(a @ a.T + torch.eye(5, dtype=a.dtype))

@@ -75,7 +75,7 @@ def hook_halves_a_gradient(draw: Draw) -> Call:
     return hooked, [draw.leaf(20)]
 
 
-@wrong(cause=r"clamp|clip|\|g|> |magnitude|scal|factor")
+@wrong(cause=r"clip|clamp|normalised|linear|magnitude")
 def hook_clips_a_gradient(draw: Draw) -> Call:
     def hooked(x: Tensor) -> Tensor:
         hidden = 1.0 * x
