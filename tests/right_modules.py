@@ -152,7 +152,7 @@ def spectral_norm_in_evaluation(draw: Draw) -> Call:
 @right()
 def spectral_norm_in_training(draw: Draw) -> Call:
     """Each forward takes a step of the power iteration, whose vectors count as constants."""
-    return parametrizations.spectral_norm(filled(nn.Linear(4, 3), draw)).train(), draw.leaf(5, 4)
+    return parametrizations.spectral_norm(filled(nn.Linear(4, 3), draw), n_power_iterations=200).train(), draw.leaf(5, 4)
 
 
 @right()

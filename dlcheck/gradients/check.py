@@ -25,9 +25,11 @@ from dlcheck.gradients.examination import MODES, Examination
 from dlcheck.gradients.expectations import Expectation, expectation
 from dlcheck.gradients.function import Function, Variable
 from dlcheck.gradients.judge import Judge
+from dlcheck.gradients.low_precision import held_against_float64, is_low_precision
 from dlcheck.gradients.regimes import REGIMES
 from dlcheck.gradients.second_order import gradient_of
 from dlcheck.gradients.trees import argument_names, named_tensors, with_tensors
+from dlcheck.gradients.widening import widened
 from dlcheck.isolation import restored_state
 from dlcheck.model import NOTHING, Verdict
 
@@ -42,6 +44,7 @@ def check_gradient(
     expect: Any = None,
     mode: str = "full",
     regimes: Sequence[str] = (),
+    reference: Callable[..., Any] | None = None,
     seed: int = 0,
     raises: bool = True,
 ) -> GradientEvidence:
@@ -57,7 +60,9 @@ def check_gradient(
     the derivative: "zero", "straight_through", "reversed", a factor, the function whose gradient
     it is, {"clip": c} or {"clip_norm": c}. mode: "full", or "lite" at half the cost, without
     other memory layouts. regimes: further points, "large", "tiny", "negative", "zeros", "ties",
-    "duplicated", "odd". seed: of every random choice.
+    "duplicated", "odd". reference: in float32, bfloat16 or float16 the function or module that is
+    certified in float64 and compared with, instead of f itself; its tensors are those of f, in the
+    same order. seed: of every random choice.
 
     Returns evidence with verdict, certificate, miss probability and, for a failure, the wrong
     elements and the likely cause. Raises GradientMismatch with that evidence for a wrong
@@ -72,7 +77,7 @@ def check_gradient(
     for regime in regimes:
         if regime not in REGIMES:
             raise UsageError(unknown("regime", regime, REGIMES))
-    asked = _Asked(f, kwargs, wrt, order, expectation(expect), mode, seed)
+    asked = _Asked(f, kwargs, wrt, order, expectation(expect), mode, seed, reference)
     with restored_state():
         evidence = asked.at(inputs)
         for regime in regimes:
@@ -97,8 +102,32 @@ class _Asked:
     expected: Expectation
     mode: str
     seed: int
+    reference: Callable[..., Any] | None = None
 
     def at(self, inputs: Any, mode: str = "") -> GradientEvidence:
+        examination = self._examination(inputs, mode)
+        try:
+            self._differentiate_again(examination.judge)
+        except Unchecked as reason:
+            return examination.unchecked(str(reason))
+        if is_low_precision(examination.function):
+            return held_against_float64(examination, lambda: self._wide(inputs, mode))
+        return examination.run()
+
+    def _wide(self, inputs: Any, mode: str) -> Examination:
+        """The same, or the reference, on float64 copies."""
+        f, kwargs = widened(self.reference or self.f), widened(dict(self.kwargs))
+        wide = replace(self, f=f, kwargs=kwargs)
+        examination = wide._examination(widened(inputs), mode)
+        wide._differentiate_again(examination.judge)
+        return examination
+
+    def _differentiate_again(self, judge: Judge) -> None:
+        """Put the gradient in place of the function, for the second order."""
+        if self.order == 2:
+            judge.function = gradient_of(judge.function, judge.generator)
+
+    def _examination(self, inputs: Any, mode: str) -> Examination:
         function = self._bound(self.f, inputs)
         device = function.variables[0].value.device if function.variables else torch.device("cpu")
         generator = torch.Generator(device if device.type == "cuda" else "cpu")
@@ -114,13 +143,7 @@ class _Asked:
             claim=self.expected.claim,
             truth=truth,
         )
-        examination = Examination(judge, thoroughness, self.seed, self.expected)
-        if self.order == 2:
-            try:
-                judge.function = gradient_of(function, generator)
-            except Unchecked as reason:
-                return examination.unchecked(str(reason))
-        return examination.run()
+        return Examination(judge, thoroughness, self.seed, self.expected)
 
     def also(self, inputs: Any, regime: str, before: GradientEvidence) -> GradientEvidence:
         """The evidence at another point, if it says more than the one before."""
@@ -135,13 +158,16 @@ class _Asked:
         try:
             found = self.at(with_tensors(inputs, moved), mode="lite")
         except SubjectRaised as error:
-            found, note = None, f"not tried where inputs are {regime}: {error}"[:160]
-        else:
-            note = f"also where inputs are {regime}: {found.verdict.value}"
-        forwards = before.forwards + (found.forwards if found else 0)
-        backwards = before.backwards + (found.backwards if found else 0)
-        chosen = found if found is not None and found.verdict is Verdict.FAILED else before
-        return replace(chosen, forwards=forwards, backwards=backwards, notes=(*chosen.notes, note))
+            note = f"not tried where inputs are {regime}: {error}"[:160]
+            return replace(before, notes=(*before.notes, note))
+        note = f"also where inputs are {regime}: {found.verdict.value}"
+        chosen = found if found.verdict is Verdict.FAILED else before
+        return replace(
+            chosen,
+            forwards=before.forwards + found.forwards,
+            backwards=before.backwards + found.backwards,
+            notes=(*chosen.notes, note),
+        )
 
     def _bound(self, f: Callable[..., Any], inputs: Any) -> Function:
         return bound(f, inputs, kwargs=self.kwargs, wrt=self.wrt, seed=self.seed)

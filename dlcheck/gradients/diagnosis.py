@@ -95,6 +95,11 @@ def _of_the_whole(judge: Judge, finding: Finding, alarm: Look) -> str:
     names = {variable.name for variable in judge.function.variables}
     if alarm.gradient.unreached == names:
         return "no gradient arrives: the output is detached from the graph"
+    if all(abs(look.slope.measured) <= look.slope.bound for look in finding.alarms):
+        return (
+            "the function is constant here, but a gradient is returned: if it is meant as a "
+            "straight-through or surrogate gradient, declare it (expect)"
+        )
     try:
         return _of_the_calls(judge, finding, alarm) or _of_the_incoming(judge, alarm)
     except DlcheckError:
@@ -127,7 +132,9 @@ def _of_the_incoming(judge: Judge, alarm: Look) -> str:
 
     doubled = gradient(2.0)
     if _agree(doubled, alarm.gradient):
-        return "the incoming gradient is ignored (taken for 1)"
+        if _agree(gradient(-1.0), alarm.gradient):
+            return "the incoming gradient is ignored (taken for 1)"
+        return "the size of the incoming gradient is ignored: normalised, or clipped to a norm"
     twice = Gradient(tuple(2 * p for p in alarm.gradient.parts), frozenset(), doubled.value)
     if _agree(doubled, twice):
         return ""

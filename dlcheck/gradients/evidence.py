@@ -123,7 +123,7 @@ def _lines(found: GradientEvidence) -> list[str]:
             f"10 times that escapes with p = {found.miss(10):.1g}, 100 times with "
             f"{found.miss(100):.1g}"
         )
-    if found.verdict is Verdict.FAILED and math.isfinite(found.error):
+    if found.verdict is Verdict.FAILED and found.what:
         lines.append(f"  measured   {found.what}")
         lines.append(f"  expected   {found.expected}")
         lines.append(f"  got        {found.got}")

@@ -84,10 +84,15 @@ class Examination:
             if "once_differentiable" in str(error):
                 raise Unchecked("declared once_differentiable: it has no second gradient") from None
             raise
-        if finding.is_failure:
+        if finding.is_failure and not self.function.eats_incoming:
             return self._failed(finding)
         if (found := self._not_finite()) is not None:
             return found
+        if self.function.eats_incoming:
+            raise SubjectError(
+                "the backward changes its incoming gradient in place: whoever else holds it, as "
+                "the other branch of a sum, then gets a wrong one; work on a copy"
+            )
         if finding.is_pass and self.mode.conditions:
             for difference in differences(self.judge):
                 return self._dependent(difference)

@@ -124,6 +124,7 @@ class Function:
     backwards: int = 0
     notes: list[str] = field(default_factory=list)
     draws: bool = False  # random numbers
+    eats_incoming: bool = False  # does the backward change its incoming gradient?
     is_connected: bool = True  # does any output require a gradient?
     unit: float = torch.finfo(torch.float64).eps
     deviations: list[Tensor] = field(default_factory=list)  # of repeated calls, where they differ
@@ -345,9 +346,11 @@ class Function:
             return [None] * len(leaves)
         self.backwards += 1
         ys, vs = zip(*pairs, strict=True)
+        versions = [v._version for v in vs]
         found: Sequence[Tensor | None] = guarded(
             torch.autograd.grad, ys, list(leaves), vs, allow_unused=True, retain_graph=keep
         )
+        self.eats_incoming |= versions != [v._version for v in vs]
         return found
 
     def outputs(self, leaves: Sequence[Tensor]) -> list[Tensor]:
@@ -359,8 +362,8 @@ class Function:
         return 2 * max((abs(float(v @ deviation)) for deviation in self.deviations), default=0.0)
 
     def shaped(self, v: Tensor) -> list[Tensor]:
-        """A cotangent [m] as tensors in the shapes of the outputs."""
-        parts, start = [], 0
+        """A cotangent [m] as tensors in the shapes of the outputs; a copy, which may be changed."""
+        parts, start, v = [], 0, v.clone()
         for shape, is_complex in zip(self.shapes, self.complex_outputs, strict=True):
             count = shape.numel() * (2 if is_complex else 1)
             part = v[start : start + count]

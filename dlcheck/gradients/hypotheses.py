@@ -74,6 +74,25 @@ class Measured:
         fitted = [b + a * v for b, v in zip(base, values, strict=True)]
         return a if self.fits(fitted) else None
 
+    def factors(
+        self, base: Sequence[float], first: Sequence[float], second: Sequence[float]
+    ) -> tuple[float, float] | None:
+        """(a, b) such that base + a·first + b·second are the measured slopes; None: no such."""
+        if len(self.slopes) < 4:
+            return None
+        weights = torch.tensor([1 / max(s.bound, 1e-300) for s in self.slopes]).double()
+        columns = torch.tensor([list(first), list(second)], dtype=torch.float64).T
+        wanted = torch.tensor([s.measured for s in self.slopes]).double() - torch.tensor(
+            list(base), dtype=torch.float64
+        )
+        scale = columns.abs().amax(0).clamp_min(1e-300)
+        solution = torch.linalg.lstsq(
+            weights[:, None] * columns / scale, (weights * wanted)[:, None], driver="gelsd"
+        ).solution[:, 0]
+        a, b = (float(value) for value in solution / scale)
+        fitted = [base[i] + a * first[i] + b * second[i] for i in range(len(base))]
+        return (a, b) if math.isfinite(a + b) and self.fits(fitted) else None
+
 
 def explanation(measured: Measured) -> str:
     """The first candidate that fits, in words; empty if none does."""
@@ -97,6 +116,10 @@ def explanation(measured: Measured) -> str:
         if a is not None and abs(a - 1) < 1e-6:
             return f"it should be {name}"
     base = measured.along(gradient)
+    for name, first, second in _normalisations(measured):
+        pair = measured.factors(base, measured.along(first), measured.along(second))
+        if pair is not None and all(abs(a) > 1e-3 for a in pair):
+            return f"two terms are missing: {pair[0]:.6g} × {name[0]} and {pair[1]:.6g} × {name[1]}"
     for name, tensor in _terms(measured):
         a = measured.factor(base, measured.along(tensor))
         if a is not None and abs(a) > 1e-12:
@@ -146,35 +169,53 @@ def _factors(measured: Measured) -> Iterator[tuple[float, str]]:
     """(claimed / true, meaning), the simplest first."""
     yield 2.0, "a factor 2 too many"
     yield 0.5, "a factor 2 is missing"
-    sizes: dict[int, str] = {}
-    function, name = measured.part.judge.function, measured.part.name
-    shape = measured.gradient.shape
-    outputs = sum(shape.numel() for shape in function.shapes)
-    named = [(shape.numel(), f"the number of elements of {name}")]
-    if shape:
-        named.append((shape[0], f"the {shape[0]} rows of {name}"))
-    named += [
-        (value.shape[0], f"the {value.shape[0]} rows of {variable.name} (the batch)")
-        for variable in function.variables
-        if (value := variable.value).dim()
-    ]
-    named.append((outputs, "the number of elements of the output"))
-    named += [
-        (size, f"the size {size} of dim {axis} of {variable.name}")
-        for variable in function.variables
-        for axis, size in enumerate(variable.value.shape)
-    ]
-    for size, meaning in named:
-        if size > 1:
-            sizes.setdefault(size, meaning)
-    for size, meaning in sizes.items():
+    for power in range(8, 25):
+        yield 2.0**power, f"2^{power} times too large: a loss scale that was not taken out"
+        yield 2.0**-power, f"2^{power} times too small: a loss scale that was taken out twice"
+    counts, dims = _sizes(measured)
+    for size, meaning in counts.items():
         yield float(size), f"{size} times too large: summed over {meaning}, not averaged"
         yield 1 / size, f"{size} times too small: averaged over {meaning}, not summed"
-    for size, meaning in sizes.items():
+    for size, meaning in dims.items():
         yield math.sqrt(size), f"√{size} times too large: 1/√d missing, d = {meaning}"
         yield 1 / math.sqrt(size), f"√{size} times too small: one 1/√d too many, d = {meaning}"
         yield size / (size - 1), f"divided by {size - 1} instead of {size}: {meaning} less one"
         yield (size - 1) / size, f"divided by {size} instead of {size - 1}, of {meaning}"
+        yield size / 2, f"{size}/2 times too large: half of {meaning}"
+        yield 2 / size, f"{size}/2 times too small: half of {meaning}"
+
+
+def _sizes(measured: Measured) -> tuple[dict[int, str], dict[int, str]]:
+    """Numbers above 1 that a sum may run over, and sizes of dims, each with what it counts."""
+    function, name = measured.part.judge.function, measured.part.name
+    shape = measured.gradient.shape
+    dims: dict[int, str] = {}
+    counts: dict[int, str] = {}
+
+    def count(into: dict[int, str], size: int, meaning: str) -> None:
+        if size > 1:
+            into.setdefault(size, meaning)
+
+    count(counts, shape.numel(), f"the number of elements of {name}")
+    for variable in function.variables:
+        if variable.value.dim():
+            rows = variable.value.shape[0]
+            count(counts, rows, f"the {rows} rows of {variable.name} (the batch)")
+    outputs = sum(shape.numel() for shape in function.shapes)
+    count(counts, outputs, "the number of elements of the output")
+    for variable in function.variables:
+        for axis, size in enumerate(variable.value.shape):
+            count(dims, size, f"the size {size} of dim {axis} of {variable.name}")
+    for size, meaning in dims.items():
+        count(counts, size, meaning)
+    for shape in [*function.shapes, *(variable.value.shape for variable in function.variables)]:
+        if len(shape) > 2:
+            places = shape[2:].numel()
+            count(counts, places, f"the {places} positions after dim 1")
+            count(counts, shape[0] * places, "all dims but dim 1")
+        if len(shape) > 1:
+            count(counts, shape[1:].numel(), f"the {shape[1:].numel()} elements of a row")
+    return counts, dims
 
 
 # --- tensors ------------------------------------------------------------------------------------
@@ -209,10 +250,20 @@ def _replacements(measured: Measured) -> Iterator[tuple[str, Tensor]]:
         if k != measured.part.index and bool(other.any()):
             for how, tensor in _reduced(other, shape):
                 yield f"the gradient of {names[k]}{how}", tensor
+    if measured.part.judge.function.variables[measured.part.index].value.is_complex():
+        yield "the one with a factor conjugated", _conjugated(measured)
     for k, v in enumerate(_incoming(measured)):
         which = f" {k}" if len(measured.part.judge.function.shapes) > 1 else ""
         for how, tensor in _reduced(v, shape):
             yield f"the incoming gradient{which}{how}", tensor
+
+
+def _conjugated(measured: Measured) -> Tensor:
+    """conj(g(conj v)): for g = v·w this is v·conj(w)."""
+    judge, look = measured.part.judge, measured.part.look
+    v = [part.conj().resolve_conj() for part in judge.function.shaped(look.v)]
+    found = judge.claim(judge.function.gradient(v, at=look.place.x)).parts[measured.part.index]
+    return found * torch.tensor([1.0, -1.0], dtype=found.dtype, device=found.device)
 
 
 def _reduced(tensor: Tensor, shape: torch.Size) -> Iterator[tuple[str, Tensor]]:
@@ -266,6 +317,25 @@ def _terms(measured: Measured) -> Iterator[tuple[str, Tensor]]:
             yield f"the gradient of {name}", look.gradient.parts[k]
             yield f"{name} · g", look.place.x[k].double() * g
     yield from _output_terms(measured, x)
+
+
+def _normalisations(measured: Measured) -> Iterator[tuple[tuple[str, str], Tensor, Tensor]]:
+    """The two terms of a normalisation's backward, over each way to take its moments."""
+    g, x = measured.gradient, measured.part.x.double()
+    x = torch.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0)
+    dims = range(x.dim())
+    ways = [(axis,) for axis in dims]
+    ways += [tuple(d for d in dims if d != axis) for axis in dims if x.dim() > 2]
+    ways += [tuple(dims[start:]) for start in range(1, x.dim() - 1)]
+    for way in dict.fromkeys(ways):
+        centred = x - x.mean(way, keepdim=True)
+        square = centred.square().mean(way, keepdim=True)
+        if not bool((square > 0).all()):
+            continue
+        over = ", ".join(map(str, way))
+        names = (f"mean g over dim {over}", "x̂ · mean(x̂ · g), x̂ standardised")
+        mean = g.mean(way, keepdim=True).expand_as(g)
+        yield names, mean, centred * (centred * g).mean(way, keepdim=True) / square
 
 
 def _output_terms(measured: Measured, x: Tensor) -> Iterator[tuple[str, Tensor]]:

@@ -47,10 +47,12 @@ class Region:
     def extent(self) -> str:
         if self.is_complete:
             return "the only wrong element" if len(self.elements) == 1 else "all that is wrong"
-        if not self.right and self.wrong:
-            return f"all of {len(self.wrong)} elements that were measured are wrong"
         total = len(self.right) + len(self.wrong)
-        return f"{len(self.wrong)} of {total} elements that were measured are wrong" * bool(total)
+        if total < _SAMPLE // 2:
+            return ""  # no sample was taken
+        if not self.right:
+            return f"all of {total} elements that were measured are wrong"
+        return f"{len(self.wrong)} of {total} elements that were measured are wrong"
 
 
 @dataclass(slots=True)

@@ -1,121 +1,115 @@
-"""What tells the wrong elements of a gradient from the right ones, in words."""
+"""What tells the wrong elements of a gradient from the right ones, in words.
+
+Of w wrong and r right elements a rule drawn at random separates them with probability
+1 / C(w + r, w), so that a rule found among R counts only where R / C(w + r, w) is small.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from dlcheck.gradients.localise import Part, Region
 
-_LEAST = (2, 3)  # wrong and right elements without which a rule is chance
-Holds = Callable[[int], bool]
+_CHANCE = 0.05  # that some rule separates by accident
+
+Rule = tuple[str, Tensor]  # in words, and [n] bool: where it holds
 
 
 def separating(part: Part, region: Region) -> str:
     """The first rule that holds for every wrong element measured and for no right one."""
-    if len(region.wrong) < _LEAST[0] or len(region.right) < _LEAST[1]:
+    wrong, right = len(region.wrong), len(region.right)
+    if not wrong or not right:
         return ""
-    for rule, holds in _rules(part, region):
-        if all(holds(at) for at in region.wrong) and not any(holds(at) for at in region.right):
-            return rule
+    at = torch.tensor([*region.wrong, *region.right], device=part.x.device)
+    is_wrong = torch.arange(wrong + right, device=at.device) < wrong
+    rules = list(_rules(part, at, is_wrong))
+    if len(rules) / math.comb(wrong + right, wrong) > _CHANCE:
+        return ""
+    for words, holds in rules:
+        if torch.equal(holds.to(is_wrong.device), is_wrong):
+            return words
     return ""
 
 
-def _rules(part: Part, region: Region) -> Iterator[tuple[str, Holds]]:
-    x, g = part.x.reshape(-1).double(), part.gradient.reshape(-1)
-    largest = float(g.abs().max())
-    yield "x < 0", lambda at: bool(x[at] < 0)
-    yield "x > 0", lambda at: bool(x[at] > 0)
-    yield "x = 0", lambda at: bool(x[at] == 0)
-    yield "another element has the same value", _tied(x)
-    yield (
-        f"the claimed gradient is cut off at ±{largest:.4g}",
-        lambda at: float(g[at].abs()) >= largest * (1 - 1e-12),
-    )
-    yield from _thresholds(x.abs(), "|x|", region)
-    yield from _thresholds(x, "x", region)
-    yield from _places(tuple(part.x.shape), region)
-    yield from _lookups(part)
+def _rules(part: Part, at: Tensor, is_wrong: Tensor) -> Iterator[Rule]:
+    x, gradient = part.x.reshape(-1).double(), part.gradient.reshape(-1)
+    here, g = x[at], gradient[at]
+    yield "x < 0", here < 0
+    yield "x > 0", here > 0
+    yield "x = 0", here == 0
+    yield "elements whose value occurs more than once", _tied(x)[at]
+    largest = float(gradient.abs().max())
+    yield f"elements cut off at ±{largest:.4g}", g.abs() >= largest * (1 - 1e-12)
+    yield from _limits("|x|", here.abs(), is_wrong)
+    yield from _limits("x", here, is_wrong)
+    yield from _places(tuple(part.x.shape), at, is_wrong)
+    yield from _lookups(part, at)
 
 
-def _tied(x: Tensor) -> Holds:
+def _tied(x: Tensor) -> Tensor:
     _, inverse, counts = torch.unique(x, return_inverse=True, return_counts=True)
-    return lambda at: int(counts[inverse[at]]) > 1
+    tied: Tensor = (counts > 1)[inverse]
+    return tied
 
 
-def _thresholds(size: Tensor, name: str, region: Region) -> Iterator[tuple[str, Holds]]:
-    wrong, right = size[list(region.wrong)], size[list(region.right)]
-    if float(wrong.min()) > float(right.max()):
-        limit = float(wrong.min())
-        low = f"{float(right.max()):.3g} and {limit:.3g}"
-        yield f"{name} is above a limit between {low}", lambda at: float(size[at]) >= limit
-    if float(wrong.max()) < float(right.min()):
-        top = float(wrong.max())
-        high = f"{top:.3g} and {float(right.min()):.3g}"
-        yield f"{name} is below a limit between {high}", lambda at: float(size[at]) <= top
+def _limits(name: str, size: Tensor, is_wrong: Tensor) -> Iterator[Rule]:
+    """A threshold between the wrong and the right ones, wherever it may lie."""
+    wrong, right = size[is_wrong], size[~is_wrong]
+    low, high = float(wrong.min()), float(right.max())
+    yield f"{name} above a limit between {high:.3g} and {low:.3g}", size >= low
+    low, high = float(right.min()), float(wrong.max())
+    yield f"{name} below a limit between {high:.3g} and {low:.3g}", size <= high
 
 
-def _places(shape: tuple[int, ...], region: Region) -> Iterator[tuple[str, Holds]]:
-    def index(at: int, axis: int) -> int:
-        below = 1
-        for size in shape[axis + 1 :]:
-            below *= size
-        return at // below % shape[axis]
-
-    def seen(at: int) -> bool:
-        return at in region.wrong
-
-    for axis, size in enumerate(shape):
+def _places(shape: tuple[int, ...], at: Tensor, is_wrong: Tensor) -> Iterator[Rule]:
+    if not shape:
+        return
+    places = torch.unravel_index(at, shape)
+    for axis, (index, size) in enumerate(zip(places, shape, strict=True)):
         if size == 1:
             continue
-
-        def here(at: int, axis: int = axis) -> int:
-            return index(at, axis)
-
-        yield f"the first index of dim {axis}", lambda at, here=here: here(at) == 0
-        yield f"the last index of dim {axis}", lambda at, here=here, n=size: here(at) == n - 1
-        yield f"odd indices of dim {axis}", lambda at, here=here: here(at) % 2 == 1
-        yield f"even indices of dim {axis}", lambda at, here=here: here(at) % 2 == 0
-        yield (
-            f"the border of dim {axis}",
-            lambda at, here=here, n=size: here(at) in (0, n - 1),
-        )
-        wrong = [here(at) for at in region.wrong]
-        right = [here(at) for at in region.right]
-        if min(wrong) > max(right):
-            yield f"dim {axis} from index {min(wrong)} on", seen
-        if max(wrong) < min(right):
-            yield f"dim {axis} up to index {max(wrong)}", seen
-        if len(set(wrong)) == 1 and wrong[0] not in right:
-            yield f"index {wrong[0]} of dim {axis}", seen
-    if len(shape) >= 2:
-        last, before = len(shape) - 1, len(shape) - 2
-        yield "below the diagonal", lambda at: index(at, before) > index(at, last)
-        yield "above the diagonal", lambda at: index(at, before) < index(at, last)
-        yield "off the diagonal", lambda at: index(at, before) != index(at, last)
-        yield "on the diagonal", lambda at: index(at, before) == index(at, last)
-        yield (
-            "the border",
-            lambda at: any(index(at, axis) in (0, shape[axis] - 1) for axis in (before, last)),
-        )
+        wrong = index[is_wrong]
+        yield f"the first index of dim {axis}", index == 0
+        yield f"the last index of dim {axis}", index == size - 1
+        yield f"odd indices of dim {axis}", index % 2 == 1
+        yield f"even indices of dim {axis}", index % 2 == 0
+        yield f"the border of dim {axis}", (index == 0) | (index == size - 1)
+        yield f"dim {axis} from index {int(wrong.min())} on", index >= wrong.min()
+        yield f"dim {axis} up to index {int(wrong.max())}", index <= wrong.max()
+        only = torch.unique(wrong)
+        if 2 * len(only) < size:
+            listed = ", ".join(map(str, only.tolist()))
+            yield f"index {listed} of dim {axis}", torch.isin(index, only)
+    if len(shape) < 2:
+        return
+    row, column = places[-2], places[-1]
+    yield "elements below the diagonal", row > column
+    yield "elements above the diagonal", row < column
+    yield "elements off the diagonal", row != column
+    yield "elements on the diagonal", row == column
+    depths = [torch.minimum(i, size - 1 - i) for i, size in zip(places, shape, strict=True)]
+    depth = torch.minimum(depths[-2], depths[-1])
+    reach = int(depth[is_wrong].max())
+    yield f"the border, {reach + 1} deep", depth <= reach
+    start = int(depth[is_wrong].min())
+    yield f"the inside, {start} or more from the border", depth >= start
 
 
-def _lookups(part: Part) -> Iterator[tuple[str, Holds]]:
+def _lookups(part: Part, at: Tensor) -> Iterator[Rule]:
     """Rows that an integer input names once, often, or never."""
     shape = tuple(part.x.shape)
     if not shape:
         return
-    below = part.x.numel() // shape[0]
+    row = at // (part.x.numel() // shape[0])
     for name, constant in part.judge.function.constants:
         if constant.is_floating_point() or constant.is_complex() or constant.dtype == torch.bool:
             continue
         if not constant.numel() or int(constant.min()) < 0 or int(constant.max()) >= shape[0]:
             continue
-        counts = torch.bincount(constant.reshape(-1).long(), minlength=shape[0]).tolist()
-        yield (
-            f"rows that {name} names more than once",
-            lambda at, counts=counts: counts[at // below] > 1,
-        )
-        yield f"rows that {name} names", lambda at, counts=counts: counts[at // below] > 0
+        counts = torch.bincount(constant.reshape(-1).long(), minlength=shape[0])[row]
+        yield f"rows that {name} names more than once", counts > 1
+        yield f"rows that {name} names", counts > 0
