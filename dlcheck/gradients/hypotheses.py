@@ -116,10 +116,11 @@ def explanation(measured: Measured) -> str:
         if a is not None and abs(a - 1) < 1e-6:
             return f"it should be {name}"
     base = measured.along(gradient)
-    for name, first, second in _normalisations(measured):
+    for names, first, second in _normalisations(measured):
         pair = measured.factors(base, measured.along(first), measured.along(second))
         if pair is not None and all(abs(a) > 1e-3 for a in pair):
-            return f"two terms are missing: {pair[0]:.6g} × {name[0]} and {pair[1]:.6g} × {name[1]}"
+            said = [f"{a:.6g} × ({name})" for a, name in zip(pair, names, strict=True)]
+            return f"two terms are missing: {' and '.join(said)}"
     for name, tensor in _terms(measured):
         a = measured.factor(base, measured.along(tensor))
         if a is not None and abs(a) > 1e-12:
@@ -324,7 +325,7 @@ def _normalisations(measured: Measured) -> Iterator[tuple[tuple[str, str], Tenso
     g, x = measured.gradient, measured.part.x.double()
     x = torch.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0)
     dims = range(x.dim())
-    ways = [(axis,) for axis in dims]
+    ways: list[tuple[int, ...]] = [(axis,) for axis in dims]
     ways += [tuple(d for d in dims if d != axis) for axis in dims if x.dim() > 2]
     ways += [tuple(dims[start:]) for start in range(1, x.dim() - 1)]
     for way in dict.fromkeys(ways):

@@ -27,7 +27,8 @@ from dlcheck.numerics.perturbations import direction, root_mean_square
 
 _COUPLED = ("probability", "onehot", "direction", "spd", "orthogonal")
 _NAMED = 3  # elements that are hunted down one by one
-_SAMPLE = 24  # elements that are measured to see how far the error reaches
+_SAMPLE = 20  # elements that are measured to see how far the error reaches
+_ALIGNED = 3  # further ones that share an index with a wrong one, per dim
 _CLEAR = 8  # a residual against the error of one difference, for a single step to do
 _FINEST = 30  # halvings of the first step
 _ENOUGH = 1e-6  # precision of a sampled element
@@ -236,7 +237,28 @@ def _measured(part: Part, at: int, u: Tensor, *, precise: float | None) -> Wrong
 
 
 def _sample(part: Part, known: Sequence[int]) -> Iterator[int]:
+    """Flat indices: at random, and then in line with a wrong one, dim by dim."""
     generator, n = part.judge.generator, part.x.numel()
     order = torch.randperm(n, generator=generator, device=generator.device)[: _SAMPLE + len(known)]
-    chosen = [at for at in order.tolist() if at not in known][:_SAMPLE]
-    yield from chosen
+    taken = set(known)
+    for at in order.tolist()[:_SAMPLE]:
+        if at not in taken:
+            taken.add(at)
+            yield at
+    for at in _aligned(part, known[0]) if known else ():
+        if at not in taken:
+            taken.add(at)
+            yield at
+
+
+def _aligned(part: Part, wrong: int) -> Iterator[int]:
+    """Flat indices that share one index with a wrong element, and are random else."""
+    generator, shape = part.judge.generator, tuple(part.x.shape)
+    place = [int(index) for index in torch.unravel_index(torch.tensor(wrong), shape)]
+    for axis in range(len(shape)):
+        for _ in range(_ALIGNED):
+            at = 0
+            for k, size in enumerate(shape):
+                drawn = torch.randint(size, (1,), generator=generator, device=generator.device)
+                at = at * size + (place[k] if k == axis else int(drawn))
+            yield at
