@@ -111,15 +111,14 @@ class _Asked:
         except Unchecked as reason:
             return examination.unchecked(str(reason))
         if is_low_precision(examination.function):
-            return held_against_float64(examination, lambda: self._wide(inputs, mode))
+            f, kwargs = widened(self.reference or self.f), widened(dict(self.kwargs))
+            wide, copies = replace(self, f=f, kwargs=kwargs), widened(inputs)
+            return held_against_float64(examination, lambda: wide._set_up(copies, mode))
         return examination.run()
 
-    def _wide(self, inputs: Any, mode: str) -> Examination:
-        """The same, or the reference, on float64 copies."""
-        f, kwargs = widened(self.reference or self.f), widened(dict(self.kwargs))
-        wide = replace(self, f=f, kwargs=kwargs)
-        examination = wide._examination(widened(inputs), mode)
-        wide._differentiate_again(examination.judge)
+    def _set_up(self, inputs: Any, mode: str) -> Examination:
+        examination = self._examination(inputs, mode)
+        self._differentiate_again(examination.judge)
         return examination
 
     def _differentiate_again(self, judge: Judge) -> None:
