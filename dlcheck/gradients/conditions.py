@@ -116,9 +116,9 @@ def _compared(
     """The first variable, or the output, that differs by more than rounding."""
     pairs = [_where_finite(*pair) for pair in zip(plain.parts, other.parts, strict=True)]
     pairs.insert(0, (plain.value, other.value))
-    changes = [_norm(a - b) for a, b in pairs]
-    if not any(changes):
+    if all(torch.equal(a, b) for a, b in pairs):
         return None
+    changes = [_norm(a - b) for a, b in pairs]
     spreads = _spreads(judge, v, plain)
     names = ["output", *(variable.name for variable in judge.function.variables)]
     reach = [0.0] + [_norm(v)] * len(plain.parts)  # terms as large as v may have cancelled
@@ -137,7 +137,7 @@ def _compared(
 
 
 def _where_finite(plain: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    if all_finite(plain):
+    if all_finite([plain]):
         return plain, other
     finite = torch.isfinite(plain)
     return torch.where(finite, plain, 0.0), torch.where(finite, other, 0.0)

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dlcheck.domains import Input
 from dlcheck.gradients.function import Function
-from dlcheck.numerics.differences import Point, product_norm
+from dlcheck.numerics.differences import Point, product_norms
 from dlcheck.numerics.perturbations import direction
 
 _FLOOR = 2.0**-10  # of the largest share: tensors with less keep what they have
@@ -45,52 +44,44 @@ def balanced(
     only: the variables that move. still: per variable, the elements [bool] that do not.
     """
     parts = []
+    whole = all_finite(point) and all_finite(gradient)
     for index, (variable, x, g) in enumerate(zip(function.variables, point, gradient, strict=True)):
         if not x.numel() or (only is not None and index not in only):
             parts.append(torch.zeros_like(g))
             continue
         held = still[index] if still else None
-        parts.append(_moved(x, g, variable.spec, generator, relative=relative, held=held))
+        if not whole:
+            broken = ~(torch.isfinite(x) & torch.isfinite(g))
+            held = broken if held is None else held | broken
+            x = torch.where(torch.isfinite(x), x, 0.0)
+        u = direction(x, variable.spec, generator, relative=relative)
+        parts.append(u if held is None else torch.where(held, 0.0, u))
     # Elements whose gradient is not finite stay, and count as 0.
-    shares = [product_norm(finite_part(g), u) for g, u in zip(gradient, parts, strict=True)]
+    shares = product_norms(gradient if whole else finite_parts(gradient), parts)
     wanted = _wanted([share for share in shares if share > 0])
     for index, share in enumerate(shares):
         if share > wanted > 0:
             parts[index].mul_(wanted / share)
             shares[index] = wanted
-    if not any(bool(part.any()) for part in parts):
+    if not wanted and not any(bool(part.any()) for part in parts):
         return None
     return Direction(tuple(parts), tuple(shares))
 
 
-def _moved(
-    x: Tensor,
-    g: Tensor,
-    spec: Input | None,
-    generator: torch.Generator,
-    *,
-    relative: bool,
-    held: Tensor | None,
-) -> Tensor:
-    """A direction for one tensor; elements that are not finite, or held, stay."""
-    if not (all_finite(x) and all_finite(g)):
-        broken = ~(torch.isfinite(x) & torch.isfinite(g))
-        held = broken if held is None else held | broken
-        x = torch.where(torch.isfinite(x), x, 0.0)
-    u = direction(x, spec, generator, relative=relative)
-    return u if held is None else torch.where(held, 0.0, u)
+def all_finite(tensors: Sequence[Tensor]) -> bool:
+    """Is every element finite? One pass where it is, and one synchronisation."""
+    if not tensors:
+        return True
+    if bool(torch.isfinite(torch.stack([tensor.sum().double() for tensor in tensors])).all()):
+        return True
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
 
-def all_finite(tensor: Tensor) -> bool:
-    """Is every element finite? One pass where it is."""
-    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
-
-
-def finite_part(tensor: Tensor) -> Tensor:
-    """The tensor with 0 in place of what is not finite."""
-    if all_finite(tensor):
-        return tensor
-    return torch.nan_to_num(tensor, nan=0.0, posinf=0.0, neginf=0.0)
+def finite_parts(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The tensors with 0 in place of what is not finite."""
+    if all_finite(tensors):
+        return tuple(tensors)
+    return tuple(torch.nan_to_num(t, nan=0.0, posinf=0.0, neginf=0.0) for t in tensors)
 
 
 def _wanted(shares: Sequence[float]) -> float:

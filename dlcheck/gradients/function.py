@@ -173,7 +173,8 @@ class Function:
                 )
         for variable in self.variables:
             point = variable.coordinates
-            if point.numel() and not bool(torch.isfinite(point).any()):
+            whole = not point.numel() or bool(torch.isfinite(point.sum()))
+            if not whole and not bool(torch.isfinite(point).any()):
                 raise Unchecked(f"{variable.name} holds no finite number: NaN or infinite inputs")
         if not any(v.coordinates.numel() for v in self.variables):
             names = ", ".join(v.name for v in self.variables)
@@ -415,10 +416,9 @@ def _laid_out(leaf: Tensor, layout: str) -> Tensor:
 
 
 def _equal(first: Tensor, second: Tensor) -> bool:
-    if first.is_floating_point():
-        same: Tensor = (first == second) | ((first != first) & (second != second))
-        return bool(same.all())
-    return torch.equal(first, second)
+    if torch.equal(first, second) or not first.is_floating_point():
+        return torch.equal(first, second)
+    return bool(((first == second) | ((first != first) & (second != second))).all())
 
 
 def _coordinates_of_gradient(gradient: Tensor, value: Tensor) -> Tensor:
@@ -431,7 +431,7 @@ def _coordinates_of_gradient(gradient: Tensor, value: Tensor) -> Tensor:
     return found.double()
 
 
-def _streams(variables: Sequence[Variable]) -> tuple[bytes, ...]:
+def _streams(variables: Sequence[Variable]) -> tuple[object, ...]:
     """The state of every random stream that a function might draw from."""
     states = [torch.get_rng_state()]
     if variables and variables[0].value.is_cuda:
@@ -439,6 +439,7 @@ def _streams(variables: Sequence[Variable]) -> tuple[bytes, ...]:
     numpy_state = np.random.get_state(legacy=False)["state"]
     return (
         *(state.numpy().tobytes() for state in states),
-        repr(random.getstate()).encode(),
-        repr((numpy_state["key"].tobytes(), numpy_state["pos"])).encode(),
+        random.getstate(),
+        numpy_state["key"].tobytes(),
+        int(numpy_state["pos"]),
     )

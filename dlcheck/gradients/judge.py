@@ -24,7 +24,7 @@ from dlcheck.gradients.directions import (
     all_finite,
     balanced,
     cotangent,
-    finite_part,
+    finite_parts,
 )
 from dlcheck.gradients.function import Function, Gradient
 from dlcheck.numerics.differences import (
@@ -34,6 +34,7 @@ from dlcheck.numerics.differences import (
     Slope,
     inner,
     norm_of_product,
+    shifted,
     slope,
 )
 
@@ -142,10 +143,10 @@ class Judge:
 
     def _cleaned(self, gradient: Gradient, place: Place) -> Gradient:
         """0 in place of what is not finite, which is judged by itself."""
-        if all(all_finite(part) for part in gradient.parts):
+        if all_finite(gradient.parts):
             return gradient
         self.is_broken = self.is_broken or not place.name
-        return replace(gradient, parts=tuple(finite_part(part) for part in gradient.parts))
+        return replace(gradient, parts=finite_parts(gradient.parts))
 
     def slope(
         self,
@@ -161,6 +162,7 @@ class Judge:
     ) -> Slope:
         """The slope along a direction, as differences measure it, beside the claimed one."""
         function = self.truth or self.function
+        reach = 0.0 if exact else norm_of_product(finite_parts(place.x), gradient.parts)
         line = Line(
             function=function.values,
             x=place.x,
@@ -170,10 +172,12 @@ class Judge:
             g=gradient.parts,
             unit=max(function.unit, self.function.unit),
             noise=function.noise(v),
+            size=math.hypot(*direction.shares) if any(direction.shares) else None,
+            reach=reach,
         )
         # Where rounding x costs more than rounding f, the points that were evaluated count.
-        sharp = norm_of_product(place.x, gradient.parts) > _SHARP * line.level
-        exact = exact or sharp or any(x.dtype != torch.float64 for x in place.x)
+        exact = exact or reach > _SHARP * line.level
+        exact = exact or any(x.dtype != torch.float64 for x in place.x)
         return slope(
             line,
             precise=self.precise if precise is None else precise,
@@ -241,11 +245,9 @@ class Judge:
         return None
 
     def shifted(self, way: Point, share: float, name: str) -> Place | None:
-        moved = [
-            (x.double() + share * u).to(x.dtype) for x, u in zip(self.function.x, way, strict=True)
-        ]
+        moved = [shifted(x, u, share) for x, u in zip(self.function.x, way, strict=True)]
         value = (self.truth or self.function).values(moved)
-        if value is None or not all_finite(value):
+        if value is None or not all_finite([value]):
             return None
         return Place(moved, value, name)
 

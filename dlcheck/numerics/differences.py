@@ -38,6 +38,7 @@ _SAFETY = 8.0  # the last differences of a table against its true error
 _PATIENCE = 4  # halvings without a better bound
 _HOPEFUL = 1e-3  # three rows whose error is a larger share of the slope: something is in the way
 _LEAP = 2.0**-5  # so the step leaves it behind
+_CHUNK = 2**16  # elements that stay in the cache
 _LEVELS_PER_LOOK = 6  # on a device that computes ahead of its host
 
 
@@ -96,7 +97,8 @@ class Line:
     function maps a point (tensors shaped like x) to its outputs [m] in float64. value [m] is
     function(x); v [m]. x, u and g hold a tensor per variable; u and g in float64. unit: the unit
     of rounding of the arithmetic, ε of float64 where the function computes in it throughout.
-    noise: by how much ψ differs between two calls at the same point.
+    noise: by how much ψ differs between two calls at the same point. size, reach: ‖g∘u‖ and
+    ‖x∘g‖, where they are known already.
     """
 
     function: Function
@@ -107,14 +109,12 @@ class Line:
     g: Point
     unit: float = torch.finfo(torch.float64).eps
     noise: float = 0.0
+    size: float | None = None
+    reach: float | None = None
 
     @property
     def claimed(self) -> float:
         return inner(self.g, self.u)
-
-    @property
-    def size(self) -> float:
-        return norm_of_product(self.g, self.u)
 
     @property
     def level(self) -> float:
@@ -148,17 +148,34 @@ def inner(first: Point, second: Point) -> float:
 
 def norm_of_product(first: Point, second: Point) -> float:
     """√Σ‖aₖ∘bₖ‖², also where squares overflow or vanish."""
-    norms = [product_norm(a, b) for a, b in zip(first, second, strict=True)]
-    return math.hypot(*norms)
+    return math.hypot(*product_norms(first, second))
+
+
+def product_norms(first: Point, second: Point) -> list[float]:
+    """‖aₖ∘bₖ‖₂ of each pair, with one synchronisation of the device for all of them."""
+    if not first:
+        return []
+    norms = [_norm_in_chunks(a, b) for a, b in zip(first, second, strict=True)]
+    return [
+        found if 1e-140 < found < 1e140 else product_norm(a, b)
+        for found, a, b in zip(torch.stack(norms).tolist(), first, second, strict=True)
+    ]
+
+
+def _norm_in_chunks(a: Tensor, b: Tensor) -> Tensor:
+    """‖a∘b‖₂. On the CPU the product of large tensors is never whole: fresh pages are dear."""
+    if a.numel() <= _CHUNK or a.device.type != "cpu":
+        return torch.linalg.vector_norm(a.double() * b.double())
+    pieces = zip(a.reshape(-1).split(_CHUNK), b.reshape(-1).split(_CHUNK), strict=True)
+    return torch.linalg.vector_norm(
+        torch.stack([torch.linalg.vector_norm(p.double() * q.double()) for p, q in pieces])
+    )
 
 
 def product_norm(a: Tensor, b: Tensor) -> float:
     """‖a∘b‖₂, also where the squares of its elements overflow or vanish."""
     product = a.double() * b.double()
-    found = float(torch.linalg.vector_norm(product))
-    if 1e-140 < found < 1e140 or not product.numel():
-        return found
-    largest = float(product.abs().max())
+    largest = float(product.abs().max()) if product.numel() else 0.0
     if not 0 < largest < math.inf:
         return largest
     return largest * float(torch.linalg.vector_norm(product / largest))
@@ -240,12 +257,14 @@ class _Ladder:
 
     @classmethod
     def on(cls, line: Line, *, precise: float, exact: bool, uncertainty: float) -> _Ladder:
-        level, size = line.level, line.size
+        level = line.level
+        size = norm_of_product(line.g, line.u) if line.size is None else line.size
         # One rounding of each output element, weighted by v, independent of each other; and
         # unless the points are exact, one of each element of x + hu.
         rounding = line.unit * level + line.noise
         if not exact:
-            rounding += line.unit * norm_of_product(line.x, line.g)
+            reach = norm_of_product(line.x, line.g) if line.reach is None else line.reach
+            rounding += line.unit * reach
         return cls(line, precise, exact, uncertainty, line.claimed, size, level, rounding)
 
     def climb(self, first_step: float) -> None:

@@ -47,7 +47,8 @@ def direction(
         case "orthogonal":  # the tangent of x exp(tA), A skew
             skew: Tensor = (z - z.mT) / math.sqrt(x.shape[-1])
             return x @ skew
-    return z * (x.abs() if relative else root_mean_square(x))
+    # z is symmetric: x will do for |x|.
+    return z * x if relative else z.mul_(root_mean_square(x))
 
 
 def normal(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -58,5 +59,8 @@ def normal(x: Tensor, generator: torch.Generator) -> Tensor:
 
 def root_mean_square(x: Tensor) -> float:
     """√(Σx²/n), and 1 for a tensor of zeros, which has no scale."""
+    norm = float(torch.linalg.vector_norm(x.double()))
+    if 1e-140 < norm < 1e140:
+        return norm / math.sqrt(x.numel())
     largest = float(x.abs().amax()) if x.numel() else 0.0
     return largest * float((x / largest).square().mean().sqrt()) if largest > 0 else 1.0
