@@ -90,13 +90,13 @@ class Comparison:
     def certificate(self) -> float:
         """The share of the gradient beyond which an error all over the tensor is seen.
 
-        By its norm, or by its elements: a few that sit at kinks spoil the norm alone.
+        By its norm, or by half of its elements: a few that sit at kinks spoil the norm alone.
         """
         if self.size == 0:
             return math.inf
         moving = self.gradient != 0
-        typical = float(self.tolerance[moving].median()) * math.sqrt(int(moving.sum()))
-        return min(self.bound, typical) / self.size
+        typical = float((self.tolerance / self.gradient.abs())[moving].median())
+        return min(self.bound / self.size, typical)
 
     @property
     def worst(self) -> Miss:
@@ -173,15 +173,16 @@ class Verdicts:
         verdict = Verdict.FAILED if self.is_wrong else Verdict.PASSED
         if not self.is_wrong and narrow.resolution < look.certificate < math.inf:
             verdict = Verdict.INCONCLUSIVE
+        cause = look.cause if self.is_wrong else ""
         count = int(look.wrong.sum())
         return TensorResult(
             name=self.variable.name,
             shape=shape,
             verdict=verdict,
             certificate=look.certificate,
-            cause=look.cause if self.is_wrong else "",
+            cause=cause,
             elements=tuple(self._elements(look)) if self.is_wrong else (),
-            extent=f"{count} of {look.claimed.numel()} elements" if self.is_wrong else "",
+            extent=f"{count} of {look.claimed.numel()} elements" if count and not cause else "",
         )
 
     def _elements(self, look: Comparison) -> Iterator[WrongElement]:

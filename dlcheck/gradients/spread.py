@@ -57,7 +57,7 @@ class Narrow:
     @property
     def resolution(self) -> float:
         """Above this share of the gradient a bound says nothing."""
-        return 1 / 3 if self.is_half else 1e-2
+        return 0.5 if self.is_half else 1e-2
 
     @property
     def smallest(self) -> float:
