@@ -149,10 +149,12 @@ def spectral_norm_in_evaluation(draw: Draw) -> Call:
     return module.eval(), draw.leaf(5, 4)
 
 
-@right()
+@right(big=True)
 def spectral_norm_in_training(draw: Draw) -> Call:
     """Each forward takes a step of the power iteration, whose vectors count as constants."""
-    return parametrizations.spectral_norm(filled(nn.Linear(4, 3), draw), n_power_iterations=200).train(), draw.leaf(5, 4)
+    return parametrizations.spectral_norm(
+        filled(nn.Linear(4, 3), draw), n_power_iterations=200
+    ).train(), draw.leaf(5, 4)
 
 
 @right()
@@ -268,13 +270,13 @@ def zero_last_layer(draw: Draw) -> Call:
     return layers, draw.leaf(5, 4)
 
 
-@right()
+@right(big=True)
 def float32_perceptron(draw: Draw) -> Call:
     layers = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
     return filled(layers, draw).float(), draw(6, 8).float().requires_grad_()
 
 
-@right()
+@right(big=True)
 def float32_convolutional_network(draw: Draw) -> Call:
     layers = nn.Sequential(
         nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()
@@ -282,18 +284,18 @@ def float32_convolutional_network(draw: Draw) -> Call:
     return filled(layers, draw).float(), draw(4, 2, 8, 8).float().requires_grad_()
 
 
-@right()
+@right(big=True)
 def float32_lstm(draw: Draw) -> Call:
     return filled(nn.LSTM(4, 5), draw).float(), draw(3, 2, 4).float().requires_grad_()
 
 
-@right()
+@right(big=True)
 def float32_transformer_layer(draw: Draw) -> Call:
     module = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True)
     return filled(module, draw).float(), draw(2, 5, 8).float().requires_grad_()
 
 
-@right()
+@right(big=True)
 def bfloat16_perceptron(draw: Draw) -> Call:
     layers = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4))
     return filled(layers, draw).bfloat16(), draw(6, 8).bfloat16().requires_grad_()

@@ -182,8 +182,8 @@ def output_of_stride_zero(draw: Draw) -> Call:
 @right()
 def sparse_matrix_product(draw: Draw) -> Call:
     places = torch.tensor([[0, 1, 1], [2, 0, 2]])
-    matrix = torch.sparse_coo_tensor(places, draw(3), (2, 3)).coalesce().requires_grad_()
-    return torch.sparse.mm, [matrix, draw.leaf(3, 4)]
+    matrix = torch.sparse_coo_tensor(places, draw(3), (2, 3), check_invariants=True)
+    return torch.sparse.mm, [matrix.coalesce().requires_grad_(), draw.leaf(3, 4)]
 
 
 @right()

@@ -21,6 +21,7 @@ from dlcheck.gradients.evidence import GradientEvidence
 from dlcheck.model import Verdict
 
 RIGHT_SEEDS, WRONG_SEEDS, BIG_SEEDS = 10, 3, 2
+CERTAIN = [name for name, case in WRONG.items() if math.isinf(case.below)]
 SEEN = 1e-2  # an error that escapes with a greater probability need not be found
 
 
@@ -49,20 +50,21 @@ def test_a_wrong_gradient_fails(name: str) -> None:
         assert found.verdict is Verdict.FAILED or not visible, f"seed {seed}: {found}"
 
 
-@pytest.mark.parametrize("name", [name for name, case in WRONG.items() if case.elements])
+@pytest.mark.parametrize("name", [name for name in CERTAIN if WRONG[name].elements])
 def test_single_wrong_elements_are_named(name: str) -> None:
     found = checked(*WRONG[name].build(0))
-    if found.verdict is Verdict.FAILED:
-        (result,) = found.tensors
-        assert {element.index for element in result.elements} == set(WRONG[name].elements)
+    (result,) = found.tensors
+    named = {element.index for element in result.elements}
+    assert named
+    assert named <= set(WRONG[name].elements)
+    assert found.element in result.elements
 
 
-@pytest.mark.parametrize("name", [name for name, case in WRONG.items() if case.cause])
+@pytest.mark.parametrize("name", [name for name in CERTAIN if WRONG[name].cause])
 def test_the_cause_is_in_the_diagnosis(name: str) -> None:
     case = WRONG[name]
     found = checked(*case.build(0), order=case.order, regimes=case.regimes)
-    if found.verdict is Verdict.FAILED:
-        assert re.search(case.cause, found.cause.lower()), f"{case.cause!r} not in: {found}"
+    assert re.search(case.cause, found.cause.lower()), f"{case.cause!r} not in: {found}"
 
 
 # --- bad input ------------------------------------------------------------------------------------
@@ -88,7 +90,7 @@ def test_a_function_without_a_fixed_answer_is_not_decided() -> None:
 
 
 def test_a_function_that_returns_no_tensor_is_named() -> None:
-    assert "returns no tensor" in inconclusive(lambda x: float(x.sum()), leaf(4))
+    assert "returns no tensor" in inconclusive(lambda x: float(x.detach().sum()), leaf(4))
     assert "returns no tensor" in inconclusive(lambda x: None, leaf(4))
 
 

@@ -243,7 +243,7 @@ def tiny_gradient_flipped(draw: Draw) -> Call:
     return claiming(lambda x: 1e-6 * torch.sin(x).sum(), only(0, lambda g, *_: -g)), [draw.leaf(40)]
 
 
-@wrong(cause=r"term|twice|branch|cotangent|grad_output|output gradient")
+@wrong()
 def residual_branch_counted_twice(draw: Draw) -> Call:
     def twice(g: Tensor, inputs: list[Tensor], v: Tensor) -> Tensor:
         return g + 0.1 * v * (1 - torch.tanh(inputs[0]) ** 2)
