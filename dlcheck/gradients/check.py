@@ -114,7 +114,10 @@ class _Asked:
             f, kwargs = widened(self.reference or self.f), widened(dict(self.kwargs))
             wide, copies = replace(self, f=f, kwargs=kwargs), widened(inputs)
             return held_against_float64(examination, lambda: wide._set_up(copies, mode))
-        return examination.run()
+        try:
+            return examination.run()
+        finally:
+            examination.function.restore()
 
     def _set_up(self, inputs: Any, mode: str) -> Examination:
         examination = self._examination(inputs, mode)
@@ -212,6 +215,7 @@ def bound(
         buffers=() if module is None else tuple((b, b.clone()) for b in module.buffers()),
         constants=tuple(pair for pair, wanted in zip(named, chosen, strict=True) if not wanted),
         seed=seed,
+        borrows=module is not None and module is call,
     )
 
 
@@ -229,23 +233,28 @@ def _called(
 
 
 def _private(module: nn.Module) -> nn.Module:
-    """A copy, so that the module that was passed in is never changed."""
+    """A copy, so that the module that was passed in is never changed.
+
+    One that cannot be copied, as with torch.nn.utils.weight_norm, is restored afterwards.
+    """
     try:
         return copy.deepcopy(module)
-    except Exception as error:
-        raise UsageError(
-            f"{type(module).__name__} cannot be copied ({error}); wrap it in a function that "
-            "takes its parameters as arguments"
-        ) from error
+    except Exception:
+        return module
 
 
 def _parameters(original: Any, module: nn.Module, wrt: Collection[str] | None) -> list[Variable]:
     own = dict(original.named_parameters())
     return [
-        Variable(name, own[name].detach(), parameter=parameter)
+        Variable(name, _value(own[name], parameter), parameter=parameter)
         for name, parameter in module.named_parameters()
         if (parameter.requires_grad if wrt is None else name in wrt)
     ]
+
+
+def _value(original: Tensor, moved: Tensor) -> Tensor:
+    """The value of a parameter; a copy where the parameter itself is what will be moved."""
+    return original.detach().clone() if original is moved else original.detach()
 
 
 def _is_chosen(name: str, tensor: Tensor, wrt: Collection[str] | None) -> bool:

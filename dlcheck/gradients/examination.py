@@ -212,6 +212,9 @@ class Examination:
         """Is a gradient NaN or infinite where the function has a finite slope?"""
         if not self.judge.is_broken:
             return None
+        if not self.function.is_whole:
+            self.judge.notes.append("the gradient of outputs that are not finite is not finite too")
+            return None
         here = self.judge.here()
         v, gradient = self.judge.claimed(here)
         way = _along_broken(self.function.x, gradient.parts)

@@ -29,6 +29,7 @@ from dlcheck.gradients.directions import (
 from dlcheck.gradients.function import Function, Gradient
 from dlcheck.numerics.differences import (
     FIRST_STEP,
+    ZERO,
     Line,
     Point,
     Slope,
@@ -85,9 +86,11 @@ class Look:
         )
 
     def certificates(self) -> list[float]:
-        """The bound against each tensor's share of the slope; infinite without a share."""
+        """The bound against each tensor's share of the slope; infinite for a zero gradient."""
+        least = ZERO * self.slope.level  # below which a slope is rounding
         return [
-            self.slope.bound / share if share > 0 else math.inf for share in self.direction.shares
+            self.slope.bound / share if share > least else math.inf
+            for share in self.direction.shares
         ]
 
 

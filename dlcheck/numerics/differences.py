@@ -30,6 +30,7 @@ Point = Sequence[Tensor]
 Function = Callable[[Point], Tensor | None]  # None: raised, or otherwise out of the domain
 
 FIRST_STEP = 2.0**-7
+ZERO = 1e-10  # share of the level of ψ below which a slope is its rounding
 RESOLVED = 1e-2  # above this share of the slope a bound says nothing
 _SMALLEST_STEP = 2.0**-40  # of the first one: there rounding alone costs 2⁻¹³
 _LEVELS = 26
@@ -87,7 +88,7 @@ class Slope:
 
 
 def _is_zero(size: float, bound: float, level: float) -> bool:
-    return size <= 1e-10 * level and bound <= 1e-8 * level
+    return size <= ZERO * level and bound <= 1e-8 * level
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
