@@ -68,7 +68,12 @@ def _reader(owner: Any, name: str) -> Callable[[], Any]:
 
 
 def _writer(owner: Any, name: str) -> Callable[[Any], None]:
-    return lambda value: setattr(owner, name, value)
+    def write(value: Any) -> None:
+        # torch.testing freezes its backends' flags, even against the value that they have.
+        if getattr(owner, name) != value:
+            setattr(owner, name, value)
+
+    return write
 
 
 @contextlib.contextmanager
