@@ -132,19 +132,19 @@ class _Duel:
         """Why the twin is none: it returns something else, beyond any rounding."""
         if self.low.shapes != self.high.shapes:
             return "in float64 it returns other shapes"
-        level = float(torch.linalg.vector_norm(self.high.value))
-        change = _distance(self.low.value, self.high.value)
-        if change <= _AGREE * level:
+        right = self.low.mask(self.high.value)
+        change = _distance(self.low.value, right)
+        if change <= _AGREE * float(torch.linalg.vector_norm(right)):
             return ""
-        spread = [_distance(value, self.high.value) for value in self._values()]
+        spread = [_distance(self.low.mask(value), right) for value in self._values()]
         if change <= self.narrow.safety * max(spread, default=0.0):
             return ""
         return "in float64 it returns other numbers"
 
     def _values(self) -> Iterator[Tensor]:
         for _ in range(_DRAWS):
+            point = [moved(x, self.narrow, self._seed) for x in self.high.x]
             with self._rounding():
-                point = [moved(x, self.narrow, self._seed) for x in self.high.x]
                 value = self.high.values(point)
             if value is not None:
                 yield value
@@ -220,8 +220,8 @@ class _Duel:
 
 def _is_open(looks: Sequence[Sequence[Comparison]]) -> bool:
     """Has some tensor one alarm, and none two?"""
-    tensors = zip(*looks, strict=True)
-    return max(sum(look.is_alarm for look in tensor) for tensor in tensors) == 1
+    counts = [[look.is_alarm for look in tensor].count(True) for tensor in zip(*looks, strict=True)]
+    return max(counts) == 1
 
 
 def _distance(a: Tensor, b: Tensor) -> float:

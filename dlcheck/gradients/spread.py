@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -116,7 +117,7 @@ class Spread:
     @property
     def factor_deviation(self) -> float:
         count = max(len(self.factors), 1)
-        return float(torch.tensor(self.factors, dtype=torch.float64).square().sum() / count) ** 0.5
+        return math.hypot(*self.factors) / math.sqrt(count)
 
 
 def median_of_nonzero(values: Tensor) -> Tensor:

@@ -57,6 +57,10 @@ class Widened(TorchDispatchMode):
     computation must get the one that it gets outside.
     """
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # the wrapper that skips it imports torch's compiler: seconds
+
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
         self._dtype = dtype
@@ -98,4 +102,3 @@ class Widened(TorchDispatchMode):
         if isinstance(value, Tensor) and value.dtype == torch.float64:
             return value.to(self._dtype)
         return value
-

@@ -71,6 +71,10 @@ class StochasticRounding(TorchDispatchMode):
     makes within one operation; longer sums are taken in blocks, or in a wider type.
     """
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # the wrapper that skips it imports torch's compiler: seconds
+
     def __init__(
         self, dtype: torch.dtype, seed: int, *, coarser: int = 1, longest: float = 1.0
     ) -> None:
