@@ -24,7 +24,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -121,7 +121,6 @@ class _Duel:
     high: Function
     narrow: Narrow
     within: Callable[[], AbstractContextManager[object]]
-    notes: list[str] = field(default_factory=list)
     _seed: int = 0
 
     @property
@@ -149,16 +148,18 @@ class _Duel:
             if value is not None:
                 yield value
 
-    def _rounding(self, coarser: int = 1) -> AbstractContextManager[object]:
+    @contextlib.contextmanager
+    def _rounding(self, coarser: int = 1) -> Iterator[None]:
         self._seed += 1
-        stack = contextlib.ExitStack()
-        stack.enter_context(self.within())
-        stack.enter_context(
-            StochasticRounding(
-                self.narrow.dtype, self._seed << 20, coarser=coarser, longest=self.narrow.longest
-            )
+        narrow = self.narrow
+        rounding = StochasticRounding(
+            narrow.dtype, self._seed << 20, coarser=coarser, longest=narrow.longest
         )
-        return stack
+        with self.within(), rounding:
+            yield
+        if rounding.overflowed:
+            note = f"{narrow.name} overflows on the way: what depends on it is not certified"
+            self.low.notes.append(note)
 
     # --- looks ---------------------------------------------------------------------------------
 

@@ -68,7 +68,8 @@ class StochasticRounding(TorchDispatchMode):
     """Within it each operation rounds its float64 results stochastically to `dtype`.
 
     coarser: as for `stochastically_rounded`. longest: the most roundings in a row that a kernel
-    makes within one operation; longer sums are taken in blocks, or in a wider type.
+    makes within one operation; longer sums are taken in blocks, or in a wider type. `overflowed`
+    tells whether a finite result was beyond the range of `dtype`.
     """
 
     @classmethod
@@ -82,6 +83,7 @@ class StochasticRounding(TorchDispatchMode):
         self._dtype, self._seed, self._coarser = dtype, seed, coarser
         self._longest = longest
         self._count = 0
+        self.overflowed = False
 
     def __torch_dispatch__(
         self,
@@ -129,7 +131,10 @@ class StochasticRounding(TorchDispatchMode):
 
     def _rounded(self, x: Tensor) -> Tensor:
         seed = self._seed + 7919 * self._count
-        return stochastically_rounded(x, self._dtype, seed, coarser=self._coarser)
+        rounded = stochastically_rounded(x, self._dtype, seed, coarser=self._coarser)
+        if not self.overflowed and not math.isfinite(rounded.abs().max()):
+            self.overflowed = bool((torch.isfinite(x) & torch.isinf(rounded)).any())
+        return rounded
 
 
 def _is_wide(x: Any) -> bool:
