@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dlcheck.gradients.judge import miss_probability
 from dlcheck.model import Evidence, Verdict
+
+_SHOWN = 8  # tensors that are listed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +111,19 @@ class GradientEvidence(Evidence):
         return "\n".join(_lines(self))
 
 
+def _listed(tensors: Sequence[TensorResult]) -> list[str]:
+    """The tensors, wrong and loose ones first where they are many."""
+    if len(tensors) <= _SHOWN:
+        return [str(tensor) for tensor in tensors]
+    gravity = {Verdict.FAILED: 0, Verdict.INCONCLUSIVE: 1, Verdict.PASSED: 2}
+    finite = [t for t in tensors if t.verdict is not Verdict.PASSED or t.certificate < math.inf]
+    ordered = sorted(finite, key=lambda t: (gravity[t.verdict], -t.certificate))[:_SHOWN]
+    others = [tensor for tensor in tensors if tensor not in ordered]
+    wrong = sum(tensor.verdict is Verdict.FAILED for tensor in others)
+    rest = f"… and {len(others)} more tensors" + (f", {wrong} of them wrong" if wrong else "")
+    return [*(str(tensor) for tensor in ordered), rest]
+
+
 def _lines(found: GradientEvidence) -> list[str]:
     said = {
         Verdict.PASSED: "the gradient is right",
@@ -132,7 +148,7 @@ def _lines(found: GradientEvidence) -> list[str]:
     if found.cause:
         lines.append(f"  likely     {found.cause}")
     if found.verdict is not Verdict.INCONCLUSIVE:
-        lines += [f"  {tensor}" for tensor in found.tensors]
+        lines += [f"  {line}" for line in _listed(found.tensors)]
     lines += [f"  note       {note}" for note in found.notes]
     lines.append(
         f"  cost       {found.forwards} forwards, {found.backwards} backwards; seed {found.seed}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -16,9 +16,9 @@ from dlcheck.gradients.directions import Direction, cotangent
 from dlcheck.gradients.evidence import GradientEvidence, TensorResult
 from dlcheck.gradients.expectations import Expectation, clipping
 from dlcheck.gradients.function import Function
-from dlcheck.gradients.judge import Finding, Judge, Look, Place
+from dlcheck.gradients.judge import Finding, Judge, Place, certificates
 from dlcheck.model import Verdict
-from dlcheck.numerics.differences import shifted
+from dlcheck.numerics.differences import RESOLVED, shifted
 from dlcheck.numerics.perturbations import root_mean_square
 
 _LOOSE = 1e-3  # a tensor whose certificate is looser gets directions of its own
@@ -109,14 +109,16 @@ class Examination:
     def _decided(self) -> Finding:
         """At the point; where that is a kink without the tied elements, then nearby."""
         finding = self.judge.sit(self.mode.looks)
-        if finding.is_failure or finding.is_pass:
+        if finding.is_failure and not self._is_kink(finding):
+            return finding
+        if finding.is_pass:
             return self._tightened(finding)
         still = [_special(x) for x in self.function.x]
         if any(mask is not None for mask in still):
             self.judge.still = still
             masked = self.judge.sit(2)
             self.judge.still = ()
-            if masked.is_failure or masked.is_pass:
+            if masked.is_pass:
                 count = sum(int(mask.sum()) for mask in still if mask is not None)
                 self.judge.notes.append(f"{count} elements that are 0 or tied were held still")
                 return masked
@@ -126,41 +128,55 @@ class Examination:
                 "decided at a point nearby: this one is a kink, or rounding hides its slope"
             )
             return nearby
-        return finding
+        return nearby if finding.is_failure else finding
+
+    def _is_kink(self, finding: Finding) -> bool:
+        """Did all alarms come from a point where zeros or ties make a kink?
+
+        There a gradient is a choice between one-sided slopes, and no error.
+        """
+        alarm = finding.worst
+        return any(map(_has_special, alarm.place.x)) and not self.judge.is_smooth(alarm)
 
     def _tightened(self, finding: Finding) -> Finding:
         """Further looks for the tensors whose share was too small to be judged with the rest."""
         if finding.is_failure:
             return finding
-        loose = self._loose(finding.looks)
+        known = certificates(finding.clean, len(self.function.variables))
+        loose = [k for k, c in enumerate(known) if math.isfinite(c) and c > _LOOSE]
         if not loose:
             return finding
         further = self.judge.sit(2, only=loose)
-        return Finding((*finding.looks, *further.looks)) if not further.is_failure else further
-
-    def _loose(self, looks: Sequence[Look]) -> Collection[int]:
-        certificates = _certificates(looks, len(self.function.variables))
-        return [k for k, c in enumerate(certificates) if math.isfinite(c) and c > _LOOSE]
+        if further.is_failure:
+            return further
+        return Finding(finding.looks, {k: further.looks for k in loose} if further.is_pass else {})
 
     # --- evidence ------------------------------------------------------------------------------
 
     def _passed(self, finding: Finding) -> GradientEvidence:
-        worst = finding.worst.slope
-        clean = finding.clean
-        certificates = _certificates(clean, len(self.function.variables))
-        finite = [c for c in certificates if math.isfinite(c)]
-        if worst.is_zero:
+        known = finding.certificates(len(self.function.variables))
+        finite = [c for c in known if math.isfinite(c)]
+        look = finding.loosest(known.index(max(finite)) if finite else None)
+        worst, signal = look.slope, look.slope.size
+        if finite:
+            signal = look.direction.shares[known.index(max(finite))]
+        elif worst.is_zero:
+            signal = worst.level or 1.0  # nothing moved, exactly
             self.judge.notes.append("constant here: a zero gradient is right")
+        certificate = max(finite, default=0.0 if worst.is_zero else worst.relative_bound)
+        tensors = self._results(known)
+        open_ = [t.name for t in tensors if t.verdict is Verdict.INCONCLUSIVE]
         return self._evidence(
             error=abs(worst.residual),
             bound=worst.bound,
-            signal=worst.level if worst.is_zero else worst.size,
+            signal=signal,
             what="gradient of " + ", ".join(v.name for v in self.function.variables),
             expected=f"{worst.measured:.10g} ± {worst.bound:.1g} along a random direction",
             got=f"{worst.claimed:.10g}",
-            certificate=0.0 if worst.is_zero else max(finite, default=worst.relative_bound),
-            looks=len(clean),
-            tensors=self._results(Verdict.PASSED, certificates),
+            certificate=certificate,
+            looks=finding.count,
+            tensors=tensors,
+            reason=f"certified to {certificate:.1g} only: {', '.join(open_)}" if open_ else "",
         )
 
     def _failed(self, finding: Finding) -> GradientEvidence:
@@ -177,7 +193,11 @@ class Examination:
         )
         if not self.explains:
             return found
-        said = diagnose(self.judge, finding)
+        try:
+            said = diagnose(self.judge, finding)
+        except Exception as error:  # the verdict must not be lost with its explanation
+            note = f"the diagnosis failed: {type(error).__name__}: {error}"
+            return replace(found, notes=(*found.notes, note[:200]))
         wrong = [tensor.name for tensor in said.tensors if tensor.verdict is Verdict.FAILED]
         return replace(
             found,
@@ -198,6 +218,8 @@ class Examination:
             f"the best bound is {best.slope.relative_bound:.1g} of the slope: a kink, noise or "
             "low precision hides the derivative"
         )
+        if self.function.deviations:
+            why = f"not deterministic: repeated calls differ; {why}"
         return self._evidence(
             error=0.0,
             bound=math.inf,
@@ -282,15 +304,15 @@ class Examination:
     def _broken(self, reason: str) -> GradientEvidence:
         return self._evidence(error=math.nan, bound=0.0, signal=0.0, reason=reason)
 
-    def _results(self, verdict: Verdict, certificates: Sequence[float]) -> tuple[TensorResult, ...]:
+    def _results(self, known: Sequence[float]) -> tuple[TensorResult, ...]:
         return tuple(
             TensorResult(
                 name=variable.name,
                 shape=tuple(variable.value.shape),
-                verdict=verdict,
-                certificate=certificate,
+                verdict=Verdict.INCONCLUSIVE if RESOLVED < c < math.inf else Verdict.PASSED,
+                certificate=c,
             )
-            for variable, certificate in zip(self.function.variables, certificates, strict=True)
+            for variable, c in zip(self.function.variables, known, strict=True)
         )
 
     def _evidence(self, **found: object) -> GradientEvidence:
@@ -304,17 +326,11 @@ class Examination:
         )
 
 
-def _certificates(looks: Sequence[Look], count: int) -> list[float]:
-    """Per variable, the loosest bound relative to its share, of the looks that moved it."""
-    found = [math.inf] * count
-    for index in range(count):
-        own = [look.certificates()[index] for look in looks if look.decides]
-        finite = [certificate for certificate in own if math.isfinite(certificate)]
-        if finite:
-            found[index] = (
-                sorted(finite)[min(1, len(finite) - 1)] if len(finite) > 4 else max(finite)
-            )
-    return found
+def _has_special(x: Tensor) -> bool:
+    """Is an element 0, or equal to another one?"""
+    if x.numel() < 2 or bool((x == 0).any()):
+        return x.numel() > 0 and bool((x == 0).any())
+    return x.numel() <= 10**6 and len(torch.unique(x)) < x.numel()
 
 
 def _along_broken(x: Sequence[Tensor], gradient: Sequence[Tensor]) -> Direction:

@@ -411,8 +411,12 @@ class Function:
                 buffer.copy_(value)
 
     def outputs(self, leaves: Sequence[Tensor]) -> list[Tensor]:
-        """The differentiable outputs for these leaves, in their graph: to differentiate again."""
-        return self._living(self._answer(leaves))
+        """The differentiable outputs for these leaves, in their graph: to differentiate again.
+
+        Buffers and random streams are left to the caller.
+        """
+        self.forwards += 1
+        return self._living(guarded(self.call, leaves))
 
     def noise(self, v: Tensor) -> float:
         """By how much ⟨v, f(x)⟩ differs between calls, as measured."""

@@ -13,7 +13,7 @@ q(r) = P(|z| ≤ 1/r), z standard normal: `miss_probability` composes them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -41,6 +41,7 @@ from dlcheck.numerics.differences import (
 
 _FURTHER = 4  # directions that may confirm a single alarm
 _SHARP = 16
+_FINER = (2.0**-10, 2.0**-22)  # of the first step: where an alarm must hold too
 _NUDGES = 2  # gradients at inputs rounded otherwise
 _NUDGE_SAFETY = 24  # a spread seen in two draws against its size
 _SECOND_POINT = 0.05  # its distance, relative to each element
@@ -203,7 +204,35 @@ class Judge:
         # Two ladders that disagree measure something else, as x rounded to float32 inside.
         if abs(again.measured - look.slope.measured) > again.bound + look.slope.bound:
             return replace(look, doubt="two series of steps disagree")
+        finer = self._finer(look, again)
+        if finer is not None:
+            self.notes.append(
+                "the slope depends on the step: the function has structure finer than its inputs"
+            )
+            return replace(look, slope=finer)
         return replace(look, slope=replace(look.slope, bound=again.bound), is_alarm=True)
+
+    def _finer(self, look: Look, again: Slope) -> Slope | None:
+        """A slope from much smaller steps that agrees with the claim, and not with larger ones.
+
+        Large steps average over what oscillates within them. Where nothing moves, or nothing is
+        claimed, small steps show nothing.
+        """
+        if not abs(again.claimed) > again.bound:
+            return None
+        steps = [FIRST_STEP * smaller for smaller in _FINER]
+        if again.size > 0 and (reach := again.swing / again.size) < FIRST_STEP:
+            steps.append(0.5 * reach)  # where the change that is claimed is one that was seen
+        for first_step in steps:
+            finer = self.slope(
+                look.place, look.direction, look.v, look.gradient,
+                first_step=first_step, exact=True,
+            )  # fmt: skip
+            if not finer.is_resolved or finer.is_suspicious or finer.swing == 0:
+                continue
+            if abs(finer.measured - again.measured) > finer.bound + again.bound:
+                return finer
+        return None
 
     def _noise(self, look: Look) -> float:
         """What ⟨g, u⟩ may be off by in a right backward.
@@ -226,6 +255,32 @@ class Judge:
     def nudged(self, x: Tensor) -> Tensor:
         signs = torch.randn(x.shape, generator=self.generator, device=self.generator.device).sign()
         return x * (1 + torch.finfo(x.dtype).eps * signs.to(x))
+
+    def is_smooth(self, look: Look) -> bool:
+        """Is f differentiable at the place, as far as directions that move everything tell?
+
+        Differentiable functions have slopes that add: D(u) + D(w) = D(u + w). At ties a median is
+        smooth along every line, and still has a kink.
+        """
+        ways = [
+            balanced(
+                self.function, look.place.x, look.gradient.parts, self.generator, relative=False
+            )
+            for _ in range(2)
+        ]
+        first, second = ways
+        if first is None or second is None:
+            return True
+        both = tuple(a + b for a, b in zip(first.parts, second.parts, strict=True))
+        slopes = [
+            self.slope(look.place, way, look.v, look.gradient, exact=True)
+            for way in (first, second, Direction(both, (0.0,) * len(both)))
+        ]
+        if not all(found.is_resolved for found in slopes):
+            return False
+        one, other, sum_ = slopes
+        gap = abs(one.measured + other.measured - sum_.measured)
+        return gap <= sum(found.bound for found in slopes)
 
     # --- places --------------------------------------------------------------------------------
 
@@ -326,6 +381,7 @@ class Finding:
     """The looks that were taken, and what they come to."""
 
     looks: tuple[Look, ...]
+    own: Mapping[int, tuple[Look, ...]] = field(default_factory=dict)  # of single variables
 
     @property
     def alarms(self) -> list[Look]:
@@ -344,11 +400,43 @@ class Finding:
         return not self.is_failure and len(self.clean) >= 2
 
     @property
+    def count(self) -> int:
+        """How many independent looks agree on each variable, at least."""
+        own = [sum(look.decides for look in looks) for looks in self.own.values()]
+        return min([len(self.clean), *own])
+
+    def certificates(self, count: int) -> list[float]:
+        """Per variable, the loosest bound relative to its share; infinite for a zero gradient."""
+        found = certificates(self.clean, count)
+        for k, looks in self.own.items():
+            found[k] = certificates(looks, count)[k]
+        return found
+
+    def loosest(self, variable: int | None) -> Look:
+        """The look with the loosest bound, on one variable or on all."""
+        if variable is None:
+            return self.worst
+        looks = self.own.get(variable, tuple(self.clean))
+        known = [(certificates([look], variable + 1)[variable], look) for look in looks]
+        finite = [pair for pair in known if math.isfinite(pair[0])]
+        return max(finite, key=lambda pair: pair[0])[1]
+
+    @property
     def worst(self) -> Look:
         """The strongest alarm of a failure; else the loosest of the looks that decide."""
         if self.is_failure:
             return max(self.alarms, key=lambda look: abs(look.slope.residual) / look.slope.bound)
         return max(self.clean or self.looks, key=lambda look: look.slope.relative_bound)
+
+
+def certificates(looks: Sequence[Look], count: int) -> list[float]:
+    """Per variable, the loosest bound relative to its share, of the looks that moved it."""
+    found = [math.inf] * count
+    for look in looks:
+        for k, own in enumerate(look.certificates()[:count]):
+            if look.decides and math.isfinite(own):
+                found[k] = own if math.isinf(found[k]) else max(found[k], own)
+    return found
 
 
 def miss_probability(r: float, looks: int) -> float:

@@ -1,7 +1,8 @@
-"""Tensors within nested tuples, lists and dicts: found with their names, and put back."""
+"""Tensors within nested tuples, lists, dicts and dataclasses: found by name, and put back."""
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -19,6 +20,9 @@ def named_tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
     elif isinstance(value, (tuple, list)):
         for index, part in enumerate(value):
             yield from named_tensors(part, f"{name}[{index}]")
+    elif _is_record(value):
+        for field in dataclasses.fields(value):
+            yield from named_tensors(getattr(value, field.name), f"{name}.{field.name}")
 
 
 def with_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
@@ -32,7 +36,15 @@ def with_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
         return type(value)(*(with_tensors(part, change) for part in value))
     if isinstance(value, (tuple, list)):
         return type(value)(with_tensors(part, change) for part in value)
+    if _is_record(value):
+        names = [field.name for field in dataclasses.fields(value) if field.init]
+        parts = {name: with_tensors(getattr(value, name), change) for name in names}
+        return dataclasses.replace(value, **parts)
     return value
+
+
+def _is_record(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 def argument_names(function: Any, given: Sequence[Any]) -> list[str]:

@@ -51,7 +51,8 @@ class Slope:
     residual: float  # true − claimed, as measured
     bound: float  # of the residual, were the claim right
     size: float  # of the slope: ‖g∘u‖ or |measured|, the larger
-    level: float  # ‖v∘f(x)‖, the size of what is differentiated
+    level: float  # the size of what is differentiated: ‖v∘f(x)‖, or how far it was seen to move
+    swing: float  # how far: the largest ‖v∘(f(x ± hu) − f(x))‖
     step: float  # of the best entry
     single: tuple[tuple[float, float], ...] = ()  # (h, error of one central difference)
 
@@ -229,6 +230,7 @@ class _Row:
     h: float
     odd: float
     moved: bool
+    swing: float
     sums: list[float]  # of the extrapolated even parts, one per order
     norms: list[float]
 
@@ -252,6 +254,7 @@ class _Ladder:
     error: float = math.inf
     step: float = 0.0
     moved: bool = False
+    swing: float = 0.0
     rests: bool = False  # f was evaluated, and did not change
     rows: int = 0  # since the last restart
     waited: int = 0
@@ -306,13 +309,13 @@ class _Ladder:
         hosted = iter(torch.stack(usable).tolist() if usable else ())
         for h, numbers in zip(steps, pending, strict=True):
             if numbers is None:
-                yield _Row(h, math.nan, moved=False, sums=[], norms=[])
+                yield _Row(h, math.nan, moved=False, swing=0.0, sums=[], norms=[])
                 continue
-            odd, moved, *rest = next(hosted)
-            yield _Row(h, odd, bool(moved), rest[:_ORDERS], rest[_ORDERS:])
+            odd, moved, swing, *rest = next(hosted)
+            yield _Row(h, odd, bool(moved), swing, rest[:_ORDERS], rest[_ORDERS:])
 
     def _evaluate(self, h: float) -> Tensor | None:
-        """[odd, moved, sums…, norms…] on the device; None where f is not defined."""
+        """[odd, moved, swing, sums…, norms…] on the device; None where f is not defined."""
         line = self.line
         ahead = line.at(h)
         up = line.function(ahead)
@@ -329,8 +332,9 @@ class _Ladder:
         up, down = up - line.value, down - line.value
         odd = torch.dot(line.v, up - down) / (2 * h) - claimed
         moved = (up.any() | down.any()).double()
+        swing = torch.linalg.vector_norm(line.v * torch.maximum(up.abs(), down.abs()))
         self.evens = [*self.evens[-_ORDERS:], line.v * (up + down) / (2 * h)]
-        return torch.cat([torch.stack([odd, moved]), self._gauges()])
+        return torch.cat([torch.stack([odd, moved, swing]), self._gauges()])
 
     def _moved_by(self, point: Point) -> Tensor:
         """⟨g, point − x⟩, what the claim says of the way to the evaluated point."""
@@ -354,6 +358,7 @@ class _Ladder:
         """Extend the odd table by the row of step h, half of the last one."""
         last, self.odds = self.odds, [row.odd]
         self.moved |= row.moved
+        self.swing = max(self.swing, row.swing)
         self.rows, self.waited = self.rows + 1, self.waited + 1
         self.singles.append((row.h, row.odd))
         for k in range(1, min(len(last), _ORDERS) + 1):
@@ -387,7 +392,7 @@ class _Ladder:
         if math.isinf(self.error):
             return False
         bound, scale = self._bound(), self._slope
-        if _is_zero(scale, bound, self.level):
+        if _is_zero(scale, bound, max(self.level, self.swing)):
             return True
         # A bound that is small beside the residual decides, however large the slope.
         clear = abs(self.limit) <= bound or bound <= RESOLVED * abs(self.limit)
@@ -411,7 +416,8 @@ class _Ladder:
             residual=self.limit,
             bound=self._bound() + self.uncertainty,
             size=self._slope,
-            level=self.level,
+            level=max(self.level, self.swing),
+            swing=self.swing,
             step=self.step,
             single=tuple((h, abs(odd - self.limit)) for h, odd in self.singles),
         )

@@ -20,7 +20,14 @@ def lay_out(values: Tensor, layout: str) -> Tensor:
 
 
 def clone_as_laid_out(tensor: Tensor) -> Tensor:
-    """A copy with the same sizes, strides and offset, sharing no memory with the original."""
+    """A copy with the same sizes, strides and offset, sharing no memory with the original.
+
+    One whose elements share memory, as an expanded tensor's do, becomes contiguous.
+    """
+    if any(
+        stride == 0 and size > 1 for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
+    ):
+        return tensor.detach().contiguous().clone()
     room = tensor.storage_offset() + 1
     room += sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
     if tensor.numel() == 0:

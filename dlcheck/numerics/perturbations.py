@@ -2,7 +2,7 @@
 
 A step x + tu with |t| ≤ 2⁻⁶ stays symmetric and positive definite, sums to 1, or keeps its sign,
 as its element says. `relative` moves each element in proportion to itself (log, square roots and
-scales of 10^±8; exact zeros stay), otherwise by the root mean square of the tensor.
+scales of 10^±8; exact zeros stay), otherwise by the tensor's typical size.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dlcheck.domains import Input
 
+_SAMPLED = 4096  # elements that tell the size of a tensor
 _BOUNDS = {"unit": (0.0, 1.0), "image": (0.0, 1.0), "signed": (-1.0, 1.0)}
 
 
@@ -48,13 +49,24 @@ def direction(
             skew: Tensor = (z - z.mT) / math.sqrt(x.shape[-1])
             return x @ skew
     # z is symmetric: x will do for |x|.
-    return z * x if relative else z.mul_(root_mean_square(x))
+    return z * x if relative else z.mul_(typical_size(x))
 
 
 def normal(x: Tensor, generator: torch.Generator) -> Tensor:
     """Standard normal numbers of the shape of x in float64, drawn where the generator lives."""
     z = torch.randn(x.shape, generator=generator, dtype=torch.float32, device=generator.device)
     return z.to(device=x.device, dtype=torch.float64)
+
+
+def typical_size(x: Tensor) -> float:
+    """The median of what is not 0 among |xᵢ|, of a sample where there are many; 1 without any.
+
+    No mean: beside an outlier all others would be moved out of their surroundings.
+    """
+    flat = x.detach().reshape(-1)
+    sizes = flat[:: max(1, flat.numel() // _SAMPLED)].abs()
+    sizes = sizes[sizes > 0]
+    return float(sizes.median()) if sizes.numel() else root_mean_square(x)
 
 
 def root_mean_square(x: Tensor) -> float:
