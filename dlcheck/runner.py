@@ -65,7 +65,7 @@ def run_trial(trial: Trial) -> Outcome:
     except (DeviceUnavailable, NotApplicable) as error:
         verdict, message = Verdict.SKIPPED, str(error)
     except SubjectError as error:
-        verdict, message = Verdict.FAILED, _told(error)
+        verdict, message = Verdict.FAILED, told(error)
     except UsageError as error:
         verdict, message = Verdict.ERRORED, str(error)
     except Exception:
@@ -222,7 +222,7 @@ def _judged(seen: _Seen) -> tuple[Verdict, str]:
     return Verdict.ERRORED, "the check ran no case"
 
 
-def _told(error: SubjectError) -> str:
+def told(error: SubjectError) -> str:
     """What the subject did wrong: in our words, or its own traceback from where it began."""
     cause = error.__cause__ if isinstance(error, SubjectRaised) else None
     if cause is None:

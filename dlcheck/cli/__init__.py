@@ -20,6 +20,10 @@ COULD_NOT_MEASURE = 7
 VERBS = {
     "run": ("run", "run suites (the shipped ones by default) and write a report"),
     "validate": ("validate", "check one implementation: a function, layer, loss, metric, …"),
+    "gradient": (
+        "gradient",
+        "check one gradient against differences; --self-test says what would be found",
+    ),
     "list": ("listing", "list checks, kinds, traits, options, references, suites, elements"),
     "explain": ("explain", "a check, kind, trait or reference in full"),
     "new": ("new", "print a suite to fill in, for a kind"),
@@ -36,6 +40,7 @@ Is my deep-learning code right, and is it fast?
 dlcheck VERB --help says more. First steps:
   dlcheck run --profile quick                                 the shipped suites
   dlcheck validate torch.nn:GELU --kind activation            one implementation
+  dlcheck gradient torch:tanh --inputs 'x=float b n'           one gradient
   dlcheck new loss --target mypkg.losses:FocalLoss            a suite of your own
 """
 
