@@ -6,14 +6,16 @@ against the float64 one Gᵢ for the same cotangent v, which the narrow type hol
 
     |gᵢ − Gᵢ| ≤ κ·max(sᵢ, ½ med(s)) + u|Gᵢ|      sᵢ: spread of Gᵢ when all is rounded otherwise
     ‖g − G‖   ≤ ½κ‖s‖ + u‖G‖
-    |α|       ≤ 4·sd(α) + u                      α = ⟨g − G, G⟩ / ⟨G, G⟩, a common factor − 1
+    |α|       ≤ 4·sd(α) + u (4u in float32)      α = ⟨g − G, G⟩ / ⟨G, G⟩, a common factor − 1
 
 The spread is that of a few gradients of the float64 code with ±½ ulp of noise in inputs and
 cotangent and every operation rounded (numerics/stochastic_rounding.py); so it knows how many
 roundings there are and how they grow. κ is what a kernel may hide in one operation: in float32,
 functions approximated to some ulp of their largest value. Kernels of half types compute in
 float32 inside, or sum up short rows. An alarm must outlast more and coarser draws, which meet
-the kinks within κ roundings, and recur with a second cotangent.
+the kinks within κ roundings, and a float64 run of which each operation is rounded to nearest,
+which underflows where the type does (what is 0 or subnormal then is left out); and it must recur
+with a second cotangent.
 
 Source: the tolerance as Wilkinson's backward error, seen as a spread: see the module above.
 """
@@ -149,14 +151,12 @@ class _Duel:
                 yield value
 
     @contextlib.contextmanager
-    def _rounding(self, coarser: int = 1) -> Iterator[None]:
+    def _rounding(self, coarser: int = 1, *, nearest: bool = False) -> Iterator[StochasticRounding]:
         self._seed += 1
-        narrow = self.narrow
-        rounding = StochasticRounding(
-            narrow.dtype, self._seed << 20, coarser=coarser, longest=narrow.longest
-        )
+        narrow, seed = self.narrow, None if nearest else self._seed << 20
+        rounding = StochasticRounding(narrow.dtype, seed, coarser=coarser, longest=narrow.longest)
         with self.within(), rounding:
-            yield
+            yield rounding
         if rounding.overflowed:
             note = f"{narrow.name} overflows on the way: what depends on it is not certified"
             self.low.notes.append(note)
@@ -189,11 +189,25 @@ class _Duel:
         spreads = [Spread.around(part) for part in truth]
         self._draw(spreads, point, v, [1] * _DRAWS)
         pairs = list(zip(claimed, spreads, strict=True))
+        if bool((low.mask(torch.ones_like(low.value)) == 0).any()):  # it overflows itself
+            for part, spread in pairs:
+                spread.leave_out(~torch.isfinite(part))
         found = [Comparison.of(part, spread, self.narrow) for part, spread in pairs]
         if any(comparison.is_alarm for comparison in found):
             self._draw(spreads, point, v, self.narrow.coarsenesses * _FURTHER_DRAWS)
+            self._compute(pairs, point, v)
             found = [Comparison.of(part, spread, self.narrow) for part, spread in pairs]
         return found
+
+    def _compute(self, pairs: Sequence[tuple[Tensor, Spread]], point: Point, v: Tensor) -> None:
+        """Allow for what rounding to nearest does, and for zeros where something underflows."""
+        with self._rounding(nearest=True) as rounding:
+            computed = self.high.gradient(self.high.shaped(v), at=point).parts
+        for (claimed, spread), part in zip(pairs, computed, strict=True):
+            spread.allow(part)
+            if rounding.underflowed:
+                below = spread.gradient.abs() < 4 * torch.finfo(self.narrow.dtype).tiny
+                spread.leave_out(((claimed == 0) | below) & (spread.gradient != 0))
 
     def _draw(
         self, spreads: Sequence[Spread], point: Point, v: Tensor, coarsenesses: Sequence[int]

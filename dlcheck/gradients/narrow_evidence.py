@@ -60,7 +60,7 @@ class Comparison:
         noise, size = _norm(torch.where(usable, deviation, 0.0)), _norm(gradient)
         floor = narrow.smallest * math.sqrt(max(claimed.numel(), 1))
         scattered = torch.maximum(narrow.safety * deviation, widest)
-        is_zero = size <= _CANCELLED * noise / narrow.ulp
+        is_zero = size <= max(_CANCELLED * noise / narrow.ulp, floor)
         return cls(
             claimed=claimed,
             gradient=gradient,
@@ -70,7 +70,9 @@ class Comparison:
             error=_norm(change),
             bound=max(0.5 * narrow.safety * noise, _norm(widest)) + unit * size + floor,
             factor=0.0 if is_zero else factor(change, gradient),
-            factor_bound=_FACTOR_SAFETY * spread.factor_deviation + unit + floor / (size or 1.0),
+            factor_bound=_FACTOR_SAFETY * spread.factor_deviation
+            + narrow.factor_slack
+            + floor / (size or 1.0),
         )
 
     @property
@@ -112,7 +114,7 @@ class Comparison:
         yield Miss(
             abs(self.factor), self.factor_bound,
             f"the float64 gradient, in the mean to {self.factor_bound:.1g}",
-            f"{1 + self.factor:.7g} times that in the mean",
+            f"{1 + self.factor:.9g} times that in the mean",
         )  # fmt: skip
         for place in self.places()[:1]:
             scale = size / math.sqrt(self.claimed.numel())
@@ -146,7 +148,8 @@ class Comparison:
         rest = (self.claimed / (1 + self.factor) - self.gradient).abs() <= self.tolerance
         if float(rest[self.usable].double().mean()) < 0.99:
             return ""
-        return f"the gradient is {1 + self.factor:.6g} times the right one"
+        digits = max(1, 1 - math.floor(math.log10(self.factor_bound)))
+        return f"the gradient is {1 + self.factor:.{digits}g} times the right one"
 
 
 @dataclass(frozen=True, slots=True)

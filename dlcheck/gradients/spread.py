@@ -46,6 +46,11 @@ class Narrow:
         return 8.0 if self.is_half else 32.0
 
     @property
+    def factor_slack(self) -> float:
+        """What constants rounded to the type, in a kernel also some in a row, put into a factor."""
+        return self.ulp / 2 if self.is_half else 2 * self.ulp
+
+    @property
     def longest(self) -> float:
         """How many terms a kernel adds in a row in this type."""
         return 4.0 if self.is_half else 1024.0
@@ -102,6 +107,16 @@ class Spread:
         if is_widest:
             self.widest = torch.maximum(self.widest, change.abs())
         self.factors.append(factor(change, self.gradient) / coarser)
+
+    def allow(self, computed: Tensor) -> None:
+        """Allow for twice the change of a gradient that was computed in rounded arithmetic."""
+        change = (computed - self.gradient).abs()
+        self.squares += 0.0 * change  # NaN where it is not finite
+        self.widest = torch.maximum(self.widest, 2 * change)
+
+    def leave_out(self, elements: Tensor) -> None:
+        """Call elements [bool] unusable."""
+        self.squares = torch.where(elements, torch.nan, self.squares)
 
     @property
     def usable(self) -> Tensor:

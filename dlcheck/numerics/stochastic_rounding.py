@@ -51,15 +51,19 @@ def _as_signed(number: int) -> int:
     return (number + 2**63) % 2**64 - 2**63
 
 
-def stochastically_rounded(x: Tensor, dtype: torch.dtype, seed: int, *, coarser: int = 1) -> Tensor:
+def stochastically_rounded(
+    x: Tensor, dtype: torch.dtype, seed: int | None, *, coarser: int = 1
+) -> Tensor:
     """x, float64, on the numbers of `dtype`: one of its two neighbours, with mean x.
 
+    seed: None for the nearest, as arithmetic rounds.
     coarser: a power of two by which the gaps are wider. Beyond the range of `dtype`: infinite.
     """
     finfo = torch.finfo(dtype)
     power = (x.view(torch.int64) & _EXPONENT).view(torch.float64)  # 2^⌊log₂|x|⌋
     gap = (coarser * finfo.eps * power).clamp_min(coarser * smallest(dtype))
-    rounded = (x / gap).add_(uniform(x, seed)).floor_().mul_(gap)
+    steps = x / gap
+    rounded = (steps.round() if seed is None else (steps + uniform(x, seed)).floor()).mul_(gap)
     beyond = ~(rounded.abs() <= finfo.max)
     return torch.where(beyond, math.inf * x, rounded) if bool(beyond.any()) else rounded
 
@@ -67,9 +71,10 @@ def stochastically_rounded(x: Tensor, dtype: torch.dtype, seed: int, *, coarser:
 class StochasticRounding(TorchDispatchMode):
     """Within it each operation rounds its float64 results stochastically to `dtype`.
 
-    coarser: as for `stochastically_rounded`. longest: the most roundings in a row that a kernel
-    makes within one operation; longer sums are taken in blocks, or in a wider type. `overflowed`
-    tells whether a finite result was beyond the range of `dtype`.
+    seed, coarser: as for `stochastically_rounded`. longest: the most roundings in a row that a
+    kernel makes within one operation; longer sums are taken in blocks, or in a wider type.
+    `overflowed` tells whether a finite result was beyond the range of `dtype`, `underflowed`, of
+    rounding to nearest, whether one became 0.
     """
 
     @classmethod
@@ -77,13 +82,13 @@ class StochasticRounding(TorchDispatchMode):
         return False  # the wrapper that skips it imports torch's compiler: seconds
 
     def __init__(
-        self, dtype: torch.dtype, seed: int, *, coarser: int = 1, longest: float = 1.0
+        self, dtype: torch.dtype, seed: int | None, *, coarser: int = 1, longest: float = 1.0
     ) -> None:
         super().__init__()
-        self._dtype, self._seed, self._coarser = dtype, seed, coarser
-        self._longest = longest
+        self._dtype, self._first_seed, self._coarser = dtype, seed, coarser
+        self._longest = 1.0 if seed is None else longest
         self._count = 0
-        self.overflowed = False
+        self.overflowed = self.underflowed = False
 
     def __torch_dispatch__(
         self,
@@ -126,14 +131,19 @@ class StochasticRounding(TorchDispatchMode):
         if not _is_wide(x):
             return x
         ulp = self._coarser * torch.finfo(self._dtype).eps * factor
-        seed = self._seed + 7919 * self._count
+        seed = self._seed or 0
         return _on_reals(lambda r: r * (1 + ulp * (uniform(r, seed) - 0.5)), x)
 
+    @property
+    def _seed(self) -> int | None:
+        return None if self._first_seed is None else self._first_seed + 7919 * self._count
+
     def _rounded(self, x: Tensor) -> Tensor:
-        seed = self._seed + 7919 * self._count
-        rounded = stochastically_rounded(x, self._dtype, seed, coarser=self._coarser)
+        rounded = stochastically_rounded(x, self._dtype, self._seed, coarser=self._coarser)
         if not self.overflowed and not math.isfinite(rounded.abs().max()):
             self.overflowed = bool((torch.isfinite(x) & torch.isinf(rounded)).any())
+        if self._seed is None and not self.underflowed:
+            self.underflowed = bool(((rounded == 0) & (x != 0)).any())
         return rounded
 
 
