@@ -150,14 +150,15 @@ def _declared(given: Any) -> Subject:
     """The target as a subject, whatever its kind. Raises UsageError for what does not fit."""
     from dataclasses import replace
 
-    from dlcheck.errors import DeclarationError, SuiteError, TargetError
+    from dlcheck.errors import DeclarationError, SuiteError, TargetError, UsageError
+    from dlcheck.registry import catalogue
     from dlcheck.selection import complete
     from dlcheck.suite import check_suite
-    from dlcheck.targets import load_target, problem_with
+    from dlcheck.targets import problem_with
+    from dlcheck.validation import inferred_kind
 
     if problem := problem_with(given.target):  # read from source, in better words than an import's
         raise TargetError(problem)
-    target = load_target(given.target)
     declared = complete(
         Subject(
             name=given.target.rpartition(":")[2],
@@ -169,7 +170,11 @@ def _declared(given: Any) -> Subject:
         )
     )
     if not declared.kind:
-        declared = replace(declared, kind="layer" if _is_module(target) else "op")
+        kinds = {"": "op", "loss": "layer"}  # nothing is asked of a loss but its gradient
+        kind = inferred_kind(given.target)
+        declared = replace(declared, kind=kinds.get(kind, kind))
+    if catalogue().kind(declared.kind).form == "factory":
+        raise UsageError(f"{declared.name} is of kind {declared.kind}, which has no gradient")
     try:
         check_suite(Suite(name="gradient", subjects=(declared,)))
     except SuiteError as error:
@@ -186,13 +191,6 @@ def _texts(inputs: Mapping[str, object]) -> dict[str, str]:
     return {name: str(value) for name, value in inputs.items()}
 
 
-def _is_module(target: Any) -> bool:
-    import torch
-
-    made = target if inspect.isclass(target) else type(target)
-    return issubclass(made, torch.nn.Module)
-
-
 def _inputs(declared: Subject) -> dict[str, Input]:
     from dlcheck.errors import UsageError
     from dlcheck.kinds import inputs_of as declared_inputs
@@ -200,8 +198,6 @@ def _inputs(declared: Subject) -> dict[str, Input]:
     from dlcheck.subjects import inputs_of
 
     kind = catalogue().kind(declared.kind)
-    if kind.form == "factory":
-        raise UsageError(f"{declared.name} is of kind {kind.name}, which has no gradient")
     try:
         return inputs_of(declared)
     except UsageError:
@@ -279,18 +275,22 @@ def _data(found: GradientEvidence, tested: SelfTest | None) -> dict[str, Any]:
         *("error", "bound", "signal", "certificate", "looks", "what", "expected", "got", "cause"),
         *("reason", "forwards", "backwards", "localisation", "notes", "seed"),
     )
-    data = {"verdict": found.verdict, **{name: getattr(found, name) for name in numbers}}
+    data = {"verdict": found.verdict.value, **{name: getattr(found, name) for name in numbers}}
     data["miss"] = {f"{r} × certificate": found.miss(r) for r in _MISSES}
     data["element"] = None if found.element is None else asdict(found.element)
-    data["tensors"] = [asdict(tensor) for tensor in found.tensors]
+    data["tensors"] = [asdict(tensor, dict_factory=_worded) for tensor in found.tensors]
     if tested is not None:
         outcomes = [{"outcome": each.outcome, "remark": each.remark} for each in tested.classes]
         data["self_test"] = {
             "summary": tested.summary,
             "left_out": tested.left_out,
             "classes": [
-                {**asdict(each), **said}
+                {**asdict(each, dict_factory=_worded), **said}
                 for each, said in zip(tested.classes, outcomes, strict=True)
             ],
         }
     return dict(plain(data))
+
+
+def _worded(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: v.value if isinstance(v, Verdict) else v for name, v in pairs}
