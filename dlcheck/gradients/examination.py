@@ -218,6 +218,12 @@ class Examination:
             f"the best bound is {best.slope.relative_bound:.1g} of the slope: a kink, noise or "
             "low precision hides the derivative"
         )
+        if any(look.slope.steps for look in finding.looks):
+            why = (
+                "the function is constant over small steps and jumps over larger ones: it rounds "
+                "to levels, or computes in low precision; declare a straight-through or surrogate "
+                "gradient (expect)"
+            )
         if self.function.deviations:
             why = f"not deterministic: repeated calls differ; {why}"
         return self._evidence(

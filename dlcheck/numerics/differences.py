@@ -54,6 +54,7 @@ class Slope:
     level: float  # the size of what is differentiated: ‖v∘f(x)‖, or how far it was seen to move
     swing: float  # how far: the largest ‖v∘(f(x ± hu) − f(x))‖
     step: float  # of the best entry
+    steps: bool = False  # does f change over large steps only?
     single: tuple[tuple[float, float], ...] = ()  # (h, error of one central difference)
 
     @property
@@ -256,6 +257,7 @@ class _Ladder:
     moved: bool = False
     swing: float = 0.0
     rests: bool = False  # f was evaluated, and did not change
+    steps: bool = False  # it changed over large steps, and not over small ones
     rows: int = 0  # since the last restart
     waited: int = 0
 
@@ -284,7 +286,7 @@ class _Ladder:
                     h = row.h / 4
                     break
                 if not row.moved and (self.size == 0.0 or self.moved):
-                    self.rests = not self.moved
+                    self.rests, self.steps = not self.moved, self.moved
                     return  # constant here, or below the resolution of f
                 self._add(row)
                 if self._is_good_enough():
@@ -418,6 +420,7 @@ class _Ladder:
             size=self._slope,
             level=max(self.level, self.swing),
             swing=self.swing,
+            steps=self.steps,
             step=self.step,
             single=tuple((h, abs(odd - self.limit)) for h, odd in self.singles),
         )
