@@ -207,10 +207,10 @@ def _needs(bug: Bug, asked: _Workshop, *, is_low: bool) -> str:
     if not bug.shows:
         return ""
     who = "was not compared here"
-    if is_low:
-        who = "is tried in float64 only"
-    elif bug.shows in _CONDITIONS and not MODES[asked.mode].conditions:
+    if bug.shows in _CONDITIONS and not MODES[asked.mode].conditions:
         who = "mode full tries"
+    elif is_low:
+        who = "is tried in float64 only"
     return f"it takes {_WORDS[bug.shows]}, which {who}"
 
 
