@@ -107,7 +107,10 @@ def seed_everything(seed: int) -> None:
     """Seed `random`, NumPy's global generator and torch on every device."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    if torch.cuda.device_count() or torch.backends.mps.is_available() or torch.xpu.device_count():
+        torch.manual_seed(seed)
+    else:  # torch.manual_seed would take a stack trace, for devices that may come later
+        torch.default_generator.manual_seed(seed)
 
 
 def guarded(function: Callable[..., Any], *inputs: Any, **keywords: Any) -> Any:

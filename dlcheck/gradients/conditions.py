@@ -43,8 +43,12 @@ class _Condition:
     plain: Callable[[], Gradient]
 
 
-def differences(judge: Judge) -> Iterator[Difference]:
-    """What the gradient at the point depends on though it must not."""
+def differences(judge: Judge, certificate: float) -> Iterator[Difference]:
+    """What the gradient at the point depends on though it must not.
+
+    certificate: to what relative error the gradient was certified. A function that computes in a
+    lower precision inside shows in it, and differences below it say nothing.
+    """
     if judge.function.deviations:
         return  # two calls differ anyway
     v, plain = judge.claimed(judge.here())
@@ -57,7 +61,7 @@ def differences(judge: Judge) -> Iterator[Difference]:
                 continue
             yield Difference(f"{condition.cause}: {error}", "all", math.nan, 0.0, math.nan)
             continue
-        found = _compared(judge, v, other, usual, condition.cause)
+        found = _compared(judge, v, other, usual, condition.cause, certificate)
         if found is not None:
             yield found
 
@@ -111,7 +115,12 @@ def _can_lie(function: Function, layout: str) -> bool:
 
 
 def _compared(
-    judge: Judge, v: Tensor, other: Gradient, plain: Gradient, cause: str
+    judge: Judge,
+    v: Tensor,
+    other: Gradient,
+    plain: Gradient,
+    cause: str,
+    certificate: float,
 ) -> Difference | None:
     """The first variable, or the output, that differs by more than rounding."""
     pairs = [_where_finite(*pair) for pair in zip(plain.parts, other.parts, strict=True)]
@@ -127,7 +136,7 @@ def _compared(
     ):
         size = _norm(one)
         rounded = 32 * judge.function.unit * (math.sqrt(one.numel()) * size + terms)
-        bound = _NUDGE_SAFETY * spread + rounded
+        bound = _NUDGE_SAFETY * spread + rounded + certificate * size
         if not change <= bound:
             said = (
                 cause.replace("backward ignores", "forward ignores") if name == "output" else cause

@@ -8,6 +8,7 @@ they are, at no further cost. A residual is held against the share of each tenso
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from dlcheck.gradients.function import Function
 from dlcheck.numerics.differences import Point, product_norms
 from dlcheck.numerics.perturbations import direction
 
+_MANY = 2**14  # elements
 _FLOOR = 2.0**-10  # of the largest share: tensors with less keep what they have
 
 
@@ -27,6 +29,7 @@ class Direction:
 
     parts: tuple[Tensor, ...]
     shares: tuple[float, ...]
+    reach: float | None = None  # ‖x∘g‖, where the direction tells it
 
 
 def balanced(
@@ -58,6 +61,9 @@ def balanced(
         parts.append(u if held is None else torch.where(held, 0.0, u))
     # Elements whose gradient is not finite stay, and count as 0.
     shares = product_norms(gradient if whole else finite_parts(gradient), parts)
+    # For u = x∘z, of many elements, ‖g∘u‖ is ‖x∘g‖ but for a small share.
+    many = relative and sum(x.numel() for x in point) > _MANY
+    reach = math.hypot(*shares) if many else None
     wanted = _wanted([share for share in shares if share > 0])
     for index, share in enumerate(shares):
         if share > wanted > 0:
@@ -65,7 +71,7 @@ def balanced(
             shares[index] = wanted
     if not wanted and not any(bool(part.any()) for part in parts):
         return None
-    return Direction(tuple(parts), tuple(shares))
+    return Direction(tuple(parts), tuple(shares), reach)
 
 
 def all_finite(tensors: Sequence[Tensor]) -> bool:

@@ -34,7 +34,7 @@ class Thoroughness:
 
 
 MODES = {
-    "full": Thoroughness(looks=4, precise=1e-9, conditions=True),
+    "full": Thoroughness(looks=3, precise=1e-9, conditions=True),
     "lite": Thoroughness(looks=2, precise=1e-7, conditions=False),
 }
 
@@ -94,7 +94,8 @@ class Examination:
                 "the other branch of a sum, then gets a wrong one; work on a copy"
             )
         if finding.is_pass and self.mode.conditions:
-            for difference in differences(self.judge):
+            certificate = max(look.slope.relative_bound for look in finding.clean)
+            for difference in differences(self.judge, certificate):
                 return self._dependent(difference)
         return self._passed(finding) if finding.is_pass else self._undecided(finding)
 

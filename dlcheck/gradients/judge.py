@@ -38,6 +38,7 @@ from dlcheck.numerics.differences import (
     shifted,
     slope,
 )
+from dlcheck.numerics.perturbations import tiled_direction
 
 _FURTHER = 4  # directions that may confirm a single alarm
 _SHARP = 16
@@ -166,7 +167,9 @@ class Judge:
     ) -> Slope:
         """The slope along a direction, as differences measure it, beside the claimed one."""
         function = self.truth or self.function
-        reach = 0.0 if exact else norm_of_product(finite_parts(place.x), gradient.parts)
+        reach = direction.reach
+        if not exact and reach is None:
+            reach = norm_of_product(finite_parts(place.x), gradient.parts)
         line = Line(
             function=function.values,
             x=place.x,
@@ -180,7 +183,7 @@ class Judge:
             reach=reach,
         )
         # Where rounding x costs more than rounding f, the points that were evaluated count.
-        exact = exact or reach > _SHARP * line.level
+        exact = exact or (reach or 0.0) > _SHARP * line.level
         exact = exact or any(x.dtype != torch.float64 for x in place.x)
         return slope(
             line,
@@ -290,14 +293,12 @@ class Judge:
 
     def elsewhere(self, distance: float, *, relative: bool, name: str) -> Place | None:
         """A point some way along a random direction; None where the function is not finite."""
-        zeros = [torch.zeros_like(x, dtype=torch.float64) for x in self.function.x]
+        way = [
+            tiled_direction(x, variable.spec, self.generator, relative=relative)
+            for x, variable in zip(self.function.x, self.function.variables, strict=True)
+        ]
         for share in (distance, distance / 16):
-            direction = balanced(
-                self.function, self.function.x, zeros, self.generator, relative=relative
-            )
-            if direction is None:
-                continue
-            place = self.shifted(direction.parts, share, name)
+            place = self.shifted(way, share, name)
             if place is not None:
                 return place
         return None

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dlcheck.domains import Input
 
+_TILE = 4093  # prime, so that rows do not repeat it
 _SAMPLED = 4096  # elements that tell the size of a tensor
 _BOUNDS = {"unit": (0.0, 1.0), "image": (0.0, 1.0), "signed": (-1.0, 1.0)}
 
@@ -50,6 +51,19 @@ def direction(
             return x @ skew
     # z is symmetric: x will do for |x|.
     return z * x if relative else z.mul_(typical_size(x))
+
+
+def tiled_direction(
+    x: Tensor, spec: Input | None, generator: torch.Generator, *, relative: bool
+) -> Tensor:
+    """A direction to a point nearby, for which large tensors need no fresh number per element."""
+    if x.numel() <= _TILE or (spec is not None and spec.element not in ("float", "logit")):
+        x = torch.where(torch.isfinite(x), x, 0.0)
+        return direction(x, spec, generator, relative=relative) if x.numel() else x.double()
+    z = torch.randn(_TILE, generator=generator, dtype=torch.float64, device=generator.device)
+    repeats = -(-x.numel() // _TILE)
+    tiled = z.to(x.device).repeat(repeats)[: x.numel()].view(x.shape)
+    return tiled.mul_(x) if relative else tiled.mul_(typical_size(x))
 
 
 def normal(x: Tensor, generator: torch.Generator) -> Tensor:
