@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dlcheck.errors import SubjectError, SubjectRaised, TrialTimeout, UsageError
+from dlcheck.errors import NotApplicable, SubjectError, SubjectRaised, TrialTimeout, UsageError
 
 
 def _flags() -> list[tuple[Callable[[], Any], Callable[[Any], None]]]:
@@ -117,7 +117,7 @@ def guarded(function: Callable[..., Any], *inputs: Any, **keywords: Any) -> Any:
     """Call foreign code; what it raises becomes SubjectRaised with the cause attached."""
     try:
         return function(*inputs, **keywords)
-    except (UsageError, SubjectError):
+    except (UsageError, SubjectError, NotApplicable):
         raise
     except Exception as error:
         raise SubjectRaised(f"{type(error).__name__}: {error}") from error

@@ -196,7 +196,9 @@ def bound(
         for (name, tensor), wanted in zip(named, chosen, strict=True) if wanted
     ]  # fmt: skip
     parameters = [] if module is None else _parameters(call, module, wrt)
-    _refuse_unknown(wrt, [name for name, _ in named] + [p.name for p in parameters])
+    known = [name for name, _ in named]
+    known += [name for name, _ in module.named_parameters()] if module is not None else []
+    _refuse_unknown(wrt, known)
 
     def answer(leaves: Sequence[Tensor]) -> Any:
         given = iter(leaves)

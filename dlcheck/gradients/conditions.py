@@ -125,23 +125,23 @@ def _compared(
     """The first variable, or the output, that differs by more than rounding."""
     pairs = [_where_finite(*pair) for pair in zip(plain.parts, other.parts, strict=True)]
     pairs.insert(0, (plain.value, other.value))
-    if all(torch.equal(a, b) for a, b in pairs):
-        return None
-    changes = [_norm(a - b) for a, b in pairs]
-    spreads = _spreads(judge, v, plain)
     names = ["output", *(variable.name for variable in judge.function.variables)]
     reach = [0.0] + [_norm(v)] * len(plain.parts)  # terms as large as v may have cancelled
-    for (one, _), name, change, spread, terms in zip(
-        pairs, names, changes, spreads, reach, strict=True
-    ):
-        size = _norm(one)
-        rounded = 32 * judge.function.unit * (math.sqrt(one.numel()) * size + terms)
-        bound = _NUDGE_SAFETY * spread + rounded + certificate * size
+    spreads: list[float] = []  # measured only where rounding and certificate do not explain it
+    for index, ((one, two), name) in enumerate(zip(pairs, names, strict=True)):
+        if torch.equal(one, two):
+            continue
+        size, change = _norm(one), _norm(two - one)
+        rounded = 32 * judge.function.unit * (math.sqrt(one.numel()) * size + reach[index])
+        bound = rounded + certificate * size
+        if change <= bound:
+            continue
+        spreads = spreads or _spreads(judge, v, plain)
+        bound += _NUDGE_SAFETY * spreads[index]
         if not change <= bound:
-            said = (
-                cause.replace("backward ignores", "forward ignores") if name == "output" else cause
-            )
-            return Difference(said, name, change, bound, size)
+            if name == "output":
+                cause = cause.replace("backward ignores", "forward ignores")
+            return Difference(cause, name, change, bound, size)
     return None
 
 

@@ -50,7 +50,8 @@ class Variable:
             with torch.no_grad():
                 self.parameter.copy_(self._native(point))
             return self.parameter
-        return self._native(point).detach().requires_grad_(requires_grad)
+        native = self._native(point)
+        return native.detach().requires_grad_() if requires_grad else native
 
     def _native(self, point: Tensor) -> Tensor:
         value = self.value

@@ -30,6 +30,7 @@ def gradient_of(first: Function, generator: torch.Generator) -> Function:
     count = len(first.variables)
 
     def call(leaves: Sequence[Tensor]) -> list[Tensor]:
+        differentiated = torch.is_grad_enabled()
         with torch.enable_grad():
             ready = [
                 leaf if leaf.requires_grad else leaf.detach().requires_grad_() for leaf in leaves
@@ -40,6 +41,8 @@ def gradient_of(first: Function, generator: torch.Generator) -> Function:
             ys, incoming = zip(*live, strict=True)
             found = torch.autograd.grad(ys, xs, incoming, create_graph=True, allow_unused=True)
         first.backwards += 1
+        if differentiated and any(_refuses(part) for part in found):
+            raise Unchecked("declared once_differentiable: it has no second gradient")
         return [
             torch.zeros_like(x) if part is None else part for x, part in zip(xs, found, strict=True)
         ]
@@ -52,3 +55,22 @@ def gradient_of(first: Function, generator: torch.Generator) -> Function:
         seed=first.seed,
         overwrites=False,
     )
+
+
+def _refuses(gradient: Tensor | None) -> bool:
+    """Does it come from a backward that is marked once_differentiable?
+
+    Such a gradient's graph is an error node before all others. torch.autograd.grad does not visit
+    it, and answers that nothing depends on anything.
+    """
+    todo = [] if gradient is None or gradient.grad_fn is None else [gradient.grad_fn]
+    seen = set()
+    while todo:
+        node = todo.pop()
+        if node.name() == "torch::autograd::Error":
+            return True
+        seen.add(node)
+        todo += [
+            below for below, _ in node.next_functions if below is not None and below not in seen
+        ]
+    return False

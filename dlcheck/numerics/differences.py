@@ -125,6 +125,8 @@ class Line:
 
     def at(self, h: float) -> list[Tensor]:
         """x + hu, in the dtype of x and, where it has no gaps, with its strides."""
+        if all(x.dtype == u.dtype for x, u in zip(self.x, self.u, strict=True)):
+            return list(torch._foreach_add(tuple(self.x), tuple(self.u), alpha=h))
         return [shifted(x, u, h) for x, u in zip(self.x, self.u, strict=True)]
 
 
@@ -308,16 +310,24 @@ class _Ladder:
         """The rows of some steps, with one synchronisation of the device for all of them."""
         pending = [self._evaluate(h) for h in steps]
         usable = [numbers for numbers in pending if numbers is not None]
-        hosted = iter(torch.stack(usable).tolist() if usable else ())
+        hosted = iter(torch.cat(usable).tolist() if usable else ())
         for h, numbers in zip(steps, pending, strict=True):
             if numbers is None:
                 yield _Row(h, math.nan, moved=False, swing=0.0, sums=[], norms=[])
                 continue
-            odd, moved, swing, *rest = next(hosted)
-            yield _Row(h, odd, bool(moved), swing, rest[:_ORDERS], rest[_ORDERS:])
+            ahead, behind, swing, other, moved, claimed, *rest = itertools.islice(
+                hosted, len(numbers)
+            )
+            odd = (ahead - behind) / (2 * h) - claimed
+            orders = len(rest) // 2
+            yield _Row(h, odd, bool(moved), max(swing, other), rest[:orders], rest[orders:])
 
     def _evaluate(self, h: float) -> Tensor | None:
-        """[odd, moved, swing, sums…, norms…] on the device; None where f is not defined."""
+        """What a step gives, on the device; None where f is not defined.
+
+        [⟨v, up⟩, ⟨v, down⟩, ‖v∘up‖, ‖v∘down‖, moved, claimed slope, sums…, norms…], up and down
+        being the changes of f at ±h, and the last two the gauges of each order.
+        """
         line = self.line
         ahead = line.at(h)
         up = line.function(ahead)
@@ -328,30 +338,28 @@ class _Ladder:
         if up is None or down is None:
             return None
         if predicted is None:
-            claimed = torch.tensor(self.claimed, dtype=torch.float64, device=up.device)
+            claimed = up.new_full((1,), self.claimed)
         else:
-            claimed = (predicted - self._moved_by(behind)) / (2 * h)
-        up, down = up - line.value, down - line.value
-        odd = torch.dot(line.v, up - down) / (2 * h) - claimed
-        moved = (up.any() | down.any()).double()
-        swing = torch.linalg.vector_norm(line.v * torch.maximum(up.abs(), down.abs()))
-        self.evens = [*self.evens[-_ORDERS:], line.v * (up + down) / (2 * h)]
-        return torch.cat([torch.stack([odd, moved, swing]), self._gauges()])
+            claimed = ((predicted - self._moved_by(behind)) / (2 * h)).reshape(1)
+        changes = torch.stack([up, down]) - line.value
+        weighted = line.v * changes
+        self.evens = [*self.evens[-_ORDERS:], weighted.sum(0) / (2 * h)]
+        numbers = [
+            weighted.sum(1),
+            torch.linalg.vector_norm(weighted, dim=1),
+            changes.any().double().reshape(1),
+            claimed,
+        ]
+        if len(self.evens) > 1:
+            weights = _gauge_weights(len(self.evens)).to(up.device)
+            gauges = weights @ torch.stack(self.evens)
+            numbers += [gauges.sum(1), torch.linalg.vector_norm(gauges, dim=1)]
+        return torch.cat(numbers)
 
     def _moved_by(self, point: Point) -> Tensor:
         """⟨g, point − x⟩, what the claim says of the way to the evaluated point."""
         ways = [(p.double() - x.double()) for p, x in zip(point, self.line.x, strict=True)]
         return dot(self.line.g, ways)
-
-    def _gauges(self) -> Tensor:
-        """[2 × orders]: the sum and the norm of the extrapolated even part, order by order."""
-        found = torch.full((2, _ORDERS), math.nan, dtype=torch.float64, device=self.evens[0].device)
-        if len(self.evens) > 1:
-            weights = _gauge_weights(len(self.evens)).to(found.device)
-            gauges = weights @ torch.stack(self.evens)
-            found[0, : len(gauges)] = gauges.sum(1)
-            found[1, : len(gauges)] = torch.linalg.vector_norm(gauges, dim=1)
-        return found.reshape(-1)
 
     def _restart(self) -> None:
         self.evens, self.odds, self.rows = [], [], 0
