@@ -170,11 +170,12 @@ def product_norms(first: Point, second: Point) -> list[float]:
 def _norm_in_chunks(a: Tensor, b: Tensor) -> Tensor:
     """‖a∘b‖₂. On the CPU the product of large tensors is never whole: fresh pages are dear."""
     if a.numel() <= _CHUNK or a.device.type != "cpu":
-        return torch.linalg.vector_norm(a.double() * b.double())
+        whole: Tensor = torch.linalg.vector_norm(a.double() * b.double())
+        return whole
     pieces = zip(a.reshape(-1).split(_CHUNK), b.reshape(-1).split(_CHUNK), strict=True)
-    return torch.linalg.vector_norm(
-        torch.stack([torch.linalg.vector_norm(p.double() * q.double()) for p, q in pieces])
-    )
+    norms = [torch.linalg.vector_norm(p.double() * q.double()) for p, q in pieces]
+    joined: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return joined
 
 
 def product_norm(a: Tensor, b: Tensor) -> float:
