@@ -64,7 +64,9 @@ def test_single_wrong_elements_are_named(name: str) -> None:
 def test_the_cause_is_in_the_diagnosis(name: str) -> None:
     case = WRONG[name]
     found = checked(*case.build(0), order=case.order, regimes=case.regimes)
-    assert re.search(case.cause, f"{found.cause} {found.reason}".lower()), f"{case.cause!r} not in: {found}"
+    assert re.search(case.cause, f"{found.cause} {found.reason}".lower()), (
+        f"{case.cause!r} not in: {found}"
+    )
 
 
 # --- bad input ------------------------------------------------------------------------------------

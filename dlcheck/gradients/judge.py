@@ -224,7 +224,7 @@ class Judge:
         if not abs(again.claimed) > again.bound:
             return None
         steps = [FIRST_STEP * smaller for smaller in _FINER]
-        if again.size > 0 and (reach := again.swing / again.size) < FIRST_STEP:
+        if again.size > 0 and 0 < (reach := again.swing / again.size) < FIRST_STEP:
             steps.append(0.5 * reach)  # where the change that is claimed is one that was seen
         for first_step in steps:
             finer = self.slope(
