@@ -99,6 +99,8 @@ def explanation(measured: Measured) -> str:
     gradient = measured.gradient
     if not bool(gradient.any()):
         return "the gradient is zero, though the output depends on this: detached, or not written"
+    if all(abs(found.measured) <= found.bound for found in measured.slopes):
+        return "the function does not change with it here, but a gradient is returned"
     if _is_x_times_a_constant(measured):
         return "the backward takes the output for x times a constant: a factor is detached"
     zero = [0.0] * len(measured.slopes)
@@ -359,6 +361,10 @@ def _output_terms(measured: Measured, x: Tensor) -> Iterator[tuple[str, Tensor]]
         yield "incoming gradient · x", v * x
         yield "incoming gradient · (1 − y²)", v * (1 - y * y)
         yield "incoming gradient · y · (1 − y)", v * y * (1 - y)
+        gate = torch.where(x == 0, 0.0, y / torch.where(x == 0, 1.0, x))
+        yield "incoming gradient · y · gate, for y = x · gate", v * y * gate
+        yield "incoming gradient · gate, for y = x · gate", v * gate
+        yield "incoming gradient · gate · (1 − gate), for y = x · gate", v * gate * (1 - gate)
         for axis in range(y.dim()):
             inner = (v * y).sum(axis, keepdim=True)
             yield f"y · sum(incoming gradient · y) over dim {axis}", y * inner
