@@ -60,7 +60,9 @@ COMMON_OPTIONS: Mapping[str, str] = {
     "compute_dtype": "internal precision",
     "layouts": "the memory layouts to draw; all by default",
     "rejects": "documented refusals: { n = 1 }",
-    "expect": "what the gradient is meant to be: zero, straight_through, reversed, factor, { clip = c }",
+    "expect": (
+        "what the gradient is meant to be: zero, straight_through, reversed, a factor, { clip = c }"
+    ),
     "surrogate": "path of the function whose gradient the backward is",
     "mean": "law of a stochastic subject, a formula of the inputs",
     "variance": "law of a stochastic subject, a formula of the inputs",

@@ -23,12 +23,13 @@ from dlcheck.errors import (
 from dlcheck.gradients.evidence import GradientEvidence
 from dlcheck.gradients.examination import MODES, Examination
 from dlcheck.gradients.expectations import Expectation, expectation
-from dlcheck.gradients.function import Function, Variable
+from dlcheck.gradients.function import Function
 from dlcheck.gradients.judge import Judge
 from dlcheck.gradients.low_precision import held_against_float64, is_low_precision
 from dlcheck.gradients.regimes import REGIMES
 from dlcheck.gradients.second_order import gradient_of
 from dlcheck.gradients.trees import argument_names, named_tensors, with_tensors
+from dlcheck.gradients.variables import Variable
 from dlcheck.gradients.widening import widened
 from dlcheck.isolation import restored_state
 from dlcheck.model import NOTHING, Verdict

@@ -12,9 +12,11 @@ from dlcheck.errors import DlcheckError
 from dlcheck.gradients.directions import Direction
 from dlcheck.gradients.evidence import TensorResult, WrongElement
 from dlcheck.gradients.function import Gradient
-from dlcheck.gradients.hypotheses import Measured, explanation
-from dlcheck.gradients.judge import Finding, Judge, Look
+from dlcheck.gradients.hypotheses import explanation
+from dlcheck.gradients.judge import Judge
 from dlcheck.gradients.localise import Part, Region, hunted, sampled
+from dlcheck.gradients.looks import Finding, Look
+from dlcheck.gradients.measured import Measured
 from dlcheck.gradients.predicates import separating
 from dlcheck.model import Verdict
 

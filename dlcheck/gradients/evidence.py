@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dlcheck.gradients.judge import miss_probability
+from dlcheck.gradients.looks import miss_probability
 from dlcheck.model import Evidence, Verdict
 
 _SHOWN = 8  # tensors that are listed

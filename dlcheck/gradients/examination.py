@@ -16,7 +16,8 @@ from dlcheck.gradients.directions import Direction, cotangent
 from dlcheck.gradients.evidence import GradientEvidence, TensorResult
 from dlcheck.gradients.expectations import Expectation, clipping
 from dlcheck.gradients.function import Function
-from dlcheck.gradients.judge import Finding, Judge, Place, certificates
+from dlcheck.gradients.judge import Judge
+from dlcheck.gradients.looks import Finding, Place, certificates
 from dlcheck.model import Verdict
 from dlcheck.numerics.differences import RESOLVED, shifted
 from dlcheck.numerics.perturbations import root_mean_square

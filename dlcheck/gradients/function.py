@@ -1,10 +1,4 @@
-"""What is differentiated: a map from named real tensors to one vector of real numbers.
-
-A complex tensor counts as pairs of real and imaginary parts, a sparse one as its stored values.
-With cotangents paired likewise, Jᵀv is then what PyTorch calls the gradient: for z = a + ib it is
-∂L/∂a + i ∂L/∂b, twice the conjugate Wirtinger derivative. Source: PyTorch, Autograd mechanics,
-"Autograd for complex numbers".
-"""
+"""What is differentiated: a map from named real tensors to one vector of real numbers."""
 
 from __future__ import annotations
 
@@ -19,78 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dlcheck.domains import Input
 from dlcheck.errors import SubjectError, SubjectRaised, Unchecked
 from dlcheck.gradients.trees import named_tensors
+from dlcheck.gradients.variables import (
+    LAYOUTS,
+    Variable,
+    coordinates,
+    coordinates_of_gradient,
+    dense,
+    private_coordinates,
+)
 from dlcheck.isolation import guarded, seed_everything
 from dlcheck.numerics.differences import Point
-from dlcheck.numerics.layouts import clone_as_laid_out, lay_out
+from dlcheck.numerics.layouts import lay_out
 
-_LAYOUTS = (torch.strided, torch.sparse_coo, torch.sparse_csr)
 _REPEATS = 4  # calls that measure how much a function without a fixed answer varies
-
-
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """A tensor that is differentiated: an input with its domain, or a module's parameter."""
-
-    name: str
-    value: Tensor  # detached, as given: real, complex or sparse
-    spec: Input | None = None
-    parameter: nn.Parameter | None = None  # is set in place to move it
-
-    @property
-    def coordinates(self) -> Tensor:
-        """The real numbers that can be moved."""
-        return coordinates(self.value)
-
-    def leaf(self, point: Tensor, *, requires_grad: bool) -> Tensor:
-        """The tensor with these coordinates, laid out in memory as the value."""
-        if self.parameter is not None:
-            with torch.no_grad():
-                self.parameter.copy_(self._native(point))
-            return self.parameter
-        native = self._native(point)
-        return native.detach().requires_grad_() if requires_grad else native
-
-    def _native(self, point: Tensor) -> Tensor:
-        value = self.value
-        if value.layout != torch.strided:
-            return _with_values(value, point)
-        if value.is_complex():
-            return torch.view_as_complex(point if point.stride(-1) == 1 else point.contiguous())
-        if point.stride() != value.stride() and 0 not in value.stride():
-            return clone_as_laid_out(value).copy_(point)
-        return point
-
-
-def coordinates(tensor: Tensor) -> Tensor:
-    """The real numbers that a tensor holds; of a sparse one, those that are stored."""
-    if tensor.layout == torch.sparse_coo:
-        tensor = tensor._values()
-    elif tensor.layout != torch.strided:
-        tensor = tensor.values()
-    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
-
-
-def _with_values(like: Tensor, point: Tensor) -> Tensor:
-    """The sparse tensor with the places of `like` and other values."""
-    values = torch.view_as_complex(point.contiguous()) if like.is_complex() else point
-    if like.layout == torch.sparse_coo:
-        return torch.sparse_coo_tensor(
-            like._indices(),
-            values,
-            like.shape,
-            is_coalesced=like.is_coalesced(),
-            check_invariants=False,
-        )
-    return torch.sparse_csr_tensor(
-        like.crow_indices(), like.col_indices(), values, like.shape, check_invariants=False
-    )
-
-
-def _dense(tensor: Tensor) -> Tensor:
-    return tensor if tensor.layout == torch.strided else tensor.to_dense()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +111,7 @@ class Function:
             places = ", ".join(f"{name} on {tensor.device}" for name, tensor in everything)
             raise Unchecked(f"inputs on different devices: {places}; move them to one")
         for variable in self.variables:
-            if variable.value.layout not in _LAYOUTS:
+            if variable.value.layout not in LAYOUTS:
                 raise Unchecked(
                     f"{variable.name} has layout {variable.value.layout}: dense, COO and CSR "
                     "tensors can be checked"
@@ -190,7 +127,10 @@ class Function:
 
     def _first_value(self) -> Tensor:
         """f(x) with its structure noted; the inputs are private copies, held to be unchanged."""
-        leaves = [variable.leaf(_copy(variable), requires_grad=True) for variable in self.variables]
+        leaves = [
+            variable.leaf(private_coordinates(variable), requires_grad=True)
+            for variable in self.variables
+        ]
         kept = [(name, tensor, tensor.clone()) for name, tensor in self.constants]
         with torch.enable_grad():
             answer = self._answer(leaves)
@@ -325,7 +265,7 @@ class Function:
                 unreached.add(variable.name)
                 parts.append(torch.zeros_like(variable.coordinates, dtype=torch.float64))
             else:
-                parts.append(_coordinates_of_gradient(part.detach(), variable.value))
+                parts.append(coordinates_of_gradient(part.detach(), variable.value))
         return Gradient(tuple(parts), frozenset(unreached), value)
 
     def _graded(
@@ -456,7 +396,7 @@ class Function:
         outputs = [y for y in tensors if y.is_floating_point() or y.is_complex()]
         if len(outputs) != len(self._live):
             raise Unchecked("the number of outputs depends on the values of the input")
-        return [_dense(y) for y, live in zip(outputs, self._live, strict=True) if live]
+        return [dense(y) for y, live in zip(outputs, self._live, strict=True) if live]
 
     def _masked(self, flat: Tensor) -> Tensor:
         return flat if self._usable is None else torch.where(self._usable, flat, 0.0)
@@ -466,13 +406,6 @@ def _flat(outputs: Sequence[Tensor]) -> Tensor:
     """All outputs as one vector [m] of float64."""
     parts = [coordinates(y.detach()).reshape(-1).double() for y in outputs]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def _copy(variable: Variable) -> Tensor:
-    value = variable.value
-    if value.layout == torch.strided and not value.is_complex():
-        return clone_as_laid_out(value)
-    return variable.coordinates.clone()
 
 
 def _laid_out(leaf: Tensor, layout: str) -> Tensor:
@@ -485,16 +418,6 @@ def _equal(first: Tensor, second: Tensor) -> bool:
     if torch.equal(first, second) or not first.is_floating_point():
         return torch.equal(first, second)
     return bool(((first == second) | ((first != first) & (second != second))).all())
-
-
-def _coordinates_of_gradient(gradient: Tensor, value: Tensor) -> Tensor:
-    """A gradient in the coordinates of its variable: at the stored places of a sparse one."""
-    if value.layout == torch.strided:
-        found = coordinates(_dense(gradient))
-    else:
-        places = value if value.layout == torch.sparse_coo else value.to_sparse_coo()
-        found = coordinates(_dense(gradient)[tuple(places._indices())])
-    return found.double()
 
 
 def _streams(variables: Sequence[Variable]) -> tuple[object, ...]:

@@ -9,89 +9,13 @@ probability 0, so that what fits is evidence.
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from dlcheck.gradients.localise import Part
-from dlcheck.numerics.differences import Slope
-
-_SLACK = 4.0  # bounds by which a fit may be off
-_NEARLY = 1e-3  # share of the error that may stay: an ε that a formula also holds
-_DIRECTIONS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """Slopes of one variable along some directions, and what is known around it."""
-
-    part: Part
-    directions: tuple[Tensor, ...]
-    slopes: tuple[Slope, ...]
-
-    @classmethod
-    def of(cls, part: Part) -> Measured | None:
-        """None where too few slopes can be measured for a fit to mean anything."""
-        pairs = []
-        for index in range(2 * _DIRECTIONS):
-            u = part.direction(relative=index % 2 == 1)
-            found = part.slope(u)
-            if found.is_resolved and bool(u.any()):
-                pairs.append((u, found))
-            if len(pairs) == min(_DIRECTIONS, 2 + part.x.numel()):
-                break
-        if len(pairs) < 3:
-            return None
-        directions, slopes = zip(*pairs, strict=True)
-        return cls(part, directions, slopes)
-
-    @property
-    def gradient(self) -> Tensor:
-        return self.part.gradient
-
-    def along(self, tensor: Tensor) -> list[float]:
-        wide = tensor.double().expand(self.gradient.shape)
-        return [float((wide * u).sum()) for u in self.directions]
-
-    def fits(self, values: Sequence[float]) -> bool:
-        """Do these slopes agree with the measured ones?"""
-        return all(
-            abs(found.measured - value) <= _SLACK * found.bound + _NEARLY * abs(found.residual)
-            for found, value in zip(self.slopes, values, strict=True)
-        )
-
-    def factor(self, base: Sequence[float], values: Sequence[float]) -> float | None:
-        """a such that base + a·values are the measured slopes, by least squares; None: no such."""
-        weights = [1 / max(found.bound, 1e-300) for found in self.slopes]
-        wanted = [found.measured - b for found, b in zip(self.slopes, base, strict=True)]
-        below = sum((w * v) * (w * v) for w, v in zip(weights, values, strict=True))
-        if not 0 < below < math.inf:
-            return None
-        a = sum(w * w * v * d for w, v, d in zip(weights, values, wanted, strict=True)) / below
-        fitted = [b + a * v for b, v in zip(base, values, strict=True)]
-        return a if self.fits(fitted) else None
-
-    def factors(
-        self, base: Sequence[float], first: Sequence[float], second: Sequence[float]
-    ) -> tuple[float, float] | None:
-        """(a, b) such that base + a·first + b·second are the measured slopes; None: no such."""
-        if len(self.slopes) < 4:
-            return None
-        weights = torch.tensor([1 / max(s.bound, 1e-300) for s in self.slopes]).double()
-        columns = torch.tensor([list(first), list(second)], dtype=torch.float64).T
-        wanted = torch.tensor([s.measured for s in self.slopes]).double() - torch.tensor(
-            list(base), dtype=torch.float64
-        )
-        scale = columns.abs().amax(0).clamp_min(1e-300)
-        solution = torch.linalg.lstsq(
-            weights[:, None] * columns / scale, (weights * wanted)[:, None], driver="gelsd"
-        ).solution[:, 0]
-        a, b = (float(value) for value in solution / scale)
-        fitted = [base[i] + a * first[i] + b * second[i] for i in range(len(base))]
-        return (a, b) if math.isfinite(a + b) and self.fits(fitted) else None
+from dlcheck.gradients.factors import scale_in_words
+from dlcheck.gradients.measured import Measured
 
 
 def explanation(measured: Measured) -> str:
@@ -146,86 +70,6 @@ def _missing(a: float, name: str) -> str:
     if a > 0:
         return f"a term is missing: {a:.6g} × ({name})"
     return f"a term too many: {-a:.6g} × ({name})"
-
-
-# --- factors ------------------------------------------------------------------------------------
-
-
-def scale_in_words(a: float, measured: Measured) -> str:
-    """true = a × claimed: what the factor may mean, from the sizes that are around."""
-    claimed = 1 / a if a else math.inf
-    known = max(1e-9, *(_SLACK * s.bound / abs(s.measured) for s in measured.slopes if s.measured))
-    for sign, said in ((1.0, ""), (-1.0, "the sign is flipped, and it is ")):
-        found = [
-            meaning
-            for factor, meaning in _factors(measured)
-            if math.isclose(sign * claimed, factor, rel_tol=min(known, 1e-3))
-        ]
-        if found:
-            return said + " or ".join(found[:2])
-    if math.isclose(claimed, -1.0, rel_tol=min(known, 1e-3)):
-        return "the sign is flipped"
-    if abs(claimed - 1) < 5e-7:
-        return f"off by a relative {abs(claimed - 1):.2g}, as a constant kept in float32 makes it"
-    return f"the gradient is {claimed:.9g} times the right one"
-
-
-def _factors(measured: Measured) -> Iterator[tuple[float, str]]:
-    """(claimed / true, meaning), the simplest first."""
-    yield 2.0, "a factor 2 too many"
-    yield 0.5, "a factor 2 is missing"
-    for power in range(8, 25):
-        yield 2.0**power, f"2^{power} times too large: a loss scale that was not taken out"
-        yield 2.0**-power, f"2^{power} times too small: a loss scale that was taken out twice"
-    counts, dims = _sizes(measured)
-    for size, meaning in counts.items():
-        yield float(size), f"{size} times too large: summed over {meaning}, not averaged"
-        yield 1 / size, f"{size} times too small: averaged over {meaning}, not summed"
-    for size, meaning in dims.items():
-        yield math.sqrt(size), f"√{size} times too large: 1/√d missing, d = {meaning}"
-        yield 1 / math.sqrt(size), f"√{size} times too small: one 1/√d too many, d = {meaning}"
-        if size == 2:
-            continue
-        yield size / (size - 1), f"divided by {size - 1} instead of {size}: {meaning} less one"
-        yield (size - 1) / size, f"divided by {size} instead of {size - 1}, of {meaning}"
-        yield size / 2, f"{size}/2 times too large: half of {meaning}"
-        yield 2 / size, f"{size}/2 times too small: half of {meaning}"
-
-
-def _sizes(measured: Measured) -> tuple[dict[int, str], dict[int, str]]:
-    """Numbers above 1 that a sum may run over, and sizes of dims, each with what it counts."""
-    function, name = measured.part.judge.function, measured.part.name
-    shape = measured.gradient.shape
-    dims: dict[int, str] = {}
-    counts: dict[int, str] = {}
-
-    def count(into: dict[int, str], size: int, meaning: str) -> None:
-        if size > 1:
-            into.setdefault(size, meaning)
-
-    count(counts, shape.numel(), f"the number of elements of {name}")
-    for variable in function.variables:
-        if variable.value.dim():
-            rows = variable.value.shape[0]
-            count(counts, rows, f"the {rows} rows of {variable.name} (the batch)")
-    outputs = sum(shape.numel() for shape in function.shapes)
-    count(counts, outputs, "the number of elements of the output")
-    for variable in function.variables:
-        for axis, size in enumerate(variable.value.shape):
-            count(dims, size, f"the size {size} of dim {axis} of {variable.name}")
-    for size, meaning in dims.items():
-        count(counts, size, meaning)
-    for shape in [*function.shapes, *(variable.value.shape for variable in function.variables)]:
-        if len(shape) > 2:
-            places = shape[2:].numel()
-            count(counts, places, f"the {places} positions after dim 1")
-            count(counts, shape[0] * places, "all dims but dim 1")
-        if len(shape) > 1:
-            count(counts, shape[1:].numel(), f"the {shape[1:].numel()} elements of a row")
-    return counts, dims
-
-
-# --- tensors ------------------------------------------------------------------------------------
 
 
 def _rearranged(g: Tensor) -> Iterator[tuple[str, Tensor]]:

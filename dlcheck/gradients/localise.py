@@ -21,7 +21,8 @@ from torch import Tensor
 
 from dlcheck.gradients.directions import Direction
 from dlcheck.gradients.evidence import WrongElement
-from dlcheck.gradients.judge import Judge, Look
+from dlcheck.gradients.judge import Judge
+from dlcheck.gradients.looks import Look
 from dlcheck.numerics.differences import Slope, inner, product_norm, shifted
 from dlcheck.numerics.perturbations import direction, root_mean_square
 

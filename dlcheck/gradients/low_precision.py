@@ -36,7 +36,7 @@ from dlcheck.gradients.directions import cotangent
 from dlcheck.gradients.evidence import GradientEvidence
 from dlcheck.gradients.examination import Examination
 from dlcheck.gradients.function import Function
-from dlcheck.gradients.judge import Place
+from dlcheck.gradients.looks import Place
 from dlcheck.gradients.narrow_evidence import Comparison, compared_evidence
 from dlcheck.gradients.spread import Narrow, Spread, moved
 from dlcheck.gradients.widening import Widened, is_narrow

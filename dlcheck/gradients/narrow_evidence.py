@@ -11,8 +11,9 @@ from torch import Tensor
 
 from dlcheck.gradients.evidence import GradientEvidence, TensorResult, WrongElement
 from dlcheck.gradients.examination import Examination
-from dlcheck.gradients.function import Function, Variable
+from dlcheck.gradients.function import Function
 from dlcheck.gradients.spread import Narrow, Spread, factor
+from dlcheck.gradients.variables import Variable
 from dlcheck.model import Verdict
 
 _FACTOR_SAFETY = 4.0

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from dlcheck.errors import Unchecked
-from dlcheck.gradients.function import Function, Variable
+from dlcheck.gradients.function import Function
+from dlcheck.gradients.variables import Variable
 
 
 def gradient_of(first: Function, generator: torch.Generator) -> Function:

@@ -11,8 +11,9 @@ from torch import Tensor
 from dlcheck.errors import NotApplicable
 from dlcheck.gradients.examination import Examination, Thoroughness
 from dlcheck.gradients.expectations import Expectation, expectation
-from dlcheck.gradients.function import Function, Variable
+from dlcheck.gradients.function import Function
 from dlcheck.gradients.judge import Judge
+from dlcheck.gradients.variables import Variable
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 from dlcheck.targets import load_target
