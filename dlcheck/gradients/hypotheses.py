@@ -208,7 +208,7 @@ def _output_terms(measured: Measured, x: Tensor) -> Iterator[tuple[str, Tensor]]
         gate = torch.where(x == 0, 0.0, y / torch.where(x == 0, 1.0, x))
         yield "incoming gradient · y · gate, for y = x · gate", v * y * gate
         yield "incoming gradient · gate, for y = x · gate", v * gate
-        yield "incoming gradient · gate · (1 − gate), for y = x · gate", v * gate * (1 - gate)
+        yield "incoming gradient · y · (1 − gate), for y = x · gate", v * y * (1 - gate)
         for axis in range(y.dim()):
             inner = (v * y).sum(axis, keepdim=True)
             yield f"y · sum(incoming gradient · y) over dim {axis}", y * inner
