@@ -30,7 +30,7 @@ from dlcheck.model import Verdict
 
 VISIBLE = 1e-2  # an error that escapes with a greater probability need not be found
 BIG_SEEDS = 3  # of the cases with 10⁵ elements, as they take a second each
-MOST_JACOBIAN = 300_000  # elements of the Jacobians that gradcheck's slow mode may hold
+MOST_JACOBIAN = 100_000  # elements of the Jacobians that gradcheck's slow mode may hold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,8 +225,8 @@ def _rivals(
     ]  # fmt: skip
     columns = ["gradients", "checker", "cases", "passes", "fails", "raises"]
     note = (
-        f"One seed; slow mode where N·M ≤ {MOST_JACOBIAN:,}. gradcheck knows neither `expect` "
-        "nor regimes, as `wrong at zero`; of modules the parameters are passed as inputs."
+        f"One seed; slow mode where N·M ≤ {MOST_JACOBIAN:,} and N < 10⁵. gradcheck knows neither "
+        "`expect` nor regimes; of modules the parameters are passed as inputs."
     )
     return Table(title="gradcheck on the same cases", columns=columns, rows=rows, note=note)
 
@@ -238,6 +238,8 @@ def _gradchecks(case: Right | Wrong, seed: int) -> dict[str, str]:
         moved = [x for x in tree_leaves(inputs) if isinstance(x, Tensor) and x.requires_grad]
         if isinstance(f, nn.Module):
             moved += [p for p in f.parameters() if p.requires_grad]
+        if mode == "slow mode" and case.big:
+            continue
         called = _of_moved(f, inputs)
         size = sum(x.numel() for x in moved)
         if mode == "slow mode" and size * sum(y.numel() for y in called()) > MOST_JACOBIAN:

@@ -84,12 +84,16 @@ def _found(injected: Sequence[Record]) -> Table:
     rows = []
     for bug in [*dict.fromkeys(record["bug"] for record in injected), "all"]:
         own = [record for record in injected if bug in (record["bug"], "all")]
-        counts = [
-            sum(record[key]["verdict"] == "failed" for record in own if key in record)
+        verdicts = {
+            key: Counter(record[key]["verdict"] for record in own if key in record)
             for key in CHECKERS
-        ]
-        rows.append([bug, len(own), *counts])
-    columns = ["bug", "injected", *(f"found by {name}" for name in CHECKERS.values())]
+        }
+        mine = verdicts["ours"]
+        others = len(own) - mine["failed"] - mine["passed"]
+        found = [verdicts[key]["failed"] for key in ("slow", "fast")]
+        rows.append([bug, len(own), mine["failed"], others, mine["passed"], *found])
+    columns = ["bug", "injected", "dlcheck: found", "undecided", "passed",
+               "gradcheck slow: found", "fast: found"]  # fmt: skip
     return Table(title="Injected bugs", columns=columns, rows=rows)
 
 
@@ -97,7 +101,7 @@ def _escaped(injected: Sequence[Record]) -> Table:
     rows = [
         [f"{record['op']}, {record['index']}", record["bug"], figure(record["size"]),
          record["ours"]["verdict"], figure(record["ours"].get("certificate", float("nan"))),
-         record["ours"].get("reason", ""),
+         record["ours"].get("reason") or "; ".join(record["ours"].get("notes", ())),
          *(record[key]["verdict"] for key in ("slow", "fast"))]
         for record in injected if record["ours"]["verdict"] != "failed"
     ]  # fmt: skip
