@@ -289,7 +289,9 @@ class _Ladder:
                     h = row.h / 4
                     break
                 if not row.moved and (self.size == 0.0 or self.moved):
-                    self.rests, self.steps = not self.moved, self.moved
+                    # A zero claim is right where f rests, unless larger steps agreed on a slope.
+                    self.rests = not self.moved or not self.error <= 0.1 * abs(self.limit)
+                    self.steps = self.moved
                     return  # constant here, or below the resolution of f
                 self._add(row)
                 if self._is_good_enough():
