@@ -39,7 +39,7 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--rivals", action="store_true", help="gradcheck on them too, one seed")
     parser.add_argument("--miss", action="store_true", help="calibrate the probability of a miss")
     parser.add_argument("--trials", type=int, default=1000, help="of each kind of error, at most")
-    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=1, help="of all but --speed")
     parser.add_argument("--only", default="", help="subjects whose name contains this")
     parser.add_argument("--write", type=Path, metavar="FILE")
     return parser.parse_args()

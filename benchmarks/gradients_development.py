@@ -6,6 +6,7 @@ itself says may escape is no miss: its size is then below a few times the printe
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import re
 import statistics
@@ -85,9 +86,10 @@ def checked(name: str, is_wrong: bool, seed: int, mode: str) -> Record:  # noqa:
 
 
 def _outcome(found: GradientEvidence, case: Right | Wrong) -> str:
-    if found.verdict is not Verdict.FAILED and isinstance(case, Wrong):
-        visible = found.certificate > 0 and found.miss(case.below / found.certificate) < VISIBLE
-        return found.verdict.value if visible else "escaped"
+    """The verdict; "escaped" where a pass itself says that such an error may escape."""
+    if isinstance(case, Wrong) and found.passed and math.isfinite(case.below):
+        seen = found.certificate == 0 or found.miss(case.below / found.certificate) < VISIBLE
+        return found.verdict.value if seen else "escaped"
     return found.verdict.value
 
 
