@@ -85,7 +85,10 @@ def _conditions(judge: Judge, v: Tensor, plain: Gradient) -> Iterator[_Condition
                 claimed(laid), lambda: plain,
             )  # fmt: skip
     if any(part.numel() > 1 for part in dense):
-        same = [part.reshape(-1)[:1].view([1] * part.dim()).expand(part.shape) for part in dense]
+        same = [
+            part.reshape(-1)[:1].view([1] * part.dim()).expand(part.shape) if part.numel() else part
+            for part in dense
+        ]
         yield _Condition(
             "the backward ignores the strides of its incoming gradient (expanded, as the one "
             "that sum().backward() sends)",

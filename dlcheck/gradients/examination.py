@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from dlcheck.model import Verdict
 from dlcheck.numerics.differences import RESOLVED, shifted
 from dlcheck.numerics.perturbations import root_mean_square
 
+_SINGLY = 8  # variables that are tried one by one
 _LOOSE = 1e-3  # a tensor whose certificate is looser gets directions of its own
 
 
@@ -124,6 +126,8 @@ class Examination:
                 count = sum(int(mask.sum()) for mask in still if mask is not None)
                 self.judge.notes.append(f"{count} elements that are 0 or tied were held still")
                 return masked
+        if (alone := self._one_by_one()) is not None:
+            return alone
         nearby = self.judge.decide_nearby()
         if nearby.is_failure or nearby.is_pass:
             self.judge.notes.append(
@@ -132,13 +136,36 @@ class Examination:
             return nearby
         return nearby if finding.is_failure else finding
 
-    def _is_kink(self, finding: Finding) -> bool:
+    def _one_by_one(self) -> Finding | None:
+        """Each variable by itself, where some stand at a kink or a jump and others do not.
+
+        None where that decides for none, or where there is only one.
+        """
+        count = len(self.function.variables)
+        if not 1 < count <= _SINGLY:
+            return None
+        own = {}
+        for k in range(count):
+            finding = self.judge.sit(2, only=[k])
+            if finding.is_failure and not self._is_kink(finding, only=[k]):
+                return finding
+            if finding.is_pass:
+                own[k] = finding.looks
+        if not own or len(own) == count:
+            return None if not own else Finding(tuple(chain(*own.values())), own)
+        self.judge.notes.append("each input was moved by itself: some stand at a kink or a jump")
+        return Finding(
+            tuple(chain(*own.values())), own, undecided=frozenset(range(count)) - set(own)
+        )
+
+    def _is_kink(self, finding: Finding, only: Sequence[int] | None = None) -> bool:
         """Did all alarms come from a point where zeros or ties make a kink?
 
         There a gradient is a choice between one-sided slopes, and no error.
         """
         alarm = finding.worst
-        return any(map(_has_special, alarm.place.x)) and not self.judge.is_smooth(alarm)
+        special = any(map(_has_special, alarm.place.x))
+        return special and not self.judge.is_smooth(alarm, only)
 
     def _tightened(self, finding: Finding) -> Finding:
         """Further looks for the tensors whose share was too small to be judged with the rest."""
@@ -166,6 +193,8 @@ class Examination:
             signal = worst.level or 1.0  # nothing moved, exactly
             self.judge.notes.append("constant here: a zero gradient is right")
         certificate = max(finite, default=0.0 if worst.is_zero else worst.relative_bound)
+        if finding.undecided:
+            signal = 0.0  # nothing is known of some inputs: no pass
         tensors = self._results(known)
         open_ = [t.name for t in tensors if t.verdict is Verdict.INCONCLUSIVE]
         return self._evidence(
@@ -178,7 +207,7 @@ class Examination:
             certificate=certificate,
             looks=finding.count,
             tensors=tensors,
-            reason=f"certified to {certificate:.1g} only: {', '.join(open_)}" if open_ else "",
+            reason=f"not decided, or too loosely: {', '.join(open_)}" if open_ else "",
         )
 
     def _failed(self, finding: Finding) -> GradientEvidence:
@@ -317,7 +346,7 @@ class Examination:
             TensorResult(
                 name=variable.name,
                 shape=tuple(variable.value.shape),
-                verdict=Verdict.INCONCLUSIVE if RESOLVED < c < math.inf else Verdict.PASSED,
+                verdict=Verdict.PASSED if c <= RESOLVED or c == math.inf else Verdict.INCONCLUSIVE,
                 certificate=c,
             )
             for variable, c in zip(self.function.variables, known, strict=True)

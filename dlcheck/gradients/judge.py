@@ -39,6 +39,7 @@ from dlcheck.numerics.perturbations import tiled_direction
 
 _SHARP = 16
 _FINER = (2.0**-10, 2.0**-22)  # of the first step: where an alarm must hold too
+_QUANTUM = 2.0**-16  # of ε‖v‖: no difference of terms as large as v is smaller
 _NUDGES = 2  # gradients at inputs rounded otherwise
 _NUDGE_SAFETY = 24  # a spread seen in two draws against its size
 _SECOND_POINT = 0.05  # its distance, relative to each element
@@ -190,25 +191,30 @@ class Judge:
         """What ⟨g, u⟩ may be off by in a right backward.
 
         Its conditioning: how much it moves when the inputs are rounded otherwise. And what it
-        loses where terms as large as v cancel, as in v(p − 1) at a saturated softmax: ε‖v‖‖u‖.
+        loses where terms as large as v cancel, as in v(p − 1) at a saturated softmax: ε‖v‖‖u‖,
+        over the elements that may come from such a difference.
         """
         function, spread = self.function, 0.0
         v, between = function.shaped(look.v), None if look.other is None else look.other.x
         for _ in range(_NUDGES):
-            nudged = [self.nudged(x) for x in look.place.x]
+            # Only what the direction moves: a label of exactly 1 must stay one.
+            nudged = [
+                torch.where(u != 0, self.nudged(x), x)
+                for x, u in zip(look.place.x, look.direction.parts, strict=True)
+            ]
             nearby = self.claim(function.gradient(v, at=nudged, between=between))
             ways = [a - b for a, b in zip(nearby.parts, look.gradient.parts, strict=True)]
             change = inner(ways, look.direction.parts)
             spread = max(spread, abs(change)) if math.isfinite(change) else spread
-        reach = math.hypot(*(float(torch.linalg.vector_norm(u)) for u in look.direction.parts))
-        cancelled = 32 * function.unit * float(torch.linalg.vector_norm(look.v)) * reach
-        return _NUDGE_SAFETY * spread + cancelled
+        size = float(torch.linalg.vector_norm(look.v))
+        reach = _reach_of_cancellation(look, function.unit * size)
+        return _NUDGE_SAFETY * spread + 32 * function.unit * size * reach
 
     def nudged(self, x: Tensor) -> Tensor:
         signs = torch.randn(x.shape, generator=self.generator, device=self.generator.device).sign()
         return x * (1 + torch.finfo(x.dtype).eps * signs.to(x))
 
-    def is_smooth(self, look: Look) -> bool:
+    def is_smooth(self, look: Look, only: Collection[int] | None = None) -> bool:
         """Is f differentiable at the place, as far as directions that move everything tell?
 
         Differentiable functions have slopes that add: D(u) + D(w) = D(u + w). At ties a median is
@@ -216,7 +222,12 @@ class Judge:
         """
         ways = [
             balanced(
-                self.function, look.place.x, look.gradient.parts, self.generator, relative=False
+                self.function,
+                look.place.x,
+                look.gradient.parts,
+                self.generator,
+                relative=False,
+                only=only,
             )
             for _ in range(2)
         ]
@@ -240,11 +251,19 @@ class Judge:
         truth = self.truth or self.function
         return Place(self.function.x, truth.value)
 
-    def elsewhere(self, distance: float, *, relative: bool, name: str) -> Place | None:
-        """A point some way along a random direction; None where the function is not finite."""
+    def elsewhere(
+        self, distance: float, *, relative: bool, name: str, only: Collection[int] | None = None
+    ) -> Place | None:
+        """A point some way along a random direction; None where the function is not finite.
+
+        only: the variables that differ there.
+        """
+        pairs = zip(self.function.x, self.function.variables, strict=True)
         way = [
             tiled_direction(x, variable.spec, self.generator, relative=relative)
-            for x, variable in zip(self.function.x, self.function.variables, strict=True)
+            if only is None or k in only
+            else torch.zeros_like(x, dtype=torch.float64)
+            for k, (x, variable) in enumerate(pairs)
         ]
         for share in (distance, distance / 16):
             place = self.shifted(way, share, name)
@@ -268,7 +287,7 @@ class Judge:
         gradient that reads what the last call has left is wrong there.
         """
         here = self.here()
-        there = self.elsewhere(_SECOND_POINT, relative=True, name="a second point")
+        there = self.elsewhere(_SECOND_POINT, relative=True, name="a second point", only=only)
         taken: list[Look] = []
         for index in range(looks):
             place, other = (there, here) if index % 2 and there is not None else (here, there)
@@ -320,7 +339,20 @@ class Judge:
         """Judge at a generic point nearby: for kinks, and for slopes below the rounding."""
         looks: list[Look] = []
         for index in range(2):
-            place = self.elsewhere(_NEARBY, relative=False, name="a point nearby")
+            place = self.elsewhere(_NEARBY, relative=False, name="a point nearby", only=only)
             if place is not None:
                 looks += self._settled(place, first=index, only=only)
         return self._weighed(looks, only)
+
+
+def _reach_of_cancellation(look: Look, quantum: float) -> float:
+    """‖u‖ over the elements whose gradient may be what is left of terms as large as v.
+
+    Such a difference is 0 or a multiple of the rounding of v, so that an element that is neither,
+    but far smaller, was computed in another way and is no rounding error.
+    """
+    sizes = []
+    for g, u in zip(look.gradient.parts, look.direction.parts, strict=True):
+        may = (g == 0) | (g.abs() >= _QUANTUM * quantum)
+        sizes.append(float(torch.linalg.vector_norm(torch.where(may, u, 0.0))))
+    return math.hypot(*sizes)

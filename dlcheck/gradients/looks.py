@@ -73,6 +73,7 @@ class Finding:
 
     looks: tuple[Look, ...]
     own: Mapping[int, tuple[Look, ...]] = field(default_factory=dict)  # of single variables
+    undecided: frozenset[int] = frozenset()  # variables for which no look decides
 
     @property
     def alarms(self) -> list[Look]:
@@ -101,6 +102,8 @@ class Finding:
         found = certificates(self.clean, count)
         for k, looks in self.own.items():
             found[k] = certificates(looks, count)[k]
+        for k in self.undecided:
+            found[k] = math.nan
         return found
 
     def loosest(self, variable: int | None) -> Look:

@@ -361,7 +361,11 @@ class _Ladder:
 
     def _moved_by(self, point: Point) -> Tensor:
         """⟨g, point − x⟩, what the claim says of the way to the evaluated point."""
-        ways = [(p.double() - x.double()) for p, x in zip(point, self.line.x, strict=True)]
+        # What is infinite stays: ∞ − ∞ is a way of length 0.
+        ways = [
+            torch.nan_to_num(p.double() - x.double(), nan=0.0)
+            for p, x in zip(point, self.line.x, strict=True)
+        ]
         return dot(self.line.g, ways)
 
     def _restart(self) -> None:
