@@ -54,7 +54,7 @@ def gradient_of(first: Function, generator: torch.Generator) -> Function:
         buffers=first.buffers,
         constants=first.constants,
         seed=first.seed,
-        overwrites=False,
+        borrows=first.borrows,
     )
 
 
