@@ -20,7 +20,7 @@ from markdown import Table
 from scipy import stats
 from torch import Tensor
 
-from dlcheck.gradients.check import bound
+from dlcheck.gradients.binding import bound
 from dlcheck.gradients.evidence import GradientEvidence
 from dlcheck.gradients.examination import MODES, Examination
 from dlcheck.gradients.judge import Judge

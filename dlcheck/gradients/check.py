@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import copy
-import inspect
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dlcheck.errors import (
-    GradientMismatch,
-    GradientWarning,
-    SubjectRaised,
-    Unchecked,
-    UsageError,
-    unknown,
-)
+from dlcheck.errors import GradientMismatch, GradientWarning, SubjectRaised, UsageError, unknown
 from dlcheck.gradients.evidence import GradientEvidence
-from dlcheck.gradients.examination import MODES, Examination
-from dlcheck.gradients.expectations import Expectation, expectation
-from dlcheck.gradients.function import Function
-from dlcheck.gradients.judge import Judge
-from dlcheck.gradients.low_precision import held_against_float64, is_low_precision
+from dlcheck.gradients.examination import MODES
+from dlcheck.gradients.expectations import expectation
+from dlcheck.gradients.question import Question
 from dlcheck.gradients.regimes import REGIMES
-from dlcheck.gradients.second_order import gradient_of
-from dlcheck.gradients.trees import argument_names, named_tensors, with_tensors
-from dlcheck.gradients.variables import Variable
-from dlcheck.gradients.widening import widened
+from dlcheck.gradients.trees import with_tensors
 from dlcheck.isolation import restored_state
 from dlcheck.model import NOTHING, Verdict
 
@@ -78,13 +64,23 @@ def check_gradient(
     for regime in regimes:
         if regime not in REGIMES:
             raise UsageError(unknown("regime", regime, REGIMES))
-    asked = _Asked(f, kwargs, wrt, order, expectation(expect), mode, seed, reference)
+    question = Question(
+        f=f,
+        inputs=inputs,
+        kwargs=kwargs,
+        wrt=wrt,
+        order=order,
+        expected=expectation(expect),
+        mode=mode,
+        seed=seed,
+        reference=reference,
+    )
     with restored_state():
-        evidence = asked.at(inputs)
+        evidence = question.answer()
         for regime in regimes:
             if evidence.verdict is not Verdict.PASSED:
                 break
-            evidence = asked.also(inputs, regime, evidence)
+            evidence = _also(question, regime, evidence)
     if evidence.verdict is Verdict.FAILED and raises:
         raise GradientMismatch(str(evidence), evidence)
     if evidence.verdict is Verdict.INCONCLUSIVE:
@@ -92,181 +88,27 @@ def check_gradient(
     return evidence
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What a caller wants to know, of whatever inputs."""
+def _also(question: Question, regime: str, before: GradientEvidence) -> GradientEvidence:
+    """The evidence at another point, if it says more than the one before."""
 
-    f: Callable[..., Any]
-    kwargs: Mapping[str, Any]
-    wrt: Collection[str] | None
-    order: int
-    expected: Expectation
-    mode: str
-    seed: int
-    reference: Callable[..., Any] | None = None
+    def moved(tensor: Tensor) -> Tensor:
+        if not (tensor.is_floating_point() or tensor.is_complex()):
+            return tensor
+        if tensor.layout != torch.strided:
+            return tensor
+        return REGIMES[regime](tensor.detach()).requires_grad_(tensor.requires_grad)
 
-    def at(self, inputs: Any, mode: str = "") -> GradientEvidence:
-        examination = self._examination(inputs, mode)
-        try:
-            self._differentiate_again(examination.judge)
-        except Unchecked as reason:
-            return examination.unchecked(str(reason))
-        if is_low_precision(examination.function):
-            f, kwargs = widened(self.reference or self.f), widened(dict(self.kwargs))
-            wide, copies = replace(self, f=f, kwargs=kwargs), widened(inputs)
-            return held_against_float64(examination, lambda: wide._set_up(copies, mode))
-        try:
-            return examination.run()
-        finally:
-            examination.function.restore()
-
-    def _set_up(self, inputs: Any, mode: str) -> Examination:
-        examination = self._examination(inputs, mode)
-        self._differentiate_again(examination.judge)
-        return examination
-
-    def _differentiate_again(self, judge: Judge) -> None:
-        """Put the gradient in place of the function, for the second order."""
-        if self.order == 2:
-            judge.function = gradient_of(judge.function, judge.generator)
-
-    def _examination(self, inputs: Any, mode: str) -> Examination:
-        function = self._bound(self.f, inputs)
-        device = function.variables[0].value.device if function.variables else torch.device("cpu")
-        generator = torch.Generator(device if device.type == "cuda" else "cpu")
-        generator.manual_seed(self.seed)
-        thoroughness = MODES[mode or self.mode]
-        truth = None
-        if self.expected.surrogate is not None:
-            truth = self._bound(self.expected.surrogate, inputs)
-        judge = Judge(
-            function,
-            generator,
-            precise=thoroughness.precise,
-            claim=self.expected.claim,
-            truth=truth,
-        )
-        return Examination(judge, thoroughness, self.seed, self.expected)
-
-    def also(self, inputs: Any, regime: str, before: GradientEvidence) -> GradientEvidence:
-        """The evidence at another point, if it says more than the one before."""
-
-        def moved(tensor: Tensor) -> Tensor:
-            if not (tensor.is_floating_point() or tensor.is_complex()):
-                return tensor
-            if tensor.layout != torch.strided:
-                return tensor
-            return REGIMES[regime](tensor.detach()).requires_grad_(tensor.requires_grad)
-
-        try:
-            found = self.at(with_tensors(inputs, moved), mode="lite")
-        except SubjectRaised as error:
-            note = f"not tried where inputs are {regime}: {error}"[:160]
-            return replace(before, notes=(*before.notes, note))
-        note = f"also where inputs are {regime}: {found.verdict.value}"
-        chosen = found if found.verdict is Verdict.FAILED else before
-        return replace(
-            chosen,
-            forwards=before.forwards + found.forwards,
-            backwards=before.backwards + found.backwards,
-            notes=(*chosen.notes, note),
-        )
-
-    def _bound(self, f: Callable[..., Any], inputs: Any) -> Function:
-        return bound(f, inputs, kwargs=self.kwargs, wrt=self.wrt, seed=self.seed)
-
-
-def bound(
-    f: Callable[..., Any],
-    inputs: Any,
-    *,
-    kwargs: Mapping[str, Any] = NOTHING,
-    wrt: Collection[str] | None = None,
-    seed: int = 0,
-) -> Function:
-    """f with its inputs as a Function of the tensors to be differentiated."""
-    call, args, keywords = _called(f, inputs, kwargs)
-    names = argument_names(f.forward if isinstance(f, nn.Module) else f, args)
-    named = [pair for name, value in zip(names, args, strict=True)
-             for pair in named_tensors(value, name)]  # fmt: skip
-    named += [pair for name, value in keywords.items() for pair in named_tensors(value, name)]
-    module = _private(call) if isinstance(call, nn.Module) else None
-    chosen = [_is_chosen(name, tensor, wrt) for name, tensor in named]
-    variables = [
-        Variable(name, tensor.detach())
-        for (name, tensor), wanted in zip(named, chosen, strict=True) if wanted
-    ]  # fmt: skip
-    parameters = [] if module is None else _parameters(call, module, wrt)
-    known = [name for name, _ in named]
-    known += [name for name, _ in module.named_parameters()] if module is not None else []
-    _refuse_unknown(wrt, known)
-
-    def answer(leaves: Sequence[Tensor]) -> Any:
-        given = iter(leaves)
-        places = iter(chosen)
-
-        def put(tensor: Tensor) -> Tensor:
-            return next(given) if next(places) else tensor
-
-        placed = [with_tensors(value, put) for value in args]
-        further = {name: with_tensors(value, put) for name, value in keywords.items()}
-        return (module or call)(*placed, **further)
-
-    return Function(
-        answer,
-        tuple([*variables, *parameters]),
-        buffers=() if module is None else tuple((b, b.clone()) for b in module.buffers()),
-        constants=tuple(pair for pair, wanted in zip(named, chosen, strict=True) if not wanted),
-        seed=seed,
-        borrows=module is not None and module is call,
-    )
-
-
-def _called(
-    f: Any, inputs: Any, kwargs: Mapping[str, Any]
-) -> tuple[Callable[..., Any], list[Any], dict[str, Any]]:
-    if inspect.isclass(f) and issubclass(f, torch.autograd.Function):
-        f = f.apply
-    if not callable(f):
-        raise UsageError(f"f is {type(f).__qualname__}, which cannot be called")
-    if isinstance(inputs, Mapping):
-        return f, [], {**inputs, **kwargs}
-    args = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    return f, args, dict(kwargs)
-
-
-def _private(module: nn.Module) -> nn.Module:
-    """A copy, so that the module that was passed in is never changed.
-
-    One that cannot be copied, as with torch.nn.utils.weight_norm, is restored afterwards.
-    """
+    elsewhere = replace(question, inputs=with_tensors(question.inputs, moved), mode="lite")
     try:
-        return copy.deepcopy(module)
-    except Exception:
-        return module
-
-
-def _parameters(original: Any, module: nn.Module, wrt: Collection[str] | None) -> list[Variable]:
-    own = dict(original.named_parameters())
-    return [
-        Variable(name, _value(own[name], parameter), parameter=parameter)
-        for name, parameter in module.named_parameters()
-        if (parameter.requires_grad if wrt is None else name in wrt)
-    ]
-
-
-def _value(original: Tensor, moved: Tensor) -> Tensor:
-    """The value of a parameter; a copy where the parameter itself is what will be moved."""
-    return original.detach().clone() if original is moved else original.detach()
-
-
-def _is_chosen(name: str, tensor: Tensor, wrt: Collection[str] | None) -> bool:
-    if not (tensor.is_floating_point() or tensor.is_complex()):
-        return False
-    return tensor.requires_grad if wrt is None else name in wrt
-
-
-def _refuse_unknown(wrt: Collection[str] | None, known: Collection[str]) -> None:
-    for name in [wrt] if isinstance(wrt, str) else wrt or ():
-        if name not in known:
-            raise UsageError(unknown("input", name, known))
+        found = elsewhere.answer()
+    except SubjectRaised as error:
+        note = f"not tried where inputs are {regime}: {error}"[:160]
+        return replace(before, notes=(*before.notes, note))
+    note = f"also where inputs are {regime}: {found.verdict.value}"
+    chosen = found if found.verdict is Verdict.FAILED else before
+    return replace(
+        chosen,
+        forwards=before.forwards + found.forwards,
+        backwards=before.backwards + found.backwards,
+        notes=(*chosen.notes, note),
+    )

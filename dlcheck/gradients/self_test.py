@@ -7,21 +7,16 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
-from dlcheck.errors import SubjectError, Unchecked, UsageError, unknown
+from dlcheck.errors import SubjectError, UsageError, unknown
 from dlcheck.gradients.bugs import BUGS
-from dlcheck.gradients.check import bound
 from dlcheck.gradients.effects import Effects
 from dlcheck.gradients.evidence import GradientEvidence
-from dlcheck.gradients.examination import MODES, Examination
-from dlcheck.gradients.expectations import Expectation, expectation
+from dlcheck.gradients.examination import MODES
+from dlcheck.gradients.expectations import expectation
 from dlcheck.gradients.function import Function
 from dlcheck.gradients.injection import Bug, injected
-from dlcheck.gradients.judge import Judge
-from dlcheck.gradients.low_precision import held_against_float64, is_low_precision
-from dlcheck.gradients.second_order import gradient_of
-from dlcheck.gradients.widening import widened
+from dlcheck.gradients.low_precision import is_low_precision
+from dlcheck.gradients.question import Question
 from dlcheck.isolation import restored_state
 from dlcheck.model import NOTHING, Verdict
 
@@ -156,9 +151,19 @@ def self_test(
         raise UsageError(unknown("mode", mode, MODES))
     if order not in (1, 2):
         raise UsageError(f"order is 1 or 2, not {order!r}")
-    asked = _Workshop(f, inputs, kwargs, wrt, order, expectation(expect), mode, seed, reference)
+    asked = Question(
+        f=f,
+        inputs=inputs,
+        kwargs=kwargs,
+        wrt=wrt,
+        order=order,
+        expected=expectation(expect),
+        mode=mode,
+        seed=seed,
+        reference=reference,
+    )
     with restored_state():
-        sound = asked.examined()
+        sound = asked.answer()
         if sound.verdict is not Verdict.PASSED:
             return SelfTest(sound=sound)
         effects = Effects.of(asked.function())
@@ -174,7 +179,7 @@ def self_test(
 
 
 def _class_result(
-    asked: _Workshop,
+    asked: Question,
     effects: Effects,
     sound: GradientEvidence,
     index: int,
@@ -187,8 +192,9 @@ def _class_result(
     found = []
     for target in (eligible[position] for position in sorted(turn)):
         name = "" if bug.is_whole else variables[target].name
-        size = effects.size(asked.function(bug, target), bug)
-        verdict, reason = asked.told(bug, target) if size > effects.least else (None, "")
+        broken = _with_bug(asked, bug, target)
+        size = effects.size(broken.function(), bug)
+        verdict, reason = _told(broken) if size > effects.least else (None, "")
         found.append(
             Injected(
                 tensor=name,
@@ -202,7 +208,7 @@ def _class_result(
     return ClassResult(name=bug.name, needs=needs, injected=tuple(found))
 
 
-def _needs(bug: Bug, asked: _Workshop, *, is_low: bool) -> str:
+def _needs(bug: Bug, asked: Question, *, is_low: bool) -> str:
     """In which circumstance alone a bug shows, and who tries that."""
     if not bug.shows:
         return ""
@@ -214,75 +220,21 @@ def _needs(bug: Bug, asked: _Workshop, *, is_low: bool) -> str:
     return f"it takes {_WORDS[bug.shows]}, which {who}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Workshop:
-    """The function with any bug, and its examination."""
+def _with_bug(question: Question, bug: Bug, target: int) -> Question:
+    """The same question of the function with a bug, without the search for wrong elements."""
 
-    f: Callable[..., Any]
-    inputs: Any
-    kwargs: Mapping[str, Any]
-    wrt: Collection[str] | None
-    order: int
-    expected: Expectation
-    mode: str
-    seed: int
-    reference: Callable[..., Any] | None = None
+    def broken(function: Function) -> Function:
+        return injected(function, bug, target)
 
-    def function(self, bug: Bug | None = None, target: int = 0) -> Function:
-        """Not yet met; the second order's has what differentiates the first one."""
-        found = self._bound(self.f)
-        if self.order == 2:
-            found = gradient_of(found, self._generator(found))
-        return found if bug is None else injected(found, bug, target)
+    # The same code in float64 has the bug too. One in numbers only may be float32's own.
+    if bug.shows and question.reference is None:
+        return replace(question, explains=False, change=broken, change_of_twin=broken)
+    return replace(question, explains=False, change=broken)
 
-    def examined(self, bug: Bug | None = None, target: int = 0) -> GradientEvidence:
-        """As `check_gradient` examines it, without the search for the wrong elements."""
-        examination = self._examination(self._bound(self.f), explains=bug is None)
-        try:
-            examination.judge.function = self.function(bug, target)
-        except Unchecked as reason:
-            return examination.unchecked(str(reason))
-        if is_low_precision(examination.function):
-            # The same code in float64 has the bug too. One in numbers only may be float32's own.
-            shared = bug if bug is not None and bug.shows and self.reference is None else None
-            return held_against_float64(examination, lambda: self._twin(shared, target))
-        try:
-            return examination.run()
-        finally:
-            examination.function.restore()
 
-    def told(self, bug: Bug, target: int) -> tuple[Verdict, str]:
-        try:
-            found = self.examined(bug, target)
-        except SubjectError as error:
-            return Verdict.INCONCLUSIVE, str(error)
-        return found.verdict, found.reason
-
-    def _examination(self, function: Function, *, explains: bool) -> Examination:
-        surrogate, mode = self.expected.surrogate, MODES[self.mode]
-        judge = Judge(
-            function,
-            self._generator(function),
-            precise=mode.precise,
-            claim=self.expected.claim,
-            truth=None if surrogate is None else self._bound(surrogate),
-        )
-        return Examination(judge, mode, self.seed, self.expected, explains=explains)
-
-    def _twin(self, bug: Bug | None, target: int) -> Examination:
-        """The same, or the reference, in float64."""
-        wide = replace(
-            self,
-            f=widened(self.reference or self.f),
-            kwargs=widened(dict(self.kwargs)),
-            inputs=widened(self.inputs),
-        )
-        return wide._examination(wide.function(bug, target), explains=False)
-
-    def _bound(self, f: Callable[..., Any]) -> Function:
-        return bound(f, self.inputs, kwargs=self.kwargs, wrt=self.wrt, seed=self.seed)
-
-    def _generator(self, function: Function) -> torch.Generator:
-        device = function.variables[0].value.device if function.variables else torch.device("cpu")
-        generator = torch.Generator(device if device.type == "cuda" else "cpu")
-        return generator.manual_seed(self.seed)
+def _told(question: Question) -> tuple[Verdict, str]:
+    try:
+        found = question.answer()
+    except SubjectError as error:
+        return Verdict.INCONCLUSIVE, str(error)
+    return found.verdict, found.reason
