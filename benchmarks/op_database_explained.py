@@ -22,6 +22,10 @@ _UNPOOL = (
     "and backward gives the gradient to both; PyTorch differentiates its `.grad` variant only, "
     "where no index is repeated"
 )
+_TARGET = (
+    "the float target is compared with ±1 exactly, so the loss jumps as soon as a target that "
+    "requires a gradient is moved: nothing can be said of that gradient, all of the others"
+)
 _SAMPLER = (
     "a sampler: at a fixed seed the output is mean + std · z, but backward returns 0; right only "
     'if declared, `expect="zero"`'
@@ -68,5 +72,7 @@ EXPLAINED: dict[str, str] = {
         "a defect of torch: the gradient of the input is kept where the input was overwritten and "
         "0 elsewhere, the opposite of what differences of single elements give"
     ),
+    "nn.functional.cosine_embedding_loss": _TARGET,
+    "nn.functional.hinge_embedding_loss": _TARGET,
     "__rpow__": "a negative base to a power that is no integer: the output is NaN",
 }
