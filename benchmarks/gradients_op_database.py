@@ -7,14 +7,15 @@
 
 Every op with a gradient in float64, three samples each; then seven bugs in the first sample that
 both the engine and gradcheck's slow mode pass, but for those that change nothing. The records go
-to a file of JSON lines, one op a line; a run goes on where the last one stopped. Needs
-`pip install expecttest`, as PyTorch's own tests do.
+to a file of JSON lines, one op a line; a run goes on where the last one of the same engine
+stopped. Needs `pip install expecttest`, as PyTorch's own tests do.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import math
 import signal
@@ -30,6 +31,7 @@ import torch
 from markdown import circumstances, replace_section, section
 from op_samples import Case, bugs, case, change, spread_samples
 
+import dlcheck
 from dlcheck import check_gradient
 
 SAMPLES = 3
@@ -178,8 +180,15 @@ def recorded(op: Any) -> dict[str, Any]:
     return {**record, "seconds": time.perf_counter() - started}
 
 
+def engine() -> str:
+    """A fingerprint of the sources that decide a verdict."""
+    root = Path(dlcheck.__file__).parent
+    files = sorted([*root.glob("gradients/*.py"), *root.glob("numerics/*.py")])
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
+
+
 def known(folder: Path) -> dict[str, dict[str, Any]]:
-    """Op → its record, of all files of the folder."""
+    """Op → its latest record, of all files of the folder."""
     lines = [
         json.loads(line)
         for file in sorted(folder.glob("*.jsonl"))
@@ -192,14 +201,15 @@ def go_on(folder: Path, part: int, parts: int, only: str) -> None:
     from torch.testing._internal.common_methods_invocations import op_db
 
     folder.mkdir(parents=True, exist_ok=True)
-    done = known(folder)
+    version = engine()
+    done = {op for op, record in known(folder).items() if record.get("engine") == version}
     mine = [op for index, op in enumerate(op_db) if index % parts == part and only in named(op)]
     with (folder / f"part-{part}-of-{parts}.jsonl").open("a") as file:
         for op in mine:
             if named(op) not in done:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    file.write(json.dumps(recorded(op)) + "\n")
+                    file.write(json.dumps({**recorded(op), "engine": version}) + "\n")
                 file.flush()
 
 

@@ -45,6 +45,7 @@ def _scope(
         ["ops checked", len({sample["op"] for sample in checked})],
         ["samples checked", len(checked)],
         ["bugs injected", len(injected)],
+        ["fingerprint of the engine", ", ".join(sorted({op.get("engine", "unknown") for op in ops}))],
         ["seconds of one process", round(sum(op.get("seconds", 0.0) for op in ops))],
         *([f"left out, {reason}", count] for reason, count in reasons.most_common()),
     ]
