@@ -40,12 +40,13 @@ def _scope(
 ) -> Table:
     reasons = Counter(f"op: {op['left_out']}" for op in ops if "left_out" in op)
     reasons += Counter(f"sample: {s['left_out']}" for s in samples if "left_out" in s)
+    engines = sorted({op.get("engine", "unknown") for op in ops})
     rows: list[Sequence[object]] = [
         ["ops in the database", len(ops)],
         ["ops checked", len({sample["op"] for sample in checked})],
         ["samples checked", len(checked)],
         ["bugs injected", len(injected)],
-        ["fingerprint of the engine", ", ".join(sorted({op.get("engine", "unknown") for op in ops}))],
+        ["fingerprint of the engine", ", ".join(engines)],
         ["seconds of one process", round(sum(op.get("seconds", 0.0) for op in ops))],
         *([f"left out, {reason}", count] for reason, count in reasons.most_common()),
     ]
