@@ -50,7 +50,9 @@ class TensorResult:
             return f"✗ {self.name} ({shape}): " + "; ".join(part for part in said if part)
         if self.verdict is Verdict.INCONCLUSIVE:
             return f"? {self.name} ({shape}): not decided"
-        known = "zero" if math.isinf(self.certificate) else f"right to {self.certificate:.1g}"
+        known = f"right to {self.certificate:.1g}"
+        if math.isinf(self.certificate):
+            known = "zero, or too small beside the rest to be seen"
         return f"✓ {self.name} ({shape}): {known}"
 
 

@@ -150,6 +150,7 @@ class Judge:
         again = self.slope(
             look.place, look.direction, look.v, look.gradient,
             first_step=0.77 * FIRST_STEP, exact=True, uncertainty=self._noise(look),
+            precise=min(self.precise, look.slope.relative_bound),
         )  # fmt: skip
         if not again.is_suspicious:
             doubt = "" if again.is_resolved else "hidden by the rounding of the gradient itself"
