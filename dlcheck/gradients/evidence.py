@@ -67,6 +67,7 @@ class GradientEvidence(Evidence):
 
     certificate: float = math.inf
     looks: int = 0  # directions that agreed with the claim
+    outputs: int = 1  # numbers that the function returns
     tensors: tuple[TensorResult, ...] = ()
     element: WrongElement | None = None
     reason: str = ""  # why nothing could be decided, or what else is wrong than a number
@@ -83,10 +84,13 @@ class GradientEvidence(Evidence):
     def miss(self, r: float) -> float:
         """P(an error of r × certificate in the gradient of any one tensor escaped the rule).
 
-        For an error e of Jᵀv as a whole, ‖e∘s‖ relative to ‖g∘s‖, s being the scale on which the
-        elements of x were moved.
+        Sizes are ‖e∘s‖ and ‖g∘s‖, s being the scale on which the elements of x were moved. Of
+        several outputs the error is taken to be in one alone, where a small component of v may
+        hide it too: one that is spread over all escapes less often.
         """
-        return miss_probability(r, self.looks) if math.isfinite(self.certificate) else 1.0
+        if not math.isfinite(self.certificate):
+            return 1.0
+        return miss_probability(r, self.looks, self.outputs)
 
     def plain(self) -> Evidence:
         """The same as plain evidence, with what else is known as values."""

@@ -356,6 +356,7 @@ class Examination:
         function = self.function
         return GradientEvidence(
             **found,  # type: ignore[arg-type]
+            outputs=max(1, len(function.value)),
             forwards=function.forwards,
             backwards=function.backwards,
             notes=tuple(dict.fromkeys([*function.notes, *self.judge.notes])),

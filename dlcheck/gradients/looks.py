@@ -1,7 +1,8 @@
 """One look at a gradient, and what several looks come to.
 
-An error e of the gradient that is r times the bound, ‖e∘u‖ = r·bound, escapes one look with
-q(r) = P(|z| ≤ 1/r), z standard normal: `miss_probability` composes them.
+An error e of the gradient that is r times the bound, ‖e∘s‖ = r·bound on the scale s of the moves,
+escapes one look with q(r) = P(|z| ≤ 1/r), z standard normal, or a product of two where one output
+alone is wrong: `miss_probability` composes them.
 """
 
 from __future__ import annotations
@@ -133,12 +134,27 @@ def certificates(looks: Sequence[Look], count: int) -> list[float]:
     return found
 
 
-def miss_probability(r: float, looks: int) -> float:
-    """P(a gradient error of r bounds escapes the rule), for so many looks at independent u.
+def miss_probability(r: float, looks: int, outputs: int = 1) -> float:
+    """P(a gradient error of r bounds escapes the rule), for so many looks at independent u and v.
 
     It escapes if no look sees it, or if one does and none of the four further ones.
     """
     if r <= 0 or looks < 1:
         return 1.0
-    q = math.erf(1 / (r * math.sqrt(2)))
+    q = _hidden(1 / r, outputs)
     return float(q**looks + looks * (1 - q) * q ** (looks - 1 + FURTHER))
+
+
+def _hidden(a: float, outputs: int) -> float:
+    """P(one look does not see an error), a being its bound relative to the error.
+
+    ⟨e, u⟩ is normal for a given error e of Jᵀv. Of several outputs the error may be in one alone,
+    and then its component of v may hide it as well: P(|z₁z₂| ≤ a) = (2/π) ∫₀ᵃ K₀(t) dt, K₀ being
+    the modified Bessel function. Source: Craig, On the frequency function of xy, Annals of
+    Mathematical Statistics 7(1), 1936.
+    """
+    if outputs == 1:
+        return math.erf(a / math.sqrt(2))
+    from scipy.special import iti0k0
+
+    return min(1.0, 2 / math.pi * float(iti0k0(a)[1]))
