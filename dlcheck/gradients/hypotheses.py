@@ -25,6 +25,8 @@ def explanation(measured: Measured) -> str:
         return "the gradient is zero, though the output depends on this: detached, or not written"
     if all(abs(found.measured) <= found.bound for found in measured.slopes):
         return "the function does not change with it here, but a gradient is returned"
+    if not measured.is_sharp:
+        return ""
     if _is_x_times_a_constant(measured):
         return "the backward takes the output for x times a constant: a factor is detached"
     zero = [0.0] * len(measured.slopes)

@@ -15,6 +15,7 @@ from dlcheck.numerics.differences import Slope
 SLACK = 4.0  # bounds by which a fit may be off
 _NEARLY = 1e-3  # share of the error that may stay: an ε that a formula also holds
 _DIRECTIONS = 5
+_SHARP = 64.0  # bounds: two slopes that far off fit a wrong candidate once in 10⁴
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,12 @@ class Measured:
     def along(self, tensor: Tensor) -> list[float]:
         wide = tensor.double().expand(self.gradient.shape)
         return [float((wide * u).sum()) for u in self.directions]
+
+    @property
+    def is_sharp(self) -> bool:
+        """Is the error far enough above the bounds in three slopes for a fit to mean anything?"""
+        far = [abs(found.residual) > _SHARP * found.bound for found in self.slopes]
+        return sum(far) >= 3
 
     def fits(self, values: Sequence[float]) -> bool:
         """Do these slopes agree with the measured ones?"""
