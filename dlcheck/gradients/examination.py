@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import torch
@@ -15,7 +15,7 @@ from dlcheck.gradients.conditions import Difference, differences
 from dlcheck.gradients.diagnosis import diagnose
 from dlcheck.gradients.directions import Direction, cotangent
 from dlcheck.gradients.evidence import GradientEvidence, TensorResult
-from dlcheck.gradients.expectations import Expectation, clipping
+from dlcheck.gradients.expectations import Expectation, beyond_the_limit
 from dlcheck.gradients.function import Function
 from dlcheck.gradients.judge import Judge
 from dlcheck.gradients.looks import Finding, Place, certificates
@@ -49,12 +49,15 @@ class Examination:
     judge: Judge
     mode: Thoroughness
     seed: int = 0
-    expected: Expectation = field(default_factory=Expectation)
     explains: bool = True  # say where and why, at a cost of some hundred evaluations
 
     @property
     def function(self) -> Function:
         return self.judge.function
+
+    @property
+    def expected(self) -> Expectation:
+        return self.judge.expected
 
     def run(self) -> GradientEvidence:
         """The evidence, whatever it is. Raises SubjectRaised where the subject raises."""
@@ -169,8 +172,6 @@ class Examination:
 
     def _tightened(self, finding: Finding) -> Finding:
         """Further looks for the tensors whose share was too small to be judged with the rest."""
-        if finding.is_failure:
-            return finding
         known = certificates(finding.clean, len(self.function.variables))
         loose = [k for k, c in enumerate(known) if math.isfinite(c) and c > _LOOSE]
         if not loose:
@@ -310,18 +311,19 @@ class Examination:
 
     def _clipped(self) -> GradientEvidence | None:
         """Evidence where the clipping breaks its law; else the judge looks below the limit."""
-        v = self.function.shaped(cotangent(self.function, self.judge.generator))
-        found = clipping(self.expected, self.function, v)
+        found = beyond_the_limit(
+            self.expected, self.function, cotangent(self.function, self.judge.generator)
+        )
         if found is None:
             self.judge.notes.append("the gradient vanishes: nothing is clipped")
             return None
-        self.judge.cotangent_scale = found.scale
-        if found.error <= found.bound:
+        error, bound = found
+        if error <= bound:
             return None
         return self._evidence(
-            error=found.error, bound=found.bound, signal=found.limit,
+            error=error, bound=bound, signal=self.expected.clip,
             what=f"clipped gradient of {', '.join(v.name for v in self.function.variables)}",
-            expected=f"the derivative, clipped at {found.limit:g}",
+            expected=f"the derivative, clipped at {self.expected.clip:g}",
         )  # fmt: skip
 
     def _dependent(self, found: Difference) -> GradientEvidence:

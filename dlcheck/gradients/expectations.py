@@ -22,11 +22,14 @@ from torch import Tensor
 
 from dlcheck.errors import UsageError, unknown
 from dlcheck.gradients.function import Function, Gradient
+from dlcheck.numerics.differences import Point
 
 _WORDS = ("zero", "straight_through", "reversed")
 _CLIPS = ("clip", "clip_norm")
 _BELOW = 2.0**-6  # of the limit: where a clipped gradient is still the derivative
 _BEYOND = 4.0  # of the limit: where it must be clipped
+_SMALLEST = 2.0**-900  # of gradients and of scales of v: less is none
+_ADDED = 1e-6  # to a norm, by torch.nn.utils.clip_grad_norm_
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,44 +89,46 @@ def _identity(x: Any, *rest: Any, **keywords: Any) -> Any:
     return x
 
 
-@dataclass(frozen=True, slots=True)
-class Clipping:
-    """How a clipped gradient behaves: the scale of v below which it is the derivative."""
+def beyond_the_limit(
+    expected: Expectation, function: Function, v: Tensor
+) -> tuple[float, float] | None:
+    """What a clipped gradient is off by beyond its limit, at x, and the bound of that.
 
-    scale: float
-    error: float  # of the clipped gradient against its law
-    bound: float
-    limit: float
-
-
-def clipping(
-    expected: Expectation, function: Function, cotangents: Sequence[Tensor]
-) -> Clipping | None:
-    """Find where the clipping begins, and hold what lies beyond against its law.
-
-    None where the gradient vanishes, so that nothing is ever clipped.
+    The derivative for 2ᵏv is exactly 2ᵏ times that for v, whatever was rounded on the way. None
+    where the gradient vanishes, so that nothing is ever clipped.
     """
-
-    def gradient(scale: float) -> tuple[Tensor, ...]:
-        return function.gradient([scale * v for v in cotangents]).parts
-
-    scale = 1.0
-    while (largest := _size(gradient(scale), by_norm=expected.by_norm)) > _BELOW * expected.clip:
-        scale *= 0.5 * _BELOW * expected.clip / largest if math.isfinite(largest) else 2.0**-20
-        if scale < 2.0**-300:
-            return None
-    if largest == 0:
+    v = below_the_limit(expected, function, v, function.x)
+    derivative = _gradient(function, v, function.x)
+    largest = _size(derivative, by_norm=expected.by_norm)
+    if not _SMALLEST < largest < expected.clip:
         return None
-    beyond = _BEYOND * expected.clip / largest * scale
-    derivative = [part * (beyond / scale) for part in gradient(scale)]
-    error = max(
-        float((a - _clipped(b, expected)).abs().max())
-        for a, b in zip(gradient(beyond), derivative, strict=True)
-        if b.numel()
-    )
-    # Clipping by norm divides by ‖g‖ + 10⁻⁶ in torch.nn.utils.clip_grad_norm_.
-    slack = 2e-6 if expected.by_norm else 1e3 * function.unit
-    return Clipping(scale, error, slack * _BEYOND * max(expected.clip, 1.0), expected.clip)
+    # Norms of 1 and more, beside which the 10⁻⁶ of clip_grad_norm_ is small.
+    beyond = max(_BEYOND * expected.clip, 1.0 if expected.by_norm else 0.0)
+    factor = 2.0 ** min(1000, math.ceil(math.log2(beyond / largest)))
+    pairs = zip(_gradient(function, factor * v, function.x), derivative, strict=True)
+    found = [_against_law(a, factor * b, expected, function.unit) for a, b in pairs if b.numel()]
+    return max(found, key=lambda pair: math.inf if math.isnan(pair[0]) else pair[0] / pair[1])
+
+
+def below_the_limit(expected: Expectation, function: Function, v: Tensor, at: Point) -> Tensor:
+    """v, so small that the gradient at a point is the derivative still: far below the limit."""
+    if math.isinf(expected.clip):
+        return v
+
+    def size(scale: float) -> float:
+        return _size(_gradient(function, scale * v, at), by_norm=expected.by_norm)
+
+    limit, scale, shrink = _BELOW * expected.clip, 1.0, 2.0**-7
+    # A clipped gradient does not tell how far beyond the limit it is.
+    while not (found := size(scale)) <= limit and scale > _SMALLEST:
+        scale, shrink = scale * shrink, shrink * shrink
+    if scale < 1 and 0 < found <= limit:
+        scale *= 0.5 * limit / found  # no smaller than need be: it is linear here
+    return scale * v
+
+
+def _gradient(function: Function, v: Tensor, at: Point) -> tuple[Tensor, ...]:
+    return function.gradient(function.shaped(v), at=at).parts
 
 
 def _size(parts: Sequence[Tensor], *, by_norm: bool) -> float:
@@ -131,8 +136,19 @@ def _size(parts: Sequence[Tensor], *, by_norm: bool) -> float:
     return max(float(torch.linalg.vector_norm(part, order)) for part in parts if part.numel())
 
 
-def _clipped(part: Tensor, expected: Expectation) -> Tensor:
+def _against_law(
+    clipped: Tensor, derivative: Tensor, expected: Expectation, unit: float
+) -> tuple[float, float]:
+    """The largest error of an element, and its bound: 32ε√n of the limit, for a sum of n terms.
+
+    torch.nn.utils.clip_grad_norm_ divides by ‖g‖ + 10⁻⁶, so that by its norm a tensor may be
+    smaller by that share, too.
+    """
+    rounding = 32 * unit * math.sqrt(derivative.numel()) * expected.clip
     if not expected.by_norm:
-        return part.clamp(-expected.clip, expected.clip)
-    norm = float(torch.linalg.vector_norm(part))
-    return part * min(1.0, expected.clip / norm) if norm else part
+        right = derivative.clamp(-expected.clip, expected.clip)
+        return float((clipped - right).abs().max()), rounding
+    norm = float(torch.linalg.vector_norm(derivative))
+    right = derivative * min(1.0, expected.clip / norm) if norm else derivative
+    share = _ADDED / (norm + _ADDED)
+    return float((clipped - right).abs().max()), rounding + share * min(norm, expected.clip)

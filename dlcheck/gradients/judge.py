@@ -10,7 +10,7 @@ from an earlier call is wrong. Where no direction can decide (a kink), a generic
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -23,6 +23,7 @@ from dlcheck.gradients.directions import (
     cotangent,
     finite_parts,
 )
+from dlcheck.gradients.expectations import Expectation, below_the_limit
 from dlcheck.gradients.function import Function, Gradient
 from dlcheck.gradients.looks import FURTHER, Finding, Look, Place
 from dlcheck.numerics.differences import (
@@ -53,9 +54,8 @@ class Judge:
     function: Function
     generator: torch.Generator
     precise: float = 1e-9
-    claim: Callable[[Gradient], Gradient] = lambda gradient: gradient
+    expected: Expectation = field(default_factory=Expectation)
     truth: Function | None = None  # whose values count, where the gradient is a surrogate's
-    cotangent_scale: float = 1.0
     still: Sequence[Tensor | None] = ()
     notes: list[str] = field(default_factory=list)
     is_broken: bool = False  # was any gradient at the point not finite?
@@ -92,9 +92,14 @@ class Judge:
     def claimed(self, place: Place, *, other: Place | None = None) -> tuple[Tensor, Gradient]:
         """A fresh cotangent and the gradient that is claimed for it."""
         function = self.function
-        v = self.cotangent_scale * cotangent(function, self.generator)
+        v = cotangent(function, self.generator)
+        v = below_the_limit(self.expected, function, v, place.x)
         between = None if other is None else other.x
         return v, self.claim(function.gradient(function.shaped(v), at=place.x, between=between))
+
+    def claim(self, gradient: Gradient) -> Gradient:
+        """The derivative that a gradient amounts to, as declared."""
+        return self.expected.claim(gradient)
 
     def _cleaned(self, gradient: Gradient, place: Place) -> Gradient:
         """0 in place of what is not finite, which is judged by itself."""

@@ -87,12 +87,10 @@ class Question:
             function,
             self._generator(function),
             precise=MODES[self.mode].precise,
-            claim=self.expected.claim,
+            expected=self.expected,
             truth=None if surrogate is None else self._bound(surrogate),
         )
-        return Examination(
-            judge, MODES[self.mode], self.seed, self.expected, explains=self.explains
-        )
+        return Examination(judge, MODES[self.mode], self.seed, explains=self.explains)
 
     def _bound(self, f: Callable[..., Any]) -> Function:
         return bound(f, self.inputs, kwargs=self.kwargs, wrt=self.wrt, seed=self.seed)

@@ -74,6 +74,8 @@ def gradient_matches_difference(subject: Implementation, case: Case) -> Evidence
         wrong.not_stopped,
         wrong.clipped_too_early,
         wrong.clipped_too_late,
+        wrong.clipped_late_at_a_tiny_limit,
+        wrong.clipped_to_a_larger_norm,
     ],
     accepts=[
         wrong.straight_through,
@@ -81,6 +83,8 @@ def gradient_matches_difference(subject: Implementation, case: Case) -> Evidence
         wrong.reversal,
         wrong.stopped,
         wrong.clipped,
+        wrong.clipped_at_a_tiny_limit,
+        wrong.clipped_by_norm,
     ],
 )  # fmt: skip
 def surrogate_gradient_is_as_declared(subject: Implementation, case: Case) -> Evidence:

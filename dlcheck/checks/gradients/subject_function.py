@@ -34,10 +34,10 @@ def examination(subject: Implementation, case: Case) -> Examination:
         function,
         case.generator("gradient"),
         precise=OF_A_CASE.precise,
-        claim=expected.claim,
+        expected=expected,
         truth=truth,
     )
-    return Examination(judge, OF_A_CASE, case.recipe.seed, expected, case.explains)
+    return Examination(judge, OF_A_CASE, case.recipe.seed, case.explains)
 
 
 def differentiable(

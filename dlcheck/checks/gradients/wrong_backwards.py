@@ -312,3 +312,34 @@ clipped_too_late = _declared(
     lambda x, v: (v * x.exp()).clamp(-1.0, 1.0),
     expect={"clip": 0.5},
 )
+
+
+def _limited(limit: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """The gradient of exp with a norm of at most the limit, as torch's clip_grad_norm_ has it."""
+
+    def backward(x: Tensor, v: Tensor) -> Tensor:
+        g = v * x.exp()
+        norm: Tensor = torch.linalg.vector_norm(g)
+        return g * (limit / (norm + 1e-6)).clamp(max=1.0)
+
+    return backward
+
+
+clipped_at_a_tiny_limit = _declared(
+    "gradient_clipped_at_a_tiny_limit",
+    torch.exp,
+    lambda x, v: (v * x.exp()).clamp(-1e-12, 1e-12),
+    expect={"clip": 1e-12},
+)
+clipped_late_at_a_tiny_limit = _declared(
+    "gradient_clipped_late_at_a_tiny_limit",
+    torch.exp,
+    lambda x, v: (v * x.exp()).clamp(-1.01e-12, 1.01e-12),
+    expect={"clip": 1e-12},
+)
+clipped_by_norm = _declared(
+    "gradient_clipped_by_norm", torch.exp, _limited(1e-3), expect={"clip_norm": 1e-3}
+)
+clipped_to_a_larger_norm = _declared(
+    "gradient_clipped_to_a_larger_norm", torch.exp, _limited(1.001e-3), expect={"clip_norm": 1e-3}
+)
