@@ -18,13 +18,13 @@ from torch import Tensor
 
 from dlcheck.domains import Input, bound_dims, size_bounds
 from dlcheck.model import PROFILES, Profile, Recipe, Subject
+from dlcheck.numerics.layouts import LAYOUTS
 from dlcheck.numerics.layouts import clone_as_laid_out as clone_as_laid_out
 from dlcheck.numerics.layouts import lay_out as lay_out
 
 # 1, odd, prime, and just past a tile: where index arithmetic goes wrong.
 _SIZES = (2, 3, 1, 5, 7, 4, 9, 13, 17)
 _TYPICAL = 5  # of the one case of a check that runs once
-LAYOUTS = ("contiguous", "transposed", "sliced", "channels_last")
 
 # Where each kind of element is hard. "normal" comes first: shrinking ends there.
 _REAL = ("normal", "large", "tiny", "negative", "offset", "ties", "zeros", "outliers", "ascending",

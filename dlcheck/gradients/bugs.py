@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dlcheck.gradients.injection import Backward, Bug, Call, Gradients, dense
+from dlcheck.gradients.injection import Backward, Bug, Call, Gradients
+from dlcheck.gradients.variables import dense
 from dlcheck.numerics.layouts import clone_as_laid_out
 
 

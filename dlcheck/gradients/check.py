@@ -12,7 +12,6 @@ from torch import Tensor
 
 from dlcheck.errors import GradientMismatch, GradientWarning, SubjectRaised, UsageError, unknown
 from dlcheck.gradients.evidence import GradientEvidence
-from dlcheck.gradients.examination import MODES
 from dlcheck.gradients.expectations import expectation
 from dlcheck.gradients.question import Question
 from dlcheck.gradients.regimes import REGIMES
@@ -57,10 +56,6 @@ def check_gradient(
     arguments. Warns with GradientWarning where nothing could be decided.
     Source: numerics/differences.py; gradients/judge.py.
     """
-    if mode not in MODES:
-        raise UsageError(unknown("mode", mode, MODES))
-    if order not in (1, 2):
-        raise UsageError(f"order is 1 or 2, not {order!r}")
     for regime in regimes:
         if regime not in REGIMES:
             raise UsageError(unknown("regime", regime, REGIMES))

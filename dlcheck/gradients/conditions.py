@@ -18,12 +18,10 @@ from torch import Tensor
 from dlcheck.errors import SubjectRaised
 from dlcheck.gradients.directions import all_finite
 from dlcheck.gradients.function import Function, Gradient
-from dlcheck.gradients.judge import Judge
-from dlcheck.numerics.layouts import lay_out
+from dlcheck.gradients.judge import NUDGE_SAFETY, NUDGES, Judge
+from dlcheck.numerics.layouts import REARRANGED, lay_out
 
 _LARGE = 2**16  # elements
-_NUDGES = 2
-_NUDGE_SAFETY = 24  # a spread seen in two draws against its size
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +40,7 @@ class _Condition:
     cause: str
     gradient: Callable[[], Gradient]
     plain: Callable[[], Gradient]
+    is_layout: bool = True  # which a subject may refuse, in words
 
 
 def differences(judge: Judge, certificate: float) -> Iterator[Difference]:
@@ -57,7 +56,7 @@ def differences(judge: Judge, certificate: float) -> Iterator[Difference]:
         try:
             other, usual = condition.gradient(), condition.plain()
         except SubjectRaised as error:
-            if "layout" in condition.cause or "strides" in condition.cause:
+            if condition.is_layout:
                 judge.notes.append(f"refuses inputs that are not contiguous: {error}"[:160])
                 continue
             yield Difference(f"{condition.cause}: {error}", "all", math.nan, 0.0, math.nan)
@@ -76,9 +75,9 @@ def _conditions(judge: Judge, v: Tensor, plain: Gradient) -> Iterator[_Condition
     dense = function.shaped(v)
     yield _Condition(
         "a second backward of the same forward differs: the first changed what was saved",
-        claimed(dense, twice=True), lambda: plain,
+        claimed(dense, twice=True), lambda: plain, is_layout=False,
     )  # fmt: skip
-    for layout in ("transposed", "sliced", "channels_last"):
+    for layout in REARRANGED:
         laid = [lay_out(part, layout) for part in dense]
         if any(a.stride() != b.stride() for a, b in zip(laid, dense, strict=True)):
             yield _Condition(
@@ -97,7 +96,7 @@ def _conditions(judge: Judge, v: Tensor, plain: Gradient) -> Iterator[_Condition
         )  # fmt: skip
     if function.draws:
         return  # in another layout the random numbers meet other elements
-    for layout in ("transposed", "sliced", "channels_last"):
+    for layout in REARRANGED:
         if _can_lie(function, layout):
             yield _Condition(
                 f"the backward ignores the memory layout of its inputs ({layout})",
@@ -143,7 +142,7 @@ def _compared(
         if change <= bound:
             continue
         spreads = spreads or _spreads(judge, v, plain)
-        bound += _NUDGE_SAFETY * spreads[index]
+        bound += NUDGE_SAFETY * spreads[index]
         if not change <= bound:
             if name == "output":
                 judge.notes.append(
@@ -165,7 +164,7 @@ def _spreads(judge: Judge, v: Tensor, plain: Gradient) -> list[float]:
     """How far the output and each gradient move when inputs are rounded otherwise, or again."""
     function, found = judge.function, [0.0] * (1 + len(plain.parts))
     dense = function.shaped(v)
-    points = [function.x, *([judge.nudged(x) for x in function.x] for _ in range(_NUDGES))]
+    points = [function.x, *([judge.nudged(x) for x in function.x] for _ in range(NUDGES))]
     for point in points:
         nearby = judge.claim(function.gradient(dense, at=point))
         pairs = [_where_finite(*pair) for pair in zip(plain.parts, nearby.parts, strict=True)]

@@ -13,10 +13,9 @@ from dlcheck.errors import SubjectError, Unchecked
 from dlcheck.gradients.directions import cotangent
 from dlcheck.gradients.function import Function, Gradient
 from dlcheck.gradients.injection import Bug
-from dlcheck.numerics.layouts import lay_out
+from dlcheck.numerics.layouts import REARRANGED, lay_out
 
 _ROUNDING = 2  # units in the last place below which a changed gradient is the same
-_LAYOUTS = ("transposed", "sliced", "channels_last")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +68,12 @@ def _plainly(function: Function, v: Tensor) -> Iterator[Gradient]:
 
 
 def _with_strides(function: Function, v: Tensor) -> Iterator[Gradient]:
-    for layout in _LAYOUTS:
+    for layout in REARRANGED:
         yield function.gradient([lay_out(part, layout) for part in function.shaped(v)])
 
 
 def _with_layouts(function: Function, v: Tensor) -> Iterator[Gradient]:
-    for layout in _LAYOUTS:
+    for layout in REARRANGED:
         yield function.gradient(function.shaped(v), layout=layout)
 
 

@@ -19,6 +19,7 @@ from dlcheck.gradients.expectations import Expectation, beyond_the_limit
 from dlcheck.gradients.function import Function
 from dlcheck.gradients.judge import Judge
 from dlcheck.gradients.looks import Finding, Place, certificates
+from dlcheck.gradients.predicates import tied
 from dlcheck.model import Verdict
 from dlcheck.numerics.differences import RESOLVED, shifted
 from dlcheck.numerics.perturbations import root_mean_square
@@ -120,7 +121,8 @@ class Examination:
             return finding
         if finding.is_pass:
             return self._tightened(finding)
-        still = [_special(x) for x in self.function.x]
+        masks = [_special(x) for x in self.function.x]
+        still = [mask if mask.any() and not mask.all() else None for mask in masks]
         if any(mask is not None for mask in still):
             self.judge.still = still
             masked = self.judge.sit(2)
@@ -167,7 +169,7 @@ class Examination:
         There a gradient is a choice between one-sided slopes, and no error.
         """
         alarm = finding.worst
-        special = any(map(_has_special, alarm.place.x))
+        special = any(bool(_special(x).any()) for x in alarm.place.x)
         return special and not self.judge.is_smooth(alarm, only)
 
     def _tightened(self, finding: Finding) -> Finding:
@@ -244,7 +246,7 @@ class Examination:
 
     def _undecided(self, finding: Finding) -> GradientEvidence:
         if not finding.looks:
-            return self.unchecked("nothing can be moved within its domain")
+            raise Unchecked("nothing can be moved within its domain")
         best = min(finding.looks, key=lambda look: look.slope.relative_bound)
         why = best.doubt or (
             f"the best bound is {best.slope.relative_bound:.1g} of the slope: a kink, noise or "
@@ -366,13 +368,6 @@ class Examination:
         )
 
 
-def _has_special(x: Tensor) -> bool:
-    """Is an element 0, or equal to another one?"""
-    if x.numel() < 2 or bool((x == 0).any()):
-        return x.numel() > 0 and bool((x == 0).any())
-    return x.numel() <= 10**6 and len(torch.unique(x)) < x.numel()
-
-
 def _along_broken(x: Sequence[Tensor], gradient: Sequence[Tensor]) -> Direction:
     """A direction along the elements whose gradient is not finite, and x is."""
     parts = [
@@ -402,10 +397,6 @@ def _named(function: Function, broken: Sequence[int]) -> str:
     return ", ".join(variable.name for variable, count in pairs if count)
 
 
-def _special(x: Tensor) -> Tensor | None:
-    """The elements [bool] that are 0, or equal to another one: where kinks sit. None if none."""
-    if x.numel() > 10**6:
-        return x == 0
-    _, inverse, counts = torch.unique(x, return_inverse=True, return_counts=True)
-    mask: Tensor = (counts > 1)[inverse] | (x == 0)
-    return mask if bool(mask.any()) and not bool(mask.all()) else None
+def _special(x: Tensor) -> Tensor:
+    """The elements [bool] where kinks sit: those that are 0, or equal to another one."""
+    return (x == 0) | tied(x) if x.numel() <= 10**6 else x == 0

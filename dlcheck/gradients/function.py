@@ -254,8 +254,7 @@ class Function:
         try:
             found, value = self._graded(point, cotangents, between, twice=twice, layout=layout)
         except SubjectRaised as error:
-            # Reentrant checkpoints refuse autograd.grad, and say so.
-            if self.accumulates or "incompatible with .grad()" not in str(error):
+            if self.accumulates or not wants_accumulation(error):
                 raise
             self.accumulates = True
             found, value = self._graded(point, cotangents, between, twice=twice, layout=layout)
@@ -318,27 +317,12 @@ class Function:
         ys, vs = zip(*pairs, strict=True)
         versions = [v._version for v in vs]
         if self.accumulates:
-            return self._accumulated(ys, vs, leaves, keep=keep)
+            return accumulated(ys, vs, leaves, keep=keep)
         found: Sequence[Tensor | None] = guarded(
             torch.autograd.grad, ys, list(leaves), vs, allow_unused=True, retain_graph=keep
         )
         self.eats_incoming |= versions != [v._version for v in vs]
         return found
-
-    @staticmethod
-    def _accumulated(
-        ys: Sequence[Tensor], vs: Sequence[Tensor], leaves: Sequence[Tensor], *, keep: bool
-    ) -> list[Tensor | None]:
-        """The gradients by backward(), which adds them to the leaves."""
-        kept = [leaf.grad for leaf in leaves]
-        for leaf in leaves:
-            leaf.grad = None
-        try:
-            guarded(torch.autograd.backward, ys, vs, retain_graph=keep)
-            return [leaf.grad for leaf in leaves]
-        finally:
-            for leaf, gradient in zip(leaves, kept, strict=True):
-                leaf.grad = gradient
 
     def restore(self) -> None:
         """Put the parameters and buffers of a module that is not a copy back to what they were."""
@@ -400,6 +384,26 @@ class Function:
 
     def _masked(self, flat: Tensor) -> Tensor:
         return flat if self._usable is None else torch.where(self._usable, flat, 0.0)
+
+
+def wants_accumulation(error: Exception) -> bool:
+    """Is it how a reentrant checkpoint refuses autograd.grad? It has no class of its own."""
+    return "incompatible with .grad()" in str(error)
+
+
+def accumulated(
+    ys: Sequence[Tensor], vs: Sequence[Tensor], leaves: Sequence[Tensor], *, keep: bool
+) -> list[Tensor | None]:
+    """The gradients by backward(), which adds them to the leaves."""
+    kept = [leaf.grad for leaf in leaves]
+    for leaf in leaves:
+        leaf.grad = None
+    try:
+        guarded(torch.autograd.backward, ys, vs, retain_graph=keep)
+        return [leaf.grad for leaf in leaves]
+    finally:
+        for leaf, gradient in zip(leaves, kept, strict=True):
+            leaf.grad = gradient
 
 
 def _flat(outputs: Sequence[Tensor]) -> Tensor:

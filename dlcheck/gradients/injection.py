@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlcheck.gradients.function import Function
+from dlcheck.gradients.function import Function, accumulated, wants_accumulation
 from dlcheck.gradients.trees import named_tensors
+from dlcheck.gradients.variables import dense
 
 Gradients = list[Tensor | None]
 
@@ -36,9 +37,9 @@ class Call:
         try:
             return list(torch.autograd.grad(self.outputs, self.leaves, vs, **how))
         except RuntimeError as error:
-            if "incompatible with .grad()" not in str(error):  # as reentrant checkpoints say
+            if not wants_accumulation(error):
                 raise
-        return list(Function._accumulated(self.outputs, vs, self.leaves, keep=True))
+        return accumulated(self.outputs, vs, self.leaves, keep=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,3 @@ def injected(function: Function, bug: Bug, target: int) -> Function:
     parameters = [variable.parameter is not None for variable in function.variables]
     broken = _Injection(bug, target, parameters, function.call)
     return replace(function, call=broken, notes=[], deviations=[])
-
-
-def dense(tensor: Tensor) -> Tensor:
-    return tensor if tensor.layout == torch.strided else tensor.to_dense()

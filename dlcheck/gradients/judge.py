@@ -41,8 +41,8 @@ from dlcheck.numerics.perturbations import tiled_direction
 _SHARP = 16
 _FINER = (2.0**-10, 2.0**-22)  # of the first step: where an alarm must hold too
 _QUANTUM = 2.0**-16  # of ε‖v‖: no difference of terms as large as v is smaller
-_NUDGES = 2  # gradients at inputs rounded otherwise
-_NUDGE_SAFETY = 24  # a spread seen in two draws against its size
+NUDGES = 2  # gradients at inputs rounded otherwise
+NUDGE_SAFETY = 24  # a spread seen in two draws against its size
 _SECOND_POINT = 0.05  # its distance, relative to each element
 _NEARBY = 2.0**-7  # the distance of the point that decides for a kink, relative to each tensor
 
@@ -202,7 +202,7 @@ class Judge:
         """
         function, spread = self.function, 0.0
         v, between = function.shaped(look.v), None if look.other is None else look.other.x
-        for _ in range(_NUDGES):
+        for _ in range(NUDGES):
             # Only what the direction moves: a label of exactly 1 must stay one.
             nudged = [
                 torch.where(u != 0, self.nudged(x), x)
@@ -214,7 +214,7 @@ class Judge:
             spread = max(spread, abs(change)) if math.isfinite(change) else spread
         size = float(torch.linalg.vector_norm(look.v))
         reach = _reach_of_cancellation(look, function.unit * size)
-        return _NUDGE_SAFETY * spread + 32 * function.unit * size * reach
+        return NUDGE_SAFETY * spread + 32 * function.unit * size * reach
 
     def nudged(self, x: Tensor) -> Tensor:
         signs = torch.randn(x.shape, generator=self.generator, device=self.generator.device).sign()
@@ -257,6 +257,9 @@ class Judge:
         truth = self.truth or self.function
         return Place(self.function.x, truth.value)
 
+    def second_point(self, only: Collection[int] | None = None) -> Place | None:
+        return self.elsewhere(_SECOND_POINT, relative=True, name="a second point", only=only)
+
     def elsewhere(
         self, distance: float, *, relative: bool, name: str, only: Collection[int] | None = None
     ) -> Place | None:
@@ -293,7 +296,7 @@ class Judge:
         gradient that reads what the last call has left is wrong there.
         """
         here = self.here()
-        there = self.elsewhere(_SECOND_POINT, relative=True, name="a second point", only=only)
+        there = self.second_point(only)
         taken: list[Look] = []
         for index in range(looks):
             place, other = (there, here) if index % 2 and there is not None else (here, there)
@@ -327,7 +330,7 @@ class Judge:
                 tightest = [look]
         return tightest
 
-    def _weighed(self, looks: list[Look], only: Collection[int] | None) -> Finding:
+    def _weighed(self, looks: list[Look], only: Collection[int] | None = None) -> Finding:
         """Call further directions where one alarm stands alone; else the verdict."""
         for _ in range(FURTHER):
             alarms = [look for look in looks if look.is_alarm]
@@ -341,14 +344,14 @@ class Judge:
             self.notes.append(f"one of {count} directions disagreed, and no other confirmed it")
         return Finding(tuple(looks))
 
-    def decide_nearby(self, only: Collection[int] | None = None) -> Finding:
+    def decide_nearby(self) -> Finding:
         """Judge at a generic point nearby: for kinks, and for slopes below the rounding."""
         looks: list[Look] = []
         for index in range(2):
-            place = self.elsewhere(_NEARBY, relative=False, name="a point nearby", only=only)
+            place = self.elsewhere(_NEARBY, relative=False, name="a point nearby")
             if place is not None:
-                looks += self._settled(place, first=index, only=only)
-        return self._weighed(looks, only)
+                looks += self._settled(place, first=index)
+        return self._weighed(looks)
 
 
 def _reach_of_cancellation(look: Look, quantum: float) -> float:

@@ -46,7 +46,6 @@ from dlcheck.numerics.stochastic_rounding import StochasticRounding
 
 _DRAWS = 6
 _FURTHER_DRAWS = 6  # of each coarseness, before an alarm counts
-_SECOND_POINT = 0.05  # its distance, relative to each element
 _AGREE = 0.1  # outputs of the two types, beyond their rounding
 
 
@@ -174,7 +173,7 @@ class _Duel:
     def _places(self) -> Iterator[Place]:
         judge = self.examination.judge
         here = judge.here()
-        there = judge.elsewhere(_SECOND_POINT, relative=True, name="a second point") or here
+        there = judge.second_point() or here
         yield from (here, there, here, there)
 
     def _look(self, place: Place) -> list[Comparison]:

@@ -41,7 +41,7 @@ def _rules(part: Part, at: Tensor, is_wrong: Tensor) -> Iterator[Rule]:
     yield "x < 0", here < 0
     yield "x > 0", here > 0
     yield "x = 0", here == 0
-    yield "elements whose value occurs more than once", _tied(x)[at]
+    yield "elements whose value occurs more than once", tied(x)[at]
     largest = float(gradient.abs().max())
     yield f"elements cut off at ±{largest:.4g}", g.abs() >= largest * (1 - 1e-12)
     yield from _limits("|x|", here.abs(), is_wrong)
@@ -50,10 +50,11 @@ def _rules(part: Part, at: Tensor, is_wrong: Tensor) -> Iterator[Rule]:
     yield from _lookups(part, at)
 
 
-def _tied(x: Tensor) -> Tensor:
+def tied(x: Tensor) -> Tensor:
+    """[bool]: the elements that are equal to another one."""
     _, inverse, counts = torch.unique(x, return_inverse=True, return_counts=True)
-    tied: Tensor = (counts > 1)[inverse]
-    return tied
+    found: Tensor = (counts > 1)[inverse]
+    return found
 
 
 def _limits(name: str, size: Tensor, is_wrong: Tensor) -> Iterator[Rule]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from dlcheck.errors import Unchecked
+from dlcheck.errors import Unchecked, UsageError, unknown
 from dlcheck.gradients.binding import bound
 from dlcheck.gradients.evidence import GradientEvidence
 from dlcheck.gradients.examination import MODES, Examination
@@ -29,6 +29,8 @@ def _as_it_is(function: Function) -> Function:
 class Question:
     """What a caller wants to know. The arguments are those of `check_gradient`.
 
+    Raises UsageError for an unknown mode or order.
+
     change: what becomes of the function before it is judged, and change_of_twin of its float64
     twin in low precision: how a self-test puts bugs in.
     """
@@ -45,6 +47,12 @@ class Question:
     explains: bool = True
     change: Callable[[Function], Function] = _as_it_is
     change_of_twin: Callable[[Function], Function] = _as_it_is
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise UsageError(unknown("mode", self.mode, MODES))
+        if self.order not in (1, 2):
+            raise UsageError(f"order is 1 or 2, not {self.order!r}")
 
     def function(self) -> Function:
         """What is judged, not yet met. Raises Unchecked where there is no second order."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dlcheck.errors import SubjectError, UsageError, unknown
+from dlcheck.errors import SubjectError
 from dlcheck.gradients.bugs import BUGS
 from dlcheck.gradients.effects import Effects
 from dlcheck.gradients.evidence import GradientEvidence
@@ -147,10 +147,6 @@ def self_test(
     one after the other, and the check must fail. Raises SubjectRaised where f raises, and
     UsageError for wrong arguments.
     """
-    if mode not in MODES:
-        raise UsageError(unknown("mode", mode, MODES))
-    if order not in (1, 2):
-        raise UsageError(f"order is 1 or 2, not {order!r}")
     asked = Question(
         f=f,
         inputs=inputs,

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+REARRANGED = ("transposed", "sliced", "channels_last")
+LAYOUTS = ("contiguous", *REARRANGED)
+
 
 def lay_out(values: Tensor, layout: str) -> Tensor:
     """A copy that is "contiguous", "transposed", "sliced" (with an offset) or "channels_last"."""
