@@ -224,3 +224,13 @@ def test_an_instance_takes_no_arguments() -> None:
     )  # fmt: skip
     assert not report.passed
     assert "pass the class instead of an instance" in report.failures[0].message
+
+
+def test_flags_that_torch_testing_has_frozen_are_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = torch.backends.flags_frozen.__globals__
+    monkeypatch.setitem(known, "__allow_nonbracketed_mutation_flag", 0)
+    with pytest.raises(RuntimeError, match="not allowed to set"):
+        torch.backends.cudnn.deterministic = torch.backends.cudnn.deterministic
+    assert dlcheck.validate(twice, **ONE).passed
