@@ -3,7 +3,7 @@
     python benchmarks/gradients_op_database.py --parts 2 --part 0 &
     python benchmarks/gradients_op_database.py --parts 2 --part 1 &
     python benchmarks/gradients_op_database.py --report [--write reports/gradients_op_database.md]
-    python benchmarks/gradients_op_database.py --ops bessel --folder /tmp/bessel
+    python benchmarks/gradients_op_database.py --ops bessel --folder bessel-records
 
 Every op with a gradient in float64, three samples each; then seven bugs in the first sample that
 both the engine and gradcheck's slow mode pass, but for those that change nothing. The records go
