@@ -196,7 +196,7 @@ def make_check(
     return Check(
         name=name,
         claim=first_line(doc),
-        kinds=(kind,) if isinstance(kind, str) else tuple(kind),
+        kinds=kinds.spelled_out([kind] if isinstance(kind, str) else kind),
         function=where,
         file=file,
         line=line,

@@ -6,7 +6,7 @@ A third party adds its own kind with an entry point of the group `dlcheck.kinds`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from dlcheck.model import Kind
 
@@ -463,6 +463,15 @@ _KINDS = (
 )
 
 BUILT_IN: Mapping[str, Kind] = {kind.name: kind for kind in _KINDS}
+# What a check may name in place of a list of kinds.
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "tensors": tuple(kind.name for kind in _KINDS if kind.returns_tensors),
+}
+
+
+def spelled_out(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of kinds with every group replaced by its members."""
+    return tuple(dict.fromkeys(member for name in names for member in GROUPS.get(name, (name,))))
 
 
 def options_of(kind: Kind) -> dict[str, str]:

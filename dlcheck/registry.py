@@ -161,9 +161,10 @@ def check(
 ) -> Callable[[Function], Function]:
     """Declare a claim. The function is `f(subject, case)` → Evidence, or yields several.
 
-    kind: one name, several, or "*". needs, forbids: traits. options: {name: True} needs the
-    option, {name: False} its absence, {name: [values]} one of those values. dtypes, regimes:
-    those in which the claim can be judged, all by default. once: one case per trial (the check
+    kind: one name, several, "tensors" (every kind whose subjects return tensors), or "*".
+    needs, forbids: traits. options: {name: True} needs the option, {name: False} its absence,
+    {name: [values]} one of those values. dtypes, regimes: those in which the claim can be judged,
+    all by default. once: one case per trial (the check
     samples or trains by itself) instead of a Hypothesis search. rejects: mutants, each a
     function Subject → broken Subject or a broken Subject, that the check must fail. accepts:
     correct subjects, beside every registered reference that it applies to, that must pass.

@@ -1,0 +1,159 @@
+"""Two answers that must be the same number, computed in two ways.
+
+Most claims about a layer compare two calls of it: rows permuted and the output permuted, a chunk
+and the whole. Both sides round, so they differ, by no more than rounding can move the answer.
+`rounding_room` measures how far that is; `agreement` holds the two against it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from dlcheck.isolation import seed_everything
+from dlcheck.model import Evidence
+from dlcheck.numerics.rounding import unit_roundoff
+from dlcheck.strategies import Case
+from dlcheck.subjects import Implementation, tensors_in
+
+_DEVIATIONS = 8.0  # λ: one rounding model fails with probability 2 exp(−λ²/2) = 3e-14
+_DRAWS = 4  # of random signs
+_JUMP = 2.0**-10  # × the largest output: what a nudge of √u may never do to a continuous function
+
+Call = Callable[..., object]
+
+
+def rounding_room(
+    subject: Implementation,
+    case: Case,
+    inputs: Sequence[Tensor] | None = None,
+    call: Call | None = None,
+) -> list[Tensor]:
+    """How far rounding may move each element of each output of a call, one tensor per output.
+
+    inputs: those of the case unless told; call: the subject unless told (any function of the
+    same inputs that returns tensors). Elements that a nudge of the inputs by √u makes jump get
+    infinity: there the answer says nothing.
+
+    n numbers enter, each of which is rounded like a relative change by u, and a sum of n terms
+    rounds n times: the error is within λ√n·u·(A + max|y|), where A is the largest response of
+    the output to relative changes of all inputs and parameters with random signs, measured at
+    ±√u and rescaled, and λ = 8.
+    Source: Higham & Mary, A new approach to probabilistic rounding error analysis, SIAM J. Sci.
+    Comput. 41(5), 2019, theorem 2.4.
+    """
+    given = [x.detach() for x in (case.fresh() if inputs is None else inputs)]
+    u = unit_roundoff(case.dtype)
+    h = math.sqrt(u)
+    generator = case.generator("rounding room")
+    parameters = list(subject.parameters.values())
+    middle = _answers(call or subject, given, case)
+    response = [torch.zeros_like(y, dtype=torch.float64) for y in middle]
+    kept = [p.detach().clone() for p in parameters]
+    for _ in range(_DRAWS):
+        moved = [_nudged(x, h, generator) for x in given]
+        with torch.no_grad():
+            for parameter, value in zip(parameters, kept, strict=True):
+                parameter.copy_(_nudged(value, h, generator))
+        answers = _answers(call or subject, moved, case)
+        for total, y, z in zip(response, answers, middle, strict=True):
+            if y.shape == z.shape:
+                torch.maximum(total, (y.double() - z.double()).abs().nan_to_num(0.0), out=total)
+    with torch.no_grad():
+        for parameter, value in zip(parameters, kept, strict=True):
+            parameter.copy_(value)
+    numbers = 16 + sum(x.numel() for x in (*given, *kept) if x.is_floating_point())
+    factor = _DEVIATIONS * math.sqrt(numbers) * u
+    return [_room(z, moved_by, h, factor) for z, moved_by in zip(middle, response, strict=True)]
+
+
+def _room(answer: Tensor, response: Tensor, h: float, factor: float) -> Tensor:
+    if not answer.is_floating_point():
+        return torch.zeros_like(response)
+    largest = largest_of(answer)
+    smooth = response <= _JUMP * largest
+    worst = float(response[smooth].amax()) if bool(smooth.any()) else 0.0
+    bound = factor * (worst / h + largest)
+    return torch.where(smooth, bound, math.inf)
+
+
+def _answers(call: Call, inputs: Sequence[Tensor], case: Case) -> list[Tensor]:
+    seed_everything(case.recipe.seed)
+    with torch.no_grad():
+        return [y.detach() for y in tensors_in(call(*inputs))]
+
+
+def _nudged(x: Tensor, h: float, generator: torch.Generator) -> Tensor:
+    if not x.is_floating_point():
+        return x
+    signs = torch.randint(0, 2, x.shape, generator=generator).to(x) * 2 - 1
+    return x * (1 + h * signs)
+
+
+def largest_of(values: Tensor) -> float:
+    """The largest |value| that is finite; 0 without any."""
+    finite = values[torch.isfinite(values)]
+    return float(finite.abs().amax()) if finite.numel() else 0.0
+
+
+def agreement(
+    what: str,
+    got: Tensor,
+    expected: Tensor,
+    room: Tensor | float,
+    *,
+    signal: float | None = None,
+    where: str = "",
+    cause: str = "",
+) -> Evidence:
+    """`got` and `expected` are the same numbers, each within `room` of the exact answer.
+
+    room: what `rounding_room` gave for this output, of the shape of `expected`, or one number.
+    The bound of a difference is twice the room: both sides round. NaN and ±inf must stand at the
+    same places; shapes must be equal; integers and booleans are compared exactly. signal: the
+    largest |expected| unless told.
+    """
+    if got.shape != expected.shape:
+        return Evidence(
+            error=math.inf,
+            bound=0.0,
+            signal=1.0,
+            what=what,
+            expected=f"shape {tuple(expected.shape)}",
+            got=f"shape {tuple(got.shape)}",
+            where=where,
+            cause=cause,
+        )
+    a, b = got.detach().double(), expected.detach().double()
+    limit = torch.as_tensor(room, dtype=torch.float64, device=b.device).expand(b.shape)
+    judged = torch.isfinite(limit)
+    same = (a == b) | ((a != a) & (b != b))
+    difference = torch.where(same, 0.0, (a - b).abs())[judged]
+    difference = torch.where(difference == difference, difference, math.inf)
+    bound = 2 * float(limit[judged].amax()) if bool(judged.any()) else math.inf
+    error = float(difference.amax()) if difference.numel() else 0.0
+    largest = largest_of(b[judged]) if signal is None else signal
+    return Evidence(
+        error=error,
+        bound=bound,
+        signal=largest,
+        what=what,
+        where=where or _place(a, b, judged & ~same),
+        cause=cause,
+    )
+
+
+def _place(a: Tensor, b: Tensor, wrong: Tensor) -> str:
+    """Where the difference is largest, with both numbers."""
+    if not bool(wrong.any()):
+        return ""
+    size = torch.where(wrong, (a - b).abs().nan_to_num(math.inf, math.inf), -1.0)
+    at = torch.unravel_index(size.argmax(), size.shape)
+    index = tuple(int(i) for i in at)
+    return (
+        f"{int(wrong.sum())} of {a.numel()} elements; at {list(index)}: got "
+        f"{float(a[index]):.6g}, expected {float(b[index]):.6g}"
+    )
