@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from hypothesis import HealthCheck, Phase, given, settings, target
 from hypothesis import seed as seeded
 from hypothesis.errors import Flaky
+from hypothesis.strategies import SearchStrategy
 
 from dlcheck.domains import Input
 from dlcheck.errors import (
@@ -23,9 +24,17 @@ from dlcheck.errors import (
     UsageError,
 )
 from dlcheck.isolation import restored_state, seed_everything, time_limit
-from dlcheck.model import PROFILES, Evidence, Outcome, Recipe, Trial, Verdict, worst
-from dlcheck.registry import Live, live_check
-from dlcheck.strategies import Case, materialize, recipes, stream_seed, typical_recipe
+from dlcheck.model import PROFILES, Evidence, Outcome, Recipe, Subject, Trial, Verdict, worst
+from dlcheck.registry import Live, catalogue, live_check
+from dlcheck.strategies import (
+    Case,
+    materialize,
+    planned_recipes,
+    recipes,
+    simpler,
+    stream_seed,
+    typical_recipe,
+)
 from dlcheck.subjects import build, inputs_of
 
 
@@ -43,6 +52,7 @@ class _Seen:
     cases: int = 0
     conclusive: int = 0
     skips: list[str] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
 
 
 def run_trial(trial: Trial) -> Outcome:
@@ -100,25 +110,58 @@ def claim_of(trial: Trial) -> str:
 def _search(
     trial: Trial, live: Live, specs: dict[str, Input], device: torch.device, seen: _Seen
 ) -> None:
+    """Cases that are planned, then cases that Hypothesis draws; a failure is made small."""
     root = stream_seed(trial.seed, claim_of(trial))
     if trial.check.once:
         recipe = typical_recipe(trial.subject, specs, root % 2**31)
         _run_case(trial, live, specs, device, recipe, seen)
         return
-    profile = PROFILES[trial.profile]
+
+    def run(recipe: Recipe) -> Evidence | None:
+        return _run_case(trial, live, specs, device, recipe, seen)
+
+    examples = PROFILES[trial.profile].examples
+    count = min(examples, max(_PLANNED, examples // 2))
+    for recipe in planned_recipes(trial.subject, specs, trial.check.regimes, root, count):
+        nearby = simpler(recipe, trial.subject, specs)
+        try:
+            found = run(recipe)
+        except SubjectError:
+            _draw(run, nearby, _SIMPLER, root)
+            raise  # unless a simpler case raised
+        if found is not None and found.verdict is Verdict.FAILED:
+            _draw(run, nearby, _SIMPLER, root)
+            _explain(trial, live, specs, device, seen)
+            return
+    drawn = recipes(trial.subject, specs, trial.check.regimes)
+    if examples > count and _draw(run, drawn, examples - count, root):
+        _explain(trial, live, specs, device, seen)
+
+
+_PLANNED = 10  # cases that are planned, of which the quick profile runs the first
+_SIMPLER = 40  # cases that may be tried to make a failure small
+
+
+def _draw(
+    run: Callable[[Recipe], Evidence | None],
+    drawn: SearchStrategy[Recipe],
+    examples: int,
+    root: int,
+) -> bool:
+    """Did a drawn case fail? The last one that ran is then the smallest that Hypothesis found."""
 
     @seeded(root)
     @settings(
-        max_examples=profile.examples,
+        max_examples=examples,
         deadline=None,
         database=None,
         report_multiple_bugs=False,
         phases=[Phase.explicit, Phase.generate, Phase.target, Phase.shrink],
         suppress_health_check=list(HealthCheck),
     )
-    @given(recipes(trial.subject, specs, trial.check.regimes))
+    @given(drawn)
     def search(recipe: Recipe) -> None:
-        found = _run_case(trial, live, specs, device, recipe, seen)
+        found = run(recipe)
         if found is not None and found.verdict is Verdict.FAILED:
             raise _CaseFailed
         if found is not None and 0 < found.tightness < float("inf"):
@@ -127,7 +170,8 @@ def _search(
     try:
         search()
     except (_CaseFailed, Flaky):
-        _explain(trial, live, specs, device, seen)
+        return True
+    return False
 
 
 def _explain(
@@ -155,26 +199,34 @@ def _run_case(
 ) -> Evidence | None:
     """Run one case and note what it came to; the deciding evidence, or None if skipped."""
     dtype = getattr(torch, trial.dtype)
-    seen.recipe = recipe
-    seed_everything(recipe.seed)
-    subject = build(trial.subject, recipe.sizes, device, dtype, recipe.seed)
-    case = Case(
-        recipe=recipe,
-        specs=specs,
-        inputs=materialize(recipe, specs, device, dtype),
-        device=device,
-        dtype=dtype,
-        profile=PROFILES[trial.profile],
-        root=trial.seed,
-        claim=claim_of(trial),
-        explains=explains,
-    )
-    seed_everything(recipe.seed)
     try:
+        seed_everything(recipe.seed)
+        subject = build(trial.subject, recipe.sizes, device, dtype, recipe.seed)
+        case = Case(
+            recipe=recipe,
+            specs=specs,
+            inputs=materialize(recipe, specs, device, dtype),
+            device=device,
+            dtype=dtype,
+            profile=PROFILES[trial.profile],
+            root=trial.seed,
+            claim=claim_of(trial),
+            explains=explains,
+        )
+        seed_everything(recipe.seed)
         pieces = list(_pieces(live.function(subject, case), trial))
     except NotApplicable as error:
         seen.skips.append(str(error))
         return None
+    except SubjectRaised as error:
+        seen.recipe = recipe
+        if not refuses(trial.subject, recipe, specs, device, dtype):
+            raise
+        seen.refusals.append(told(error))
+        return None
+    except SubjectError:
+        seen.recipe = recipe
+        raise
     seen.cases += 1
     deciding = worst(pieces)
     seen.conclusive += deciding.verdict is not Verdict.INCONCLUSIVE
@@ -183,7 +235,32 @@ def _run_case(
         rest = [piece for piece in pieces if piece is not deciding]
         seen.deciding = [deciding, *rest]
         seen.evidence = seen.deciding
+        seen.recipe = recipe
     return deciding
+
+
+def refuses(
+    subject: Subject,
+    recipe: Recipe,
+    specs: Mapping[str, Input],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> bool:
+    """Does a plain call of the subject raise in this case, whatever a check does with it?
+
+    Then the case lies outside what the subject takes: the check `takes_its_declared_inputs` says
+    so, once, and the others are judged on the cases that are left.
+    """
+    kind = catalogue().kind(subject.kind)
+    if not kind.returns_tensors:
+        return False
+    try:
+        seed_everything(recipe.seed)
+        made = build(subject, recipe.sizes, device, dtype, recipe.seed)
+        made(*materialize(recipe, specs, device, dtype).values())
+    except SubjectRaised:
+        return True
+    return False
 
 
 def _graver(new: Evidence, old: Evidence) -> bool:
@@ -217,6 +294,8 @@ def _pieces(result: object, trial: Trial) -> Iterator[Evidence]:
 def _judged(seen: _Seen) -> tuple[Verdict, str]:
     if seen.deciding:
         return seen.deciding[0].verdict, ""
+    if seen.refusals:
+        return Verdict.FAILED, seen.refusals[-1]
     if seen.skips:
         return Verdict.SKIPPED, seen.skips[-1]
     return Verdict.ERRORED, "the check ran no case"

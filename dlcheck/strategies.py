@@ -8,8 +8,9 @@ is the same case on every device and, up to rounding, in every dtype.
 
 from __future__ import annotations
 
+import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,28 +22,14 @@ from dlcheck.model import PROFILES, Profile, Recipe, Subject
 from dlcheck.numerics.layouts import LAYOUTS
 from dlcheck.numerics.layouts import clone_as_laid_out as clone_as_laid_out
 from dlcheck.numerics.layouts import lay_out as lay_out
+from dlcheck.regimes import make_values, regimes_of
 
-# 1, odd, prime, and just past a tile: where index arithmetic goes wrong.
+# 1, odd and prime: where index arithmetic goes wrong.
 _SIZES = (2, 3, 1, 5, 7, 4, 9, 13, 17)
+_TILES = (65, 33, 127, 31, 129, 257)  # just past a tile, or one short of it
+_ODD = (3, 5, 7, 2, 9, 4, 13, 17)
 _TYPICAL = 5  # of the one case of a check that runs once
-
-# Where each kind of element is hard. "normal" comes first: shrinking ends there.
-_REAL = ("normal", "large", "tiny", "negative", "offset", "ties", "zeros", "outliers", "ascending",
-         "duplicated")  # fmt: skip
-_BOUNDED = ("normal", "extreme", "duplicated")
-REGIMES: Mapping[str, tuple[str, ...]] = {
-    "float": _REAL,
-    "logit": ("normal", "large", "offset", "ties", "onehot"),
-    "positive": ("normal", "large", "tiny", "ties"),
-    "unit": _BOUNDED,
-    "signed": _BOUNDED,
-    "probability": ("normal", "onehot", "uniform"),
-    "image": ("normal", "noise", "constant"),
-    "label": ("normal", "constant"),
-    "index": ("normal", "constant"),
-    "bool": ("normal", "constant"),
-    "mask": ("normal", "constant"),
-}
+_CELLS = 2**14  # numbers that a case with a tile may hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +91,124 @@ def recipes(
 
     regimes restricts the distributions to those in which a check can judge.
     """
-    sizes = {name: _size(subject, name) for name in sorted(dim_names(subject, specs))}
+    return _recipes(
+        sizes={name: _sizes(subject, name) for name in dim_names(subject, specs)},
+        regimes={name: regimes_of(spec, regimes) for name, spec in specs.items()},
+        layouts={name: _layouts(subject, spec) for name, spec in specs.items()},
+        seeds=st.integers(0, 2**16 - 1),
+    )
+
+
+def simpler(
+    recipe: Recipe, subject: Subject, specs: Mapping[str, Input]
+) -> st.SearchStrategy[Recipe]:
+    """Recipes that are the given one with smaller sizes, tamer values or a plainer layout."""
+    sizes = {}
+    for name, size in recipe.sizes.items():
+        sizes[name] = [s for s in _sizes(subject, name) if s < size] + [size]
+    return _recipes(
+        sizes=sizes,
+        regimes={name: list(dict.fromkeys(("normal", r))) for name, r in recipe.regimes.items()},
+        layouts={
+            name: list(dict.fromkeys((_layouts(subject, specs[name])[0], layout)))
+            for name, layout in recipe.layouts.items()
+        },
+        seeds=st.just(recipe.seed),
+    )
+
+
+def _recipes(
+    *,
+    sizes: Mapping[str, Sequence[int]],
+    regimes: Mapping[str, Sequence[str]],
+    layouts: Mapping[str, Sequence[str]],
+    seeds: st.SearchStrategy[int],
+) -> st.SearchStrategy[Recipe]:
+    def one_of(choices: Mapping[str, Sequence[object]]) -> st.SearchStrategy[dict[str, object]]:
+        return st.fixed_dictionaries(
+            {name: st.sampled_from(list(values)) for name, values in choices.items()}
+        )
+
     return st.builds(
         lambda sizes, regimes, layouts, seed: Recipe(
             sizes=sizes, regimes=regimes, layouts=layouts, seed=seed
         ),
-        sizes=st.fixed_dictionaries(sizes),
-        regimes=st.fixed_dictionaries(
-            {name: st.sampled_from(_regimes(spec, regimes)) for name, spec in specs.items()}
-        ),
-        layouts=st.fixed_dictionaries(
-            {name: st.sampled_from(_layouts(subject, spec)) for name, spec in specs.items()}
-        ),
-        seed=st.integers(0, 2**16 - 1),
+        sizes=one_of(sizes),
+        regimes=one_of(regimes),
+        layouts=one_of(layouts),
+        seed=seeds,
     )
+
+
+def planned_recipes(
+    subject: Subject,
+    specs: Mapping[str, Input],
+    regimes: Sequence[str],
+    seed: int,
+    count: int,
+) -> list[Recipe]:
+    """The recipes that no run leaves to chance: regimes in turn × odd sizes, tiles and ones.
+
+    The first is normal, contiguous and of odd sizes that all differ. Then every input goes
+    through its regimes and layouts, each at its own pace; every third case has one long axis and
+    every fifth an axis of length 1.
+    """
+    names = dim_names(subject, specs)
+    made = []
+    for turn in range(count):
+        made.append(
+            Recipe(
+                sizes=_planned_sizes(subject, specs, names, turn),
+                regimes={
+                    name: _in_turn(regimes_of(spec, regimes), turn, place)
+                    for place, (name, spec) in enumerate(specs.items())
+                },
+                layouts={
+                    name: _in_turn(_layouts(subject, spec), turn, place)
+                    for place, (name, spec) in enumerate(specs.items())
+                },
+                seed=(seed + turn) % 2**31,
+            )
+        )
+    return made
+
+
+def _in_turn(choices: Sequence[str], turn: int, place: int) -> str:
+    """The choice of this turn; inputs step at different paces, so that pairs differ."""
+    step = 1 + place % max(len(choices) - 1, 1)
+    return choices[turn * step % len(choices)]
+
+
+def _planned_sizes(
+    subject: Subject, specs: Mapping[str, Input], names: Sequence[str], turn: int
+) -> dict[str, int]:
+    sizes = {
+        name: _clipped(subject, name, _ODD[(place + turn) % len(_ODD)])
+        for place, name in enumerate(names)
+    }
+    if not names:
+        return sizes
+    chosen = names[-1 - turn // 3 % len(names)]  # the last axis first: rows are reduced
+    if turn % 3 == 2:
+        for tile in sorted(_TILES, key=lambda size: (size != _TILES[turn // 3 % 6], -size)):
+            longer = {**sizes, chosen: _clipped(subject, chosen, tile)}
+            if _cells(specs, longer) <= _CELLS:
+                return longer
+    elif turn % 5 == 4:
+        sizes[chosen] = _clipped(subject, chosen, 1)
+    elif "accepts_empty" in subject.traits and turn % 7 == 6:
+        sizes[chosen] = _clipped(subject, chosen, 0)
+    return sizes
+
+
+def _cells(specs: Mapping[str, Input], sizes: Mapping[str, int]) -> int:
+    return sum(math.prod(spec.shape(sizes)) for spec in specs.values())
+
+
+def _clipped(subject: Subject, name: str, size: int) -> int:
+    low, high = size_bounds(subject.options, name) or (0, size)
+    low = low if "accepts_empty" in subject.traits else max(low, 1)
+    return min(max(low, size), high)
 
 
 def typical_recipe(subject: Subject, specs: Mapping[str, Input], seed: int) -> Recipe:
@@ -134,29 +225,25 @@ def typical_recipe(subject: Subject, specs: Mapping[str, Input], seed: int) -> R
     )
 
 
-def dim_names(subject: Subject, specs: Mapping[str, Input]) -> set[str]:
-    """Every dim name that needs a size: of the inputs and of the constructor arguments."""
-    names = {name for spec in specs.values() for name in spec.names}
-    return names | {dim.name for dim in bound_dims(subject.args).values() if dim.name}
+def dim_names(subject: Subject, specs: Mapping[str, Input]) -> list[str]:
+    """Every dim name that needs a size: of the inputs in order, then of the arguments."""
+    dims = [dim for spec in specs.values() for dim in (*spec.dims, spec.count) if dim is not None]
+    dims += bound_dims(subject.args).values()
+    return list(dict.fromkeys(dim.name for dim in dims if dim.name))
 
 
-def _size(subject: Subject, name: str) -> st.SearchStrategy[int]:
+def _sizes(subject: Subject, name: str) -> list[int]:
+    """The sizes that are drawn, the one to which shrinking tends first."""
+    empty = (0,) if "accepts_empty" in subject.traits else ()
     bounds = size_bounds(subject.options, name)
     if bounds is None:
-        return st.sampled_from(_SIZES)
+        return [*_SIZES, *empty]
     low, high = bounds
-    if "accepts_empty" not in subject.traits:
+    if not empty:
         low = max(low, 1)
-    inside = [size for size in _SIZES if low <= size <= high]
+    inside = [size for size in (*_SIZES, *empty) if low <= size <= high]
     ends = [low, high] if high <= 256 else [low]
-    return st.sampled_from(list(dict.fromkeys([*inside, *ends])))
-
-
-def _regimes(spec: Input, allowed: Sequence[str]) -> list[str]:
-    known = REGIMES.get(spec.element, ("normal",))
-    if spec.low is not None and spec.is_floating:
-        known = _BOUNDED
-    return [regime for regime in known if not allowed or regime in allowed] or ["normal"]
+    return list(dict.fromkeys([*inside, *ends]))
 
 
 def _layouts(subject: Subject, spec: Input) -> list[str]:
@@ -186,160 +273,3 @@ def materialize(
         values = values.to(device=device, dtype=dtype if spec.is_floating else values.dtype)
         made[name] = lay_out(values, recipe.layouts.get(name, "contiguous"))
     return made
-
-
-def make_values(
-    spec: Input, sizes: Mapping[str, int], regime: str, generator: torch.Generator
-) -> Tensor:
-    """One tensor of a domain under a regime, on the CPU, in float64, int64, uint8 or bool."""
-    shape = spec.shape(sizes)
-    if not spec.is_floating:
-        return _integers(spec, sizes, shape, regime, generator)
-    values = _MAKERS[spec.element](shape, regime, generator)
-    if spec.low is None or spec.high is None:
-        return values
-    if spec.element == "float":  # the bounded regimes live in (0, 1)
-        values = _unit(shape, regime, generator)
-    return spec.low + (spec.high - spec.low) * values
-
-
-def _normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-
-def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    return torch.rand(shape, generator=generator, dtype=torch.float64)
-
-
-def _float(shape: tuple[int, ...], regime: str, generator: torch.Generator) -> Tensor:
-    z = _normal(shape, generator)
-    match regime:
-        case "large":
-            return 30 * z
-        case "tiny":
-            return 2.0**-13 * z
-        case "negative":
-            return -z.abs() - 0.1
-        case "offset":
-            return z + 100
-        case "ties":
-            return (2 * z).round() / 2
-        case "zeros":
-            return torch.where(_uniform(shape, generator) < 0.3, 0.0, z)
-        case "outliers":
-            return torch.where(_uniform(shape, generator) < 0.1, 200 * z, z)
-        case "ascending" if shape:
-            return z.sort(dim=-1).values
-        case "duplicated" if shape:
-            return z[:1].expand(shape).clone()
-    return z
-
-
-def _logit(shape: tuple[int, ...], regime: str, generator: torch.Generator) -> Tensor:
-    if regime != "onehot" or not shape:
-        return _float(shape, regime, generator)
-    z = _normal(shape, generator)
-    return torch.where(z == z.amax(-1, keepdim=True), 40.0, -40.0)
-
-
-def _positive(shape: tuple[int, ...], regime: str, generator: torch.Generator) -> Tensor:
-    z = _normal(shape, generator).exp()
-    return {"large": 30 * z, "tiny": 2.0**-13 * z, "ties": (2 * z).ceil() / 2}.get(regime, z)
-
-
-def _unit(shape: tuple[int, ...], regime: str, generator: torch.Generator) -> Tensor:
-    u = 0.02 + 0.96 * _uniform(shape, generator)
-    if regime == "extreme":  # close to both ends, in float16 too
-        return torch.where(u < 0.5, 2.0**-10, 1 - 2.0**-10)
-    if regime == "duplicated" and shape:
-        return u[:1].expand(shape).clone()
-    return u
-
-
-def _signed(shape: tuple[int, ...], regime: str, generator: torch.Generator) -> Tensor:
-    return 2 * _unit(shape, regime, generator) - 1
-
-
-def _probability(shape: tuple[int, ...], regime: str, generator: torch.Generator) -> Tensor:
-    if not shape:
-        return torch.ones(shape, dtype=torch.float64)
-    z = _normal(shape, generator)
-    if regime == "onehot":
-        return (z == z.amax(-1, keepdim=True)).double()
-    return torch.softmax(0 * z if regime == "uniform" else z, -1)
-
-
-def _direction(shape: tuple[int, ...], regime: str, generator: torch.Generator) -> Tensor:
-    z = _normal(shape, generator)
-    return z / torch.linalg.vector_norm(z, dim=-1, keepdim=True) if shape else z.sign()
-
-
-def _image(shape: tuple[int, ...], regime: str, generator: torch.Generator) -> Tensor:
-    """Smooth: random waves of few cycles a side, mapped into (0.02, 0.98)."""
-    if regime == "constant" or len(shape) < 2:
-        level = (
-            _uniform((*shape[:-2], 1, 1), generator) if len(shape) > 1 else _uniform((), generator)
-        )
-        return 0.02 + 0.96 * level.expand(shape).clone()
-    if regime == "noise":
-        return 0.02 + 0.96 * _uniform(shape, generator)
-    height, width = shape[-2:]
-    rows = torch.linspace(0, 1, height, dtype=torch.float64)[:, None]
-    columns = torch.linspace(0, 1, width, dtype=torch.float64)
-    total = torch.zeros(shape, dtype=torch.float64)
-    for _ in range(4):
-        a, b, phase = (_normal((*shape[:-2], 1, 1), generator) for _ in range(3))
-        total += torch.cos(2 * torch.pi * (a * rows + b * columns) + 3 * phase)
-    return 0.5 + 0.48 * torch.tanh(total / 2)
-
-
-def _spd(shape: tuple[int, ...], regime: str, generator: torch.Generator) -> Tensor:
-    a = _normal(shape, generator)
-    n = shape[-1]
-    return a @ a.mT / n + 0.1 * torch.eye(n, dtype=torch.float64)
-
-
-def _orthogonal(shape: tuple[int, ...], regime: str, generator: torch.Generator) -> Tensor:
-    q: Tensor = torch.linalg.qr(_normal(shape, generator)).Q
-    return q
-
-
-def _onehot(shape: tuple[int, ...], regime: str, generator: torch.Generator) -> Tensor:
-    return _probability(shape, "onehot", generator)
-
-
-_MAKERS: Mapping[str, Callable[[tuple[int, ...], str, torch.Generator], Tensor]] = {
-    "float": _float,
-    "logit": _logit,
-    "positive": _positive,
-    "unit": _unit,
-    "signed": _signed,
-    "probability": _probability,
-    "direction": _direction,
-    "image": _image,
-    "spd": _spd,
-    "orthogonal": _orthogonal,
-    "onehot": _onehot,
-}
-
-
-def _integers(
-    spec: Input,
-    sizes: Mapping[str, int],
-    shape: tuple[int, ...],
-    regime: str,
-    generator: torch.Generator,
-) -> Tensor:
-    low, high = 0, 256
-    if spec.element in ("bool", "mask"):
-        high = 2
-    elif spec.count is not None:
-        high = spec.count.size(sizes)
-    elif spec.low is not None and spec.high is not None:
-        low, high = int(spec.low), int(spec.high)
-    values = torch.randint(low, max(high, low + 1), shape, generator=generator)
-    if regime == "constant" and shape:
-        values = values.flatten()[:1].expand(values.numel()).reshape(shape).clone()
-    if spec.element == "uint8":
-        return values.to(torch.uint8)
-    return values.bool() if spec.element in ("bool", "mask") else values

@@ -78,7 +78,7 @@ def test_a_missing_gradient_is_named() -> None:
         op(lambda x, w: torch.tanh(x) * w.detach(), x="float n", w="float n"),
     )
     assert evidence.verdict is Verdict.FAILED
-    assert evidence.what == "gradient of w"
+    assert evidence.what.startswith("gradient of w")
     assert "no gradient arrives" in evidence.cause
 
 

@@ -19,7 +19,7 @@ LAYERS = (
      "expansion", "settings", "shipped"),
     ("numerics", "stats", "measure", "datasets", "isolation", "features",
      "gradients"),
-    ("arrangement", "subjects", "mutants", "strategies"),
+    ("arrangement", "subjects", "mutants", "regimes", "strategies"),
     ("references", "checks", "benchmarks"),
     ("runner", "proof"),
     ("results", "environment"),
