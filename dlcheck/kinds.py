@@ -172,6 +172,7 @@ _KINDS = (
         returns_tensors=True,
         options={
             "batch_first": "axis order of x",
+            "state": "the inputs that form the state; several names are a tuple",
             "reset": "the input that restarts the state",
             "variant": "reset_before or reset_after",
         },
