@@ -1,0 +1,1 @@
+"""Activations, written by hand: forward and backward."""

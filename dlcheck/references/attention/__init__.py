@@ -1,0 +1,1 @@
+"""Attention, written by hand: forward and backward."""

@@ -1,0 +1,1 @@
+"""Normalizations, written by hand: forward and backward."""

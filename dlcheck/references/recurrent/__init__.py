@@ -1,0 +1,1 @@
+"""Recurrent networks, written by hand: forward and backward."""
