@@ -36,6 +36,14 @@ def reference_of(subject: Implementation, case: Case, dtype: torch.dtype) -> Imp
     return made
 
 
+def wide_twin(subject: Implementation, case: Case) -> Implementation:
+    """The subject itself in float64, with the same parameters and buffers."""
+    made = build(subject.declared, case.sizes, case.device, torch.float64, case.recipe.seed)
+    if made.module is not None and subject.module is not None:
+        guarded(made.module.load_state_dict, subject.module.state_dict())
+    return made
+
+
 def paired_names(subject: Implementation, other: Implementation) -> dict[str, str]:
     """Names of the reference's parameters and buffers → those of the subject.
 
