@@ -41,6 +41,11 @@ class Twin:
         args = ",".join(f"{name}={value}" for name, value in self.args.items())
         return f"{self.ours.__name__}({args}){list(self.shapes[0])}"
 
+    @property
+    def has_batch(self) -> bool:
+        """Is the first axis that of samples?"""
+        return len(self.shapes[0]) > 1 + getattr(self.ours, "rank", 0)
+
     def built(self, dtype: torch.dtype) -> tuple[Callable[..., Any], Callable[..., Any]]:
         """Both, with the same parameters."""
         torch.manual_seed(1)
@@ -242,6 +247,14 @@ def test_vmap_is_a_loop(twin: Twin) -> None:
         assert_alike(list(together), apart, 1e-12)
 
 
+@pytest.mark.parametrize("twin", [twin for twin in BUILT_ALIKE if twin.has_batch], ids=str)
+def test_an_empty_batch_stays_empty(twin: Twin) -> None:
+    ours, _ = twin.built(torch.float64)
+    given = [x.detach()[:0].requires_grad_() for x in inputs_of(twin, torch.float64)]
+    ours(*given).sum().backward()
+    assert all(x.grad is not None and x.grad.shape == x.shape for x in given)
+
+
 SATURATED = [0.0, -0.0, 1e-300, -1e-9, 15.0, -15.0, 19.999, 40.0, -40.0, 700.0, -800.0, 1e30, -1e30]
 
 
@@ -317,7 +330,7 @@ def test_max_pooling_says_where(
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("momentum", [0.1, 0.0, None])
 def test_batch_norm_keeps_the_statistics_that_torch_keeps(momentum: float | None) -> None:
     ours = batch_norm.BatchNorm2d(3, momentum=momentum).double()
     theirs = nn.BatchNorm2d(3, momentum=momentum).double()

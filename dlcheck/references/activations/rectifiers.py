@@ -111,7 +111,7 @@ class _SiLU(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
+        x: Tensor = ctx.saved_tensors[0]
         return gradients[0] * sigmoid(x) * (1 + x * sigmoid(-x))
 
 
@@ -147,7 +147,7 @@ class _GELU(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
+        x: Tensor = ctx.saved_tensors[0]
         density = (-0.5 * x.square()).exp() / math.sqrt(2 * math.pi)
         return gradients[0] * (_normal_cdf(x) + x * density)
 
@@ -174,7 +174,7 @@ class _TanhGELU(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
+        x: Tensor = ctx.saved_tensors[0]
         argument, slope = _bend(x)
         rise = sigmoid(argument)
         return gradients[0] * (rise + x * rise * sigmoid(-argument) * slope)

@@ -61,22 +61,21 @@ class MultiheadAttention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         if not self.batch_first:
             query, key, value = (x.transpose(0, 1) for x in (query, key, value))
-        heads, weights = attend(
-            *self._projected(query, key, value),
-            self._dropped(len(query), key_padding_mask, attn_mask),
-        )
+        dropped = self._dropped(len(query), key_padding_mask, attn_mask)
+        heads, weights = attend(*self._projected(query, key, value), dropped)
         y: Tensor = self.out_proj(heads.transpose(1, 2).flatten(2))
         y = y if self.batch_first else y.transpose(0, 1)
         return y, weights.mean(1) if need_weights else None
 
-    def _projected(self, *inputs: Tensor) -> list[Tensor]:
+    def _projected(self, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value as [b, heads, tokens, d/heads]."""
         weights = self.in_proj_weight.chunk(3)
         biases = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
-        return [
+        query, key, value = (
             affine(x, weight, bias).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for x, weight, bias in zip(inputs, weights, biases, strict=True)
-        ]
+        )
+        return query, key, value
 
     def _dropped(
         self, batch: int, key_padding_mask: Tensor | None, attn_mask: Tensor | None

@@ -47,8 +47,11 @@ class _AdaptiveAvgPool(nn.Module):
 
     def __init__(self, output_size: int | Sequence[int | None] | None) -> None:
         super().__init__()
-        alike = isinstance(output_size, int) or output_size is None
-        sizes = (output_size,) * self.rank if alike else tuple(output_size)  # type: ignore[arg-type]
+        sizes: tuple[int | None, ...]
+        if isinstance(output_size, int) or output_size is None:
+            sizes = (output_size,) * self.rank
+        else:
+            sizes = tuple(output_size)
         if len(sizes) != self.rank:
             raise ValueError(f"output_size {output_size} does not give {self.rank} sizes")
         self.output_size = sizes

@@ -66,14 +66,15 @@ def _grouped(seen: Tensor, weight: Tensor, groups: int) -> Tensor:
 
 def _split(weight: Tensor, groups: int) -> Tensor:
     """[o, c/g, k₁ … k_r] → [g, o/g, c/g, ∏k]."""
-    return weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
+    outputs, inputs, *sizes = weight.shape
+    return weight.reshape(groups, outputs // groups, inputs, prod(sizes))
 
 
 def _to_weight(
     v: Tensor, x: Tensor, weight: Tensor, strides: Spatial, dilations: Spatial, groups: int
 ) -> Tensor:
     seen = _grouped(windows(x, weight.shape[2:], strides, dilations), weight, groups)
-    v = v.reshape(v.shape[0], groups, v.shape[1] // groups, -1)
+    v = v.reshape(v.shape[0], groups, v.shape[1] // groups, prod(v.shape[2:]))
     return torch.einsum("bgoi,bgcik->gock", v, seen).reshape(weight.shape)
 
 

@@ -78,13 +78,14 @@ class _BatchNorm(nn.Module):
         ):
             return
         self.num_batches_tracked.add_(1)
-        share = self.momentum
-        if share is None:
-            share = 1.0 / float(self.num_batches_tracked)
+        if self.momentum is None:
+            share = self.num_batches_tracked.to(x).reciprocal()
+        else:
+            share = x.new_tensor(self.momentum)
         n = x.numel() // self.num_features
         variance = centre(x, axes).square().sum(axes) / (n - 1)
-        self.running_mean.lerp_(x.mean(axes).to(self.running_mean.dtype), share)
-        self.running_var.lerp_(variance.to(self.running_var.dtype), share)
+        for running, batch in ((self.running_mean, x.mean(axes)), (self.running_var, variance)):
+            running.copy_(wide(running).lerp(batch, share))
 
 
 @reference(

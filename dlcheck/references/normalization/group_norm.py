@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +19,13 @@ from dlcheck.registry import reference
     inputs={"x": "float b 6 h w"},
     args={"num_groups": 3, "num_channels": 6},
     traits=["smooth", "twice_differentiable"],
-    options={"axes": [1, 2, 3], "eps": "eps", "centred": True, "sizes": {"h": [2, 9], "w": [1, 9]}},
+    options={
+        "axes": [1, 2, 3],
+        "groups": "num_groups",
+        "eps": "eps",
+        "centred": True,
+        "sizes": {"h": [2, 9], "w": [1, 9]},
+    },
 )
 class GroupNorm(nn.Module):
     """γ_c (x − μ)/√(σ² + ε) + β_c: x [b, c, …], y like x; μ and σ² per sample and group.
@@ -43,7 +51,8 @@ class GroupNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[1] != self.num_channels:
             raise ValueError(f"x {list(x.shape)} has not {self.num_channels} channels")
-        groups = wide(x).reshape(x.shape[0], self.num_groups, -1)
+        each = prod(x.shape[1:]) // self.num_groups
+        groups = wide(x).reshape(x.shape[0], self.num_groups, each)
         z = standardize(groups, (2,), self.eps).reshape(x.shape)
         weight, bias = wide_or_none(self.weight), wide_or_none(self.bias)
         return scale_and_shift(z, weight, bias, 1).to(x.dtype)

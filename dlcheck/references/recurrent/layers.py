@@ -32,7 +32,10 @@ class Recurrent(nn.Module):
         rows = self.gates * hidden_size
         for layer in range(num_layers):
             width = hidden_size if layer else input_size
-            shapes = {"weight_ih": (rows, width), "weight_hh": (rows, hidden_size)}
+            shapes: dict[str, tuple[int, ...]] = {
+                "weight_ih": (rows, width),
+                "weight_hh": (rows, hidden_size),
+            }
             if bias:
                 shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
             for name, shape in shapes.items():
