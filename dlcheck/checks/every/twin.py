@@ -36,9 +36,9 @@ def reference_of(subject: Implementation, case: Case, dtype: torch.dtype) -> Imp
     return made
 
 
-def wide_twin(subject: Implementation, case: Case) -> Implementation:
-    """The subject itself in float64, with the same parameters and buffers."""
-    made = build(subject.declared, case.sizes, case.device, torch.float64, case.recipe.seed)
+def in_dtype(subject: Implementation, case: Case, dtype: torch.dtype) -> Implementation:
+    """The subject itself, built again in another type, with the same parameters and buffers."""
+    made = build(subject.declared, case.sizes, case.device, dtype, case.recipe.seed)
     if made.module is not None and subject.module is not None:
         guarded(made.module.load_state_dict, subject.module.state_dict())
     return made
