@@ -41,7 +41,11 @@ class _ReLU(torch.autograd.Function):
         "elementwise", "nonsmooth", "twice_differentiable", "monotone", "nonnegative", "convex",
         "idempotent",
     ],
-    options={"bounds": [0.0, "inf"], "monotone": True},
+    options={
+        "bounds": [0.0, "inf"], "monotone": True,
+        "values": [[-2, 0], [0, 0], [3, 3]],
+        "asymptotes": {"left": [0, 0], "right": [1, 0]},
+    },
 )  # fmt: skip
 def relu(x: Tensor) -> Tensor:
     """max(x, 0): x of any shape, y like x. The subgradient at 0 is 0; NaN stays NaN."""
@@ -84,7 +88,12 @@ class _Softplus(torch.autograd.Function):
     "Pricing, NIPS 2000, §3",
     inputs={"x": "float b n"},
     traits=["elementwise", "twice_differentiable", "monotone", "nonnegative", "convex"],
-    options={"bounds": [0.0, "inf"], "monotone": True},
+    options={
+        "bounds": [0.0, "inf"],
+        "monotone": True,
+        "values": [[0, 0.6931471805599453]],
+        "asymptotes": {"left": [0, 0], "right": [1, 0]},
+    },
 )
 def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """1/β log(1 + e^{βx}): x of any shape, y like x; β > 0.
@@ -121,7 +130,11 @@ class _SiLU(torch.autograd.Function):
     source="Elfwing, Uchibe & Doya, Sigmoid-Weighted Linear Units, Neural Networks 107, 2018, §2",
     inputs={"x": "float b n"},
     traits=["elementwise", "smooth", "twice_differentiable"],
-    options={"bounds": [-0.2784645427610738, "inf"]},
+    options={
+        "bounds": [-0.2784645427610738, "inf"],
+        "values": [[0, 0]],
+        "asymptotes": {"left": [0, 0], "right": [1, 0]},
+    },
 )
 def silu(x: Tensor) -> Tensor:
     """x σ(x), also called swish: x of any shape, y like x. Least, −0.278, at x = −1.278."""
@@ -194,7 +207,11 @@ def _bend(x: Tensor) -> tuple[Tensor, Tensor]:
     source="Hendrycks & Gimpel, Gaussian Error Linear Units, 2016, §2",
     inputs={"x": "float b n"},
     traits=["elementwise", "smooth", "twice_differentiable"],
-    options={"bounds": [-0.16997120747990369, "inf"]},
+    options={
+        "bounds": [-0.16997120747990369, "inf"],
+        "values": [[0, 0], [1, 0.8413447460685429]],
+        "asymptotes": {"left": [0, 0], "right": [1, 0]},
+    },
 )
 def gelu(x: Tensor, approximate: str = "none") -> Tensor:
     """x Φ(x), or with approximate = "tanh" x σ(2u): x of any shape, y like x.

@@ -42,7 +42,12 @@ class _Sigmoid(torch.autograd.Function):
     "Nature 323, 1986, eq. 2",
     inputs={"x": "float b n"},
     traits=["elementwise", "smooth", "twice_differentiable", "monotone", "nonnegative"],
-    options={"bounds": [0.0, 1.0], "monotone": True},
+    options={
+        "bounds": [0.0, 1.0],
+        "monotone": True,
+        "values": [[0, 0.5]],
+        "asymptotes": {"left": [0, 0], "right": [0, 1]},
+    },
 )
 def sigmoid(x: Tensor) -> Tensor:
     """1/(1 + e^{−x}): x of any shape, y like x."""
@@ -79,7 +84,12 @@ class _Tanh(torch.autograd.Function):
     source="LeCun et al., Efficient BackProp, 1998, §4.4",
     inputs={"x": "float b n"},
     traits=["elementwise", "smooth", "twice_differentiable", "monotone", "odd"],
-    options={"bounds": [-1.0, 1.0], "monotone": True},
+    options={
+        "bounds": [-1.0, 1.0],
+        "monotone": True,
+        "values": [[0, 0]],
+        "asymptotes": {"left": [0, -1], "right": [0, 1]},
+    },
 )
 def tanh(x: Tensor) -> Tensor:
     """tanh x: x of any shape, y like x."""

@@ -100,7 +100,12 @@ class _BatchNorm(nn.Module):
         "axes": [0],
         "eps": "eps",
         "centred": True,
-        "running": {"mean": "running_mean", "var": "running_var", "momentum": "momentum"},
+        "running": {
+            "mean": "running_mean",
+            "var": "running_var",
+            "momentum": "momentum",
+            "ddof": 1,
+        },
         "sizes": {"b": [3, 17]},
     },
 )
@@ -127,7 +132,12 @@ class BatchNorm1d(_BatchNorm):
         "axes": [0, 2, 3],
         "eps": "eps",
         "centred": True,
-        "running": {"mean": "running_mean", "var": "running_var", "momentum": "momentum"},
+        "running": {
+            "mean": "running_mean",
+            "var": "running_var",
+            "momentum": "momentum",
+            "ddof": 1,
+        },
         "sizes": {"b": [3, 9], "h": [1, 7], "w": [1, 7]},
     },
 )
@@ -154,7 +164,12 @@ class BatchNorm2d(_BatchNorm):
         "axes": [0, 2, 3, 4],
         "eps": "eps",
         "centred": True,
-        "running": {"mean": "running_mean", "var": "running_var", "momentum": "momentum"},
+        "running": {
+            "mean": "running_mean",
+            "var": "running_var",
+            "momentum": "momentum",
+            "ddof": 1,
+        },
         "sizes": {"b": [3, 5], "t": [1, 5], "h": [1, 5], "w": [1, 5]},
     },
 )
