@@ -31,8 +31,10 @@ def arranged(
 
     A penalty gets one tensor as it is and several as one list, or as a module or as pairs of
     name and tensor where `options.takes` says so. A proximal operator that is given no step gets
-    that of its kind.
+    that of its kind. Several inputs that `options.state` names go as one tuple, as LSTMs take it.
     """
+    if "state" in kind.options:
+        return _with_state(tuple(declared.inputs or kind.inputs), declared, inputs)
     if kind.further and len(inputs) == 1 and not keywords:
         return (*inputs, *kind.further.values())
     if not kind.gathers:
@@ -47,3 +49,20 @@ def arranged(
     names += [f"weights{i}" for i in range(len(names), len(tensors))]
     named = dict(zip(names, tensors, strict=False))
     return (Weights(named) if takes == "module" else iter(named.items()),)
+
+
+def _with_state(
+    names: tuple[str, ...], declared: Subject, inputs: tuple[Any, ...]
+) -> tuple[Any, ...]:
+    """The inputs with those that form the state packed into one tuple, if they are several."""
+    state = declared.options.get("state", ())
+    several = () if isinstance(state, str) else tuple(state)
+    places = [names.index(name) if names else 1 + i for i, name in enumerate(several)]
+    if len(places) < 2 or len(inputs) <= max(places):
+        return inputs
+    if not all(isinstance(inputs[place], Tensor) for place in places):
+        return inputs
+    packed = tuple(inputs[place] for place in places)
+    rest = [None if place in places else given for place, given in enumerate(inputs)]
+    rest[places[0]] = packed
+    return tuple(x for place, x in enumerate(rest) if place not in places[1:])

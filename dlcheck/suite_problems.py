@@ -98,7 +98,7 @@ def _of_requirements(subject: Subject, kind: Kind) -> Found:
 
 def _of_input_names(subject: Subject, inputs: Mapping[str, str]) -> Found:
     """Options that name inputs."""
-    for option in ("wrt", "stop_gradient"):
+    for option in ("wrt", "stop_gradient", "state", "reset"):
         given = subject.options.get(option, [])
         for name in [given] if isinstance(given, str) else given if isinstance(given, list) else []:
             if inputs and name not in list(inputs):
