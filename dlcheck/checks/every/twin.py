@@ -38,7 +38,18 @@ def reference_of(subject: Implementation, case: Case, dtype: torch.dtype) -> Imp
 
 def in_dtype(subject: Implementation, case: Case, dtype: torch.dtype) -> Implementation:
     """The subject itself, built again in another type, with the same parameters and buffers."""
-    made = build(subject.declared, case.sizes, case.device, dtype, case.recipe.seed)
+    return _again(subject, case, case.device, dtype)
+
+
+def on_device(subject: Implementation, case: Case, device: torch.device) -> Implementation:
+    """The subject itself, built again elsewhere, with the same parameters and buffers."""
+    return _again(subject, case, device, case.dtype)
+
+
+def _again(
+    subject: Implementation, case: Case, device: torch.device, dtype: torch.dtype
+) -> Implementation:
+    made = build(subject.declared, case.sizes, device, dtype, case.recipe.seed)
     if made.module is not None and subject.module is not None:
         guarded(made.module.load_state_dict, subject.module.state_dict())
     return made
