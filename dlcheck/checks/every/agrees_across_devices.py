@@ -95,7 +95,7 @@ def _two_threads() -> Iterator[None]:
 @contextlib.contextmanager
 def _without_fast_kernels() -> Iterator[None]:
     before = torch._C._get_mkldnn_enabled()
-    torch._C._set_mkldnn_enabled(False)  # mkldnn.flags would warn of its TF32 flag
+    torch._C._set_mkldnn_enabled(False)  # noqa: FBT003 (mkldnn.flags would warn of TF32)
     try:
         yield
     finally:
