@@ -120,6 +120,12 @@ _KINDS = (
         summary="an elementwise function or module",
         returns_tensors=True,
         inputs={"x": "float b n"},
+        options={
+            "axes": "axes along which elements depend on each other (softmax); none by default",
+            "values": "pairs [x, f(x)] that the definition gives: [[0, 0.5]]",
+            "asymptotes": "lines that the graph nears, as [slope, intercept]: "
+            "{ left = [0, 0], right = [1, 0] }",
+        },
     ),
     Kind(
         name="normalization",
@@ -128,10 +134,16 @@ _KINDS = (
         summary="a module that normalises over declared axes",
         returns_tensors=True,
         options={
-            "axes": "which axes are normalised",
-            "eps": "the constant in the denominator, or its argument",
+            "axes": "which axes are normalised together",
+            "groups": "how many groups the first of `axes` is split into, or its argument "
+            '(GroupNorm: axes = [1, 2, 3], groups = "num_groups")',
+            "eps": "the constant in the denominator, or its argument; what a norm is clamped at "
+            "is none",
+            "eps_form": "variance (the default: σ² + ε under the root) or deviation (√σ² + ε)",
+            "ddof": "0 (the default), or 1 if the variance is divided by n − 1",
             "centred": "false for RMS norms",
-            "running": "names of the running statistics and their momentum, or 'frozen'",
+            "running": "names of the running statistics and their momentum (the weight of the "
+            "new batch): { mean, var, momentum }, and ddof = 0 or 1 of var; or 'frozen'",
         },
         required=frozenset({"axes"}),
     ),
@@ -278,7 +290,10 @@ _KINDS = (
         summary="fills a tensor in place",
         inputs={"tensor": "float out in"},
         options={
-            "fan_layout": "out_in (torch) or in_out",
+            "variance": "of an element: a formula in fan_in, fan_out, gain and the arguments",
+            "mean": "of an element: such a formula, or a number; 0 by default",
+            "gain": "the factor, or its argument (the one named gain by default)",
+            "fan_layout": "out_in (torch): axes out, in, receptive field; or in_out",
             "independent": "false for orthogonal and the like",
         },
     ),

@@ -1,0 +1,206 @@
+"""A subject with its law: called on inputs made for the claim, and how far rounding may move it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dlcheck.checks.normalization.law import Law, law_of_options
+from dlcheck.errors import NotApplicable, SubjectError
+from dlcheck.isolation import seed_everything
+from dlcheck.numerics.layouts import lay_out
+from dlcheck.numerics.rounding import unit_roundoff
+from dlcheck.strategies import Case
+from dlcheck.subjects import Implementation
+
+UNKNOWN_EPS = 1.0  # an ε that is not declared is taken to be no larger
+FAR = 2.0**24  # deviation of inputs that leave no ε visible, whatever its form: ε/σ ≤ 2⁻²⁴
+_VISIBLE = 2.0**-8  # a group whose deviation is so small against ε is not judged
+_DEVIATIONS = 8.0  # λ
+_OPERATIONS = 16  # roundings beside those of the sums
+_FEW = 3  # parameters of which every assignment of 0 and 1 is tried
+
+
+@dataclass(frozen=True, slots=True)
+class Normalizer:
+    """A subject with its law and the precision it works in, ready to be called on other inputs."""
+
+    subject: Implementation
+    case: Case  # its dtype is that of the arithmetic inside
+    law: Law
+    dtype: torch.dtype  # of the inputs
+
+    @classmethod
+    def of(cls, subject: Implementation, case: Case) -> Normalizer:
+        """In train mode. Raises NotApplicable for an input that is no free real tensor."""
+        name = case.floating[0] if case.floating else ""
+        if not name or case.specs[name].element not in ("float", "logit"):
+            raise NotApplicable("takes no tensor of real numbers, which may be scaled at will")
+        if case.specs[name].low is not None:
+            raise NotApplicable("its input is bounded, so that it may not be scaled at will")
+        if subject.module is not None:
+            subject.module.train()
+        law = law_of_options(subject.options, subject.value_of, case.dtype)
+        made = cls(subject, case, law, case.dtype)
+        inside = made._inside()
+        if inside == case.dtype:
+            return made
+        law = law_of_options(subject.options, subject.value_of, inside)
+        return cls(subject, dataclasses.replace(case, dtype=inside), law, case.dtype)
+
+    def _inside(self) -> torch.dtype:
+        """The precision inside: that declared, else float32 if no answer says more than float32.
+
+        A module that computes in float32 whatever it is given (T5, Llama) gives numbers that
+        float32 holds exactly, which float64 arithmetic hits with probability 2⁻²⁹ each.
+        """
+        declared = self.subject.options.get("compute_dtype")
+        if declared is not None:
+            named: torch.dtype = getattr(torch, str(declared).removeprefix("torch."))
+            return named
+        y = self(self.drawn("precision")).detach()
+        if y.dtype != torch.float64 or not bool((y != 0).any()):
+            return self.dtype
+        return torch.float32 if bool((y.float().double() == y).all()) else torch.float64
+
+    @property
+    def is_alone(self) -> bool:
+        """Does it take x and nothing that could bring its own affine map?"""
+        return len(self.case.inputs) == 1
+
+    @property
+    def is_frozen(self) -> bool:
+        return self.subject.options.get("running") == "frozen"
+
+    @property
+    def x(self) -> Tensor:
+        """The case's own values, large where the ε is unknown."""
+        values = self.case.inputs[self.case.floating[0]].detach()
+        return values * FAR if self.law.eps is None else values
+
+    def drawn(self, salt: str, scale: float = 1.0) -> Tensor:
+        """Normal numbers of the case's shape and layout, whose mean and deviation vary with every
+        axis, so that statistics over other axes are others."""
+        name = self.case.floating[0]
+        like = self.case.inputs[name]
+        generator = self.case.generator(salt)
+        values = _normal(like.shape, generator)
+        for axis, size in enumerate(like.shape):
+            shape = [1] * like.dim()
+            shape[axis] = size
+            values = values * (0.3 * _normal(shape, generator)).exp() + _normal(shape, generator)
+        values = scale * values * (FAR if self.law.eps is None else 1.0)
+        layout = self.case.recipe.layouts.get(name, "contiguous")
+        return lay_out(values.to(device=like.device, dtype=like.dtype), layout)
+
+    def of_variance(self, salt: str, variance: float) -> Tensor:
+        """Normal numbers whose groups have about this variance and mean 0."""
+        like = self.case.inputs[self.case.floating[0]]
+        z = dataclasses.replace(self.law, eps=None, ddof=0).standardized(self.drawn(salt))
+        spread = 0.5 * _normal(like.shape[:1] + (1,) * (like.dim() - 1), self.case.generator(salt))
+        return (math.sqrt(variance) * z * spread.exp().to(z.device)).to(like)
+
+    def inputs(self, x: Tensor) -> tuple[Tensor, ...]:
+        name = self.case.floating[0]
+        return tuple(x if key == name else own for key, own in self.case.inputs.items())
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """One answer, of the shape of x."""
+        seed_everything(self.case.recipe.seed)
+        y = self.subject.tensors(*self.inputs(x))[0]
+        if y.shape != x.shape:
+            raise SubjectError(
+                f"{self.subject.declared.name} made {tuple(y.shape)} of {tuple(x.shape)}; a "
+                "normalization keeps the shape of its input"
+            )
+        return y
+
+    def room(self, x: Tensor) -> Tensor:
+        """How far rounding, and an unknown ε, may move each element of the answer on x.
+
+        A mean of n numbers is off by λ√n·u·mean|x| (but with probability 2 exp(−λ²/2)), and so is
+        x − μ; σ² is off by as much, relative to itself, wherever μ was taken off before squaring:
+        z is within λ√n·u·(1 + mean|x|/σ)(1 + |z|), and a, b ≤ 4 multiply that. A perturbation of
+        the inputs would not do as a measure: in a group of two z = ±1 whatever they are.
+        Source: Higham & Mary, A new approach to probabilistic rounding error analysis, SIAM J.
+        Sci. Comput. 41(5), 2019, theorem 2.4.
+        """
+        found = 4 * self.unit(x) * (1 + self.law.standardized(x).abs())
+        return found + self.blur(x) if self.law.eps is None else found
+
+    def unit(self, x: Tensor) -> Tensor:
+        """λ√n·u·(1 + mean|x|/σ) for each element, n being the size of a group, and a few more."""
+        law = self.law
+        below = law.denominator(law.variance(x))
+        far = law.mean(x.double().abs()) / below.clamp_min(torch.finfo(torch.float64).tiny)
+        factor = _DEVIATIONS * math.sqrt(law.count(x) + _OPERATIONS)
+        return factor * unit_roundoff(self.case.dtype) * (1 + torch.where(below > 0, far, 0.0))
+
+    def blur(self, x: Tensor) -> Tensor:
+        """How far an ε that is not declared may move z: |z|·ε/σ, and as much again by a ≤ 4.
+
+        That is for ε added to the deviation; added to the variance it moves z by |z|·ε/2σ².
+        """
+        deviation = self.law.variance(x).sqrt()
+        apart = UNKNOWN_EPS / deviation.clamp_min(UNKNOWN_EPS)
+        apart = torch.where((apart < _VISIBLE) | (deviation == 0), apart, math.inf)
+        blur: Tensor = torch.where(deviation > 0, 4 * self.law.standardized(x).abs() * apart, 0.0)
+        return blur.nan_to_num(math.inf)
+
+    def must_use_the_batch(self) -> None:
+        """Raise NotApplicable where the input's own statistics play no part."""
+        if self.is_frozen:
+            raise NotApplicable("its statistics are frozen: the input's own play no part")
+
+    def must_vary(self, z: Tensor) -> None:
+        """Raise NotApplicable where every group is constant, so that there is nothing to see."""
+        if not float(z.abs().amax() if z.numel() else 0.0) > 2.0**-10:
+            raise NotApplicable("every group is constant here")
+
+
+def neutralise(made: Normalizer) -> None:
+    """Give the affine map its neutral parameters, in place: a = 1 and b = 0.
+
+    As built if that is neutral already; else the assignment of 0 or 1 to each parameter whose
+    answer is nearest to z. Raises NotApplicable where further inputs bring the affine map.
+    """
+    if not made.is_alone:
+        raise NotApplicable("takes further inputs, which may bring an affine map of their own")
+    x = made.drawn("neutral")
+    parameters = list(made.subject.parameters.values())
+    if not parameters:
+        return
+    z = made.law.standardized(x)
+    built = [p.detach().clone() for p in parameters]
+    if _distance(made, x, z) <= 2.0**-10 or len(parameters) > _FEW:
+        return
+    choices: list[Sequence[Tensor]] = [built]
+    for assignment in itertools.product((1.0, 0.0), repeat=len(parameters)):
+        choices.append([torch.full_like(p, c) for p, c in zip(built, assignment, strict=True)])
+    distances = [_distance(made, x, z, choice) for choice in choices]
+    set_parameters(parameters, choices[distances.index(min(distances))])
+
+
+def _distance(
+    made: Normalizer, x: Tensor, z: Tensor, values: Sequence[Tensor] | None = None
+) -> float:
+    if values is not None:
+        set_parameters(list(made.subject.parameters.values()), values)
+    with torch.no_grad():
+        return float((made(x).double() - z).abs().amax().nan_to_num(math.inf))
+
+
+def set_parameters(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    with torch.no_grad():
+        for parameter, value in zip(parameters, values, strict=True):
+            parameter.copy_(value)
+
+
+def _normal(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    return torch.randn([*shape], generator=generator, dtype=torch.float64)
