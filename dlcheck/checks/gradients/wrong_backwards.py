@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -56,16 +56,16 @@ def factor_detached(original: Any, *inputs: Any, **keywords: Any) -> Any:
 class _CubeOfLast(torch.autograd.Function):
     """y³ whose backward reads the y of the last call, kept on the class instead of in ctx."""
 
-    last: Tensor
+    last: ClassVar[dict[torch.Size, Tensor]] = {}  # of each of several outputs
 
     @staticmethod
     def forward(ctx: Any, y: Tensor) -> Tensor:
-        _CubeOfLast.last = y.detach().clone()
+        _CubeOfLast.last[y.shape] = y.detach().clone()
         return y**3
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return 3 * _CubeOfLast.last**2 * gradients[0]
+        return 3 * _CubeOfLast.last[gradients[0].shape] ** 2 * gradients[0]
 
 
 @around
