@@ -75,7 +75,17 @@ COMMON_OPTIONS: Mapping[str, str] = {
     "reference_state": "names of parameters: { theirs = ours }",
     "roles": "which input is the prediction, the target, data",
     "wrt": "inputs that must receive a gradient",
+    "batch": "the dim of the batch; by default b, batch, batch_size or bs, or n before c",
+    "ecosystem": "tools with which it is meant to work: compile, export, vmap, meta, opcheck, "
+    "func_grad, autocast",
+    "kernels": "its Triton kernels: { name = { jit = path, signature = {…}, constexprs = {…} } }; "
+    "see docs/kernels.md",
 }
+
+_SYMMETRIC_AXES = (
+    "axes of the first input, or names of its dims, along which it is permuted, shifted or "
+    "causal, as its traits say"
+)
 
 _STREAMING = {
     "range": '[lowest, highest] value; an end may name a dim, or be "inf"',
@@ -104,6 +114,7 @@ _KINDS = (
         call="f(*inputs)",
         summary="a function or autograd.Function.apply that returns tensors",
         returns_tensors=True,
+        options={"axes": _SYMMETRIC_AXES},
     ),
     Kind(
         name="layer",
@@ -111,7 +122,12 @@ _KINDS = (
         call="m(*inputs)",
         summary="an nn.Module that returns tensors",
         returns_tensors=True,
-        options={"variance": 'law of its own initialization: { weight = "1 / fan_in" }'},
+        options={
+            "variance": 'law of its own initialization: { weight = "1 / fan_in" }',
+            "axes": _SYMMETRIC_AXES,
+            "filters": "of a convolution, the arguments that hold its channels: "
+            '{ out = "out_channels", in = "in_channels", groups = "groups" }',
+        },
     ),
     Kind(
         name="activation",

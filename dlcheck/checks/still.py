@@ -1,0 +1,88 @@
+"""A subject held still: every call starts from the same state and the same random numbers.
+
+What a check compares are two calls of one function. A batch norm that moves its statistics, or a
+dropout that draws a new mask, is one function only from one state and one seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from dlcheck.checks.agreement import rounding_room
+from dlcheck.errors import NotApplicable
+from dlcheck.isolation import seed_everything
+from dlcheck.strategies import Case
+from dlcheck.subjects import Implementation, scatter_parameters, tensors_in
+
+State = list[tuple[nn.Module, str, Tensor]]
+
+
+def buffers_of(module: nn.Module | None) -> State:
+    """Every buffer with its owner and a copy of its value."""
+    if module is None:
+        return []
+    return [
+        (owner, name, buffer.detach().clone())
+        for owner in module.modules()
+        for name, buffer in owner._buffers.items()
+        if buffer is not None
+    ]
+
+
+def put_back(state: State) -> None:
+    """The buffers as they were, also where the call put other tensors in their place."""
+    for owner, name, value in state:
+        owner._buffers[name] = value.clone()
+
+
+class Still:
+    """The subject as a function of its inputs, its parameters moved off their constants.
+
+    training: the mode, that of the build unless told. seed: of the random streams before each
+    call, the case's unless told. Gradients are off unless `differentiable`.
+    """
+
+    def __init__(
+        self,
+        subject: Implementation,
+        case: Case,
+        *,
+        training: bool | None = None,
+        differentiable: bool = False,
+    ) -> None:
+        self.subject, self.case = subject, case
+        self.seed, self.differentiable = case.recipe.seed, differentiable
+        scatter_parameters(subject, case.recipe.seed)
+        if subject.module is not None and training is not None:
+            subject.module.train(training)
+        self.state = buffers_of(subject.module)
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        put_back(self.state)
+        seed_everything(self.seed)
+        with torch.set_grad_enabled(self.differentiable):
+            answer = tuple(tensors_in(self.subject(*inputs)))
+        if self.differentiable:
+            return answer
+        return tuple(y.detach() for y in answer)
+
+    def room(self, inputs: Sequence[Tensor] | None = None) -> list[Tensor]:
+        """How far rounding may move each output; see rounding_room."""
+        return rounding_room(self.subject, self.case, inputs, self)
+
+
+def without_noise(subject: Implementation, case: Case) -> Still:
+    """The subject as a function without random numbers: a stochastic one in evaluation.
+
+    Raises NotApplicable for one that is random there too, or has no modes.
+    """
+    if "stochastic_in_eval" in subject.traits:
+        raise NotApplicable("is random in evaluation too")
+    if "stochastic" not in subject.traits:
+        return Still(subject, case)
+    if subject.module is None:
+        raise NotApplicable("is random, and has no mode in which it is not")
+    return Still(subject, case, training=False)
