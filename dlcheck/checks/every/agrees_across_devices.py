@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,8 +16,9 @@ from dlcheck.checks.every.twin import on_device
 from dlcheck.isolation import seed_everything
 from dlcheck.model import Evidence
 from dlcheck.mutants import around, on_tensors
+from dlcheck.regimes import regimes_of
 from dlcheck.registry import check
-from dlcheck.strategies import Case
+from dlcheck.strategies import Case, materialize
 from dlcheck.subjects import Implementation, scatter_parameters, tensors_in
 
 _THREADS = 2
@@ -41,22 +43,37 @@ def is_wrong_without_its_fast_kernel(original: Any, *inputs: Any, **keywords: An
     kind="tensors",
     forbids={"stochastic", "stochastic_in_eval", "in_place"},
     dtypes=["float64", "float32"],
+    once=True,
     rejects=[leaves_out_what_a_second_thread_would_do, is_wrong_without_its_fast_kernel],
 )
 def agrees_across_devices(subject: Implementation, case: Case) -> Iterator[Evidence]:
     """The answer is the same on the CPU, with one thread or more, and without its fast kernels.
 
     On an accelerator it is held against the CPU's, from the same inputs and parameters; on the
-    CPU against two threads, and against torch's kernels without oneDNN. The bound is twice what
-    rounding may move it; see rounding_room.
+    CPU against two threads, and against torch's kernels without oneDNN; the former
+    with values of every regime. The bound is twice what rounding may move it; see rounding_room.
     """
     scatter_parameters(subject, case.recipe.seed)
+    if case.device.type == "cpu":
+        yield from _beside_other_kernels(subject, case)
+        return
+    cpu = on_device(subject, case, torch.device("cpu"))
+    for turn in range(max((len(regimes_of(spec)) for spec in case.specs.values()), default=1)):
+        regimes = {name: _in_turn(regimes_of(spec), turn) for name, spec in case.specs.items()}
+        recipe = replace(case.recipe, regimes=regimes)
+        inputs = materialize(recipe, case.specs, case.device, case.dtype)
+        drawn = replace(case, recipe=recipe, inputs=inputs)
+        room = rounding_room(subject, drawn)
+        yield from _compared("the CPU's", _answers(subject, drawn), _answers(cpu, drawn), room)
+
+
+def _in_turn(regimes: list[str], turn: int) -> str:
+    return regimes[turn % len(regimes)]
+
+
+def _beside_other_kernels(subject: Implementation, case: Case) -> Iterator[Evidence]:
     room = rounding_room(subject, case)
     here = _answers(subject, case)
-    if case.device.type != "cpu":
-        cpu = on_device(subject, case, torch.device("cpu"))
-        yield from _compared("the CPU's", here, _answers(cpu, case), room)
-        return
     for name, within in _WAYS.items():
         with within():
             there = _answers(subject, case)
