@@ -16,17 +16,16 @@ from dlcheck.checks.normalization.broken import (
     normalizes_over_the_first_axis_only,
     subtracts_no_mean_from_the_input,
 )
-from dlcheck.checks.normalization.normalizer import Normalizer
+from dlcheck.checks.normalization.normalizer import Normalizer, learned_eps, scatter
 from dlcheck.checks.normalization.torch_norms import RUNNING, TORCH
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence, Mutant
 from dlcheck.mutants import around, rebuilt
 from dlcheck.registry import check
 from dlcheck.strategies import Case
-from dlcheck.subjects import Implementation, scatter_parameters
+from dlcheck.subjects import Implementation
 
 _EFFECT = 2.0**-10  # × the largest answer: what a parameter moved by ½ moves at least
-_LEARNED_EPS = 1e-3  # a parameter that begins below is an ε, whose effect is small on purpose
 
 
 def _parameters(name: str, change: Callable[[nn.Parameter], Any]) -> Mutant:
@@ -133,7 +132,7 @@ def shifts_every_row_otherwise(original: Any, x: Tensor, *further: Any) -> Any:
 def affine_map_comes_after_the_normalization(subject: Implementation, case: Case) -> Evidence:
     """y = a ⊙ z + b with coefficients that depend neither on the input nor on the row.
 
-    The parameters are scattered. Three inputs of different mean and scale, one of them near ε,
+    The parameters are scattered. Inputs of different mean and scale, one of them near ε,
     give z from the declaration; a and b are fitted to each position behind the first axis, over
     all rows of all three inputs, and the error is what remains. An error of size e in each answer
     leaves at most √(Σe²) in a residual of the fit. Weights that enter before the normalization, a
@@ -141,21 +140,26 @@ def affine_map_comes_after_the_normalization(subject: Implementation, case: Case
     """
     made = Normalizer.of(subject, case)
     made.must_use_the_batch()
-    scatter_parameters(subject, case.recipe.seed)
-    inputs = [made.drawn("affine"), made.drawn("wide affine", 3.0)]
+    scatter(made)
+    inputs = [made.drawn("affine"), made.drawn("other affine"), made.drawn("wide affine", 3.0)]
     if made.law.eps:
         near = made.law.eps ** (2 if made.law.eps_form == "deviation" else 1)
         inputs.append(made.of_variance("affine near eps", near))
     else:
         inputs.append(made.drawn("wider affine", 7.0))
-    z = by_position([made.law.standardized(x) for x in inputs])
+    z = _observed(made, [made.law.standardized(x) for x in inputs])
     made.must_vary(z)
     with torch.no_grad():
-        y = by_position([made(x).double() for x in inputs])
-    room = by_position([made.room(x) for x in inputs])
+        y = _observed(made, [made(x).double() for x in inputs])
+    room = _observed(made, [made.room(x) for x in inputs])
     fitted, judged = fit(z, y)
     apart = room.square().sum(0).sqrt().where(judged, torch.tensor(torch.inf).to(room))
     return agreement("answer against a ⊙ z + b", y, fitted, apart.expand_as(y))
+
+
+def _observed(made: Normalizer, values: list[Tensor]) -> Tensor:
+    """By position; where a further input may modulate each row, every element stands alone."""
+    return by_position(values) if made.is_alone else by_position([v.flatten() for v in values])
 
 
 def by_position(values: list[Tensor]) -> Tensor:
@@ -216,14 +220,13 @@ def every_parameter_moves_the_affine_map(subject: Implementation, case: Case) ->
     """
     made = Normalizer.of(subject, case)
     made.must_use_the_batch()
-    learned = {
-        name: p
-        for name, p in subject.parameters.items()
-        if not 0 < float(p.detach().abs().amax()) < _LEARNED_EPS
-    }
+    if not made.is_alone:
+        raise NotApplicable("takes further inputs, which may bring an affine map of their own")
+    small = learned_eps(subject)
+    learned = {name: p for name, p in subject.parameters.items() if name not in small}
     if not learned:
         raise NotApplicable("has no parameters")
-    scatter_parameters(subject, case.recipe.seed)
+    scatter(made)
     x = made.drawn("effect")
     made.must_vary(made.law.standardized(x))
     with torch.no_grad():

@@ -19,7 +19,7 @@ from dlcheck.checks.normalization.keepers import (
     takes_the_running_variance_for_the_deviation,
     updates_in_eval,
 )
-from dlcheck.checks.normalization.normalizer import FAR, Normalizer
+from dlcheck.checks.normalization.normalizer import FAR, Normalizer, scatter
 from dlcheck.checks.normalization.statistics import known, prepared
 from dlcheck.checks.normalization.torch_norms import FROZEN, RUNNING
 from dlcheck.model import Evidence
@@ -27,7 +27,7 @@ from dlcheck.mutants import around, rebuilt
 from dlcheck.numerics.rounding import unit_roundoff
 from dlcheck.registry import check
 from dlcheck.strategies import Case
-from dlcheck.subjects import Implementation, scatter_parameters
+from dlcheck.subjects import Implementation
 
 _ROOM = 128  # roundings of a few operations, times coefficients up to 4
 
@@ -139,7 +139,7 @@ def frozen_statistics_stay(subject: Implementation, case: Case) -> Iterator[Evid
     Source: Wu et al., Rethinking "Batch" in BatchNorm, 2021, §3.1.
     """
     made = Normalizer.of(subject, case)
-    scatter_parameters(subject, case.recipe.seed)
+    scatter(made)
     inputs = [made.drawn("frozen", scale) for scale in (0.5, 1.0, 2.0)]
     buffers = [] if subject.module is None else list(subject.module.buffers())
     before = [buffer.clone() for buffer in buffers]

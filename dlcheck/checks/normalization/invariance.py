@@ -17,7 +17,7 @@ from dlcheck.checks.normalization.broken import (
     subtracts_no_mean_from_the_input,
     sums_squares_in_one_pass,
 )
-from dlcheck.checks.normalization.normalizer import Normalizer, neutralise
+from dlcheck.checks.normalization.normalizer import Normalizer, neutralise, scatter
 from dlcheck.checks.normalization.torch_norms import RUNNING, TORCH
 from dlcheck.errors import NotApplicable
 from dlcheck.isolation import seed_everything
@@ -25,7 +25,7 @@ from dlcheck.model import Evidence
 from dlcheck.mutants import around, through_backward
 from dlcheck.registry import check
 from dlcheck.strategies import Case
-from dlcheck.subjects import Implementation, gradients, scatter_parameters
+from dlcheck.subjects import Implementation, gradients
 
 
 @around
@@ -55,11 +55,11 @@ def normalizing_forgets_the_scale(subject: Implementation, case: Case) -> Iterat
     """
     made = Normalizer.of(subject, case)
     made.must_use_the_batch()
-    scatter_parameters(subject, case.recipe.seed)
+    scatter(made)
     x = _far_above_eps(made)
     z = made.law.standardized(x)
     made.must_vary(z)
-    room = made.room(x) + _left_by_eps(made, x)
+    room = made.room(x) + made.modulation(x) * _left_by_eps(made, x)
     with torch.no_grad():
         plain = made(x)
         for k in (4, 10):
@@ -107,7 +107,7 @@ def normalizing_forgets_the_mean(subject: Implementation, case: Case) -> Iterato
     """
     made = Normalizer.of(subject, case)
     made.must_use_the_batch()
-    scatter_parameters(subject, case.recipe.seed)
+    scatter(made)
     x = made.drawn("shift")
     made.must_vary(made.law.standardized(x))
     deviation = float(made.law.variance(x).amax().sqrt())
@@ -166,7 +166,8 @@ def gradient_forgets_what_is_normalized(subject: Implementation, case: Case) -> 
         raise NotApplicable("its answer has no gradient")
     g = gradient(*made.inputs(x)).double()
     room = _room_of_gradient(made, x, v)
-    size = float(law.mean(g.abs() * x.double().abs()).amax())
+    below = law.denominator(law.variance(x))  # the terms that cancel are as large as v/σ
+    size = float(law.mean((v * x).double().abs() / below).amax())
     blur = law.mean(made.blur(x) * v.abs()) if law.eps is None else 0.0
     wide = x.double()
     yield agreement(
@@ -182,7 +183,7 @@ def gradient_forgets_what_is_normalized(subject: Implementation, case: Case) -> 
             law.mean(g),
             torch.zeros_like(wide),
             law.mean(room),
-            signal=float(law.mean(g.abs()).amax()),
+            signal=float(law.mean(v.double().abs() / below).amax()),
         )
 
 

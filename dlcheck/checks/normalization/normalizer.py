@@ -14,16 +14,16 @@ from torch import Tensor
 from dlcheck.checks.normalization.law import Law, law_of_options
 from dlcheck.errors import NotApplicable, SubjectError
 from dlcheck.isolation import seed_everything
-from dlcheck.numerics.layouts import lay_out
 from dlcheck.numerics.rounding import unit_roundoff
 from dlcheck.strategies import Case
-from dlcheck.subjects import Implementation
+from dlcheck.subjects import Implementation, scatter_parameters
 
 UNKNOWN_EPS = 1.0  # an ε that is not declared is taken to be no larger
 FAR = 2.0**24  # deviation of inputs that leave no ε visible, whatever its form: ε/σ ≤ 2⁻²⁴
 _VISIBLE = 2.0**-8  # a group whose deviation is so small against ε is not judged
 _DEVIATIONS = 8.0  # λ
 _OPERATIONS = 16  # roundings beside those of the sums
+_LEARNED_EPS = 1e-3
 _FEW = 3  # parameters of which every assignment of 0 and 1 is tried
 
 
@@ -55,19 +55,34 @@ class Normalizer:
         return cls(subject, dataclasses.replace(case, dtype=inside), law, case.dtype)
 
     def _inside(self) -> torch.dtype:
-        """The precision inside: that declared, else float32 if no answer says more than float32.
+        """The precision of the statistics: that declared, else what they feel.
 
-        A module that computes in float32 whatever it is given (T5, Llama) gives numbers that
-        float32 holds exactly, which float64 arithmetic hits with probability 2⁻²⁹ each.
+        A module that takes them in float32 whatever it is given (T5, Llama) does not feel one
+        element of a group change by 2⁻³⁰ of itself: the others come out as before, bit by bit,
+        where float64 moves them by some 2⁻³⁰/n.
         """
         declared = self.subject.options.get("compute_dtype")
         if declared is not None:
             named: torch.dtype = getattr(torch, str(declared).removeprefix("torch."))
             return named
-        y = self(self.drawn("precision")).detach()
-        if y.dtype != torch.float64 or not bool((y != 0).any()):
+        x = self.drawn("precision")
+        if self.is_frozen:
             return self.dtype
-        return torch.float32 if bool((y.float().double() == y).all()) else torch.float64
+        if self.law.count(x) < 2:
+            raise NotApplicable("a group has one element only")
+        with torch.no_grad():
+            first = self._first_of_each_group(x)
+            y, other = self(x), self(torch.where(first, x * (1 + 2.0**-30), x))
+        if y.dtype != torch.float64:
+            return self.dtype
+        same = float((y == other)[~first].double().mean())
+        return torch.float32 if same > 0.5 else torch.float64
+
+    def _first_of_each_group(self, x: Tensor) -> Tensor:
+        first = torch.zeros(x.shape, dtype=torch.bool, device=x.device)
+        grouped, axes = self.law.split(first)
+        grouped[tuple(0 if axis in axes else slice(None) for axis in range(grouped.dim()))] = True
+        return first
 
     @property
     def is_alone(self) -> bool:
@@ -81,12 +96,13 @@ class Normalizer:
     @property
     def x(self) -> Tensor:
         """The case's own values, large where the ε is unknown."""
-        values = self.case.inputs[self.case.floating[0]].detach()
+        values = self.case.inputs[self.case.floating[0]].detach().contiguous()
         return values * FAR if self.law.eps is None else values
 
     def drawn(self, salt: str, scale: float = 1.0) -> Tensor:
-        """Normal numbers of the case's shape and layout, whose mean and deviation vary with every
-        axis, so that statistics over other axes are others."""
+        """Normal numbers of the case's shape, whose mean and deviation vary with every axis, so
+        that statistics over other axes are others. They are contiguous: how an input lies in
+        memory is judged elsewhere, and torch's GroupNorm sums in one pass in channels_last."""
         name = self.case.floating[0]
         like = self.case.inputs[name]
         generator = self.case.generator(salt)
@@ -96,8 +112,7 @@ class Normalizer:
             shape[axis] = size
             values = values * (0.3 * _normal(shape, generator)).exp() + _normal(shape, generator)
         values = scale * values * (FAR if self.law.eps is None else 1.0)
-        layout = self.case.recipe.layouts.get(name, "contiguous")
-        return lay_out(values.to(device=like.device, dtype=like.dtype), layout)
+        return values.to(device=like.device, dtype=like.dtype)
 
     def of_variance(self, salt: str, variance: float) -> Tensor:
         """Normal numbers whose groups have about this variance and mean 0."""
@@ -126,13 +141,26 @@ class Normalizer:
 
         A mean of n numbers is off by λ√n·u·mean|x| (but with probability 2 exp(−λ²/2)), and so is
         x − μ; σ² is off by as much, relative to itself, wherever μ was taken off before squaring:
-        z is within λ√n·u·(1 + mean|x|/σ)(1 + |z|), and a, b ≤ 4 multiply that. A perturbation of
-        the inputs would not do as a measure: in a group of two z = ±1 whatever they are.
+        z is within λ√n·u·(1 + mean|x|/σ)(1 + |z|), and a, b ≤ 4 multiply that. An ε that is kept
+        in float32 is off by 2⁻²⁴ of itself, which moves z by up to |z|·ε/(σ² + ε)·2⁻²⁴. Perturbed
+        inputs would be no measure: in a group of two z = ±1 whatever they are.
         Source: Higham & Mary, A new approach to probabilistic rounding error analysis, SIAM J.
         Sci. Comput. 41(5), 2019, theorem 2.4.
         """
-        found = 4 * self.unit(x) * (1 + self.law.standardized(x).abs())
-        return found + self.blur(x) if self.law.eps is None else found
+        z = self.law.standardized(x).abs()
+        found: Tensor = 4 * self.unit(x) * (1 + z)
+        if self.law.eps:
+            below = self.law.denominator(self.law.variance(x))
+            share = self.law.eps / (below if self.law.eps_form == "deviation" else below.square())
+            found = found + 4 * 2.0**-24 * z * share
+        return found * self.modulation(x) + self.blur(x) if self.law.eps is None else found
+
+    def modulation(self, x: Tensor) -> float:
+        """1, or more where further inputs bring a and b, which then may be of any size."""
+        if self.is_alone:
+            return 1.0
+        with torch.no_grad():
+            return 1.0 + float(self(x).abs().amax())
 
     def unit(self, x: Tensor) -> Tensor:
         """λ√n·u·(1 + mean|x|/σ) for each element, n being the size of a group, and a few more."""
@@ -162,6 +190,24 @@ class Normalizer:
         """Raise NotApplicable where every group is constant, so that there is nothing to see."""
         if not float(z.abs().amax() if z.numel() else 0.0) > 2.0**-10:
             raise NotApplicable("every group is constant here")
+
+
+def scatter(made: Normalizer) -> None:
+    """Move the parameters off 1 and 0, but not an ε that is learned: it is what was declared."""
+    kept = {name: p.detach().clone() for name, p in learned_eps(made.subject).items()}
+    scatter_parameters(made.subject, made.case.recipe.seed)
+    with torch.no_grad():
+        for name, value in kept.items():
+            made.subject.parameters[name].copy_(value)
+
+
+def learned_eps(subject: Implementation) -> dict[str, torch.nn.Parameter]:
+    """The parameters that begin between 0 and 10⁻³: filter response normalization learns its ε."""
+    return {
+        name: p
+        for name, p in subject.parameters.items()
+        if 0 < float(p.detach().abs().amax()) < _LEARNED_EPS
+    }
 
 
 def neutralise(made: Normalizer) -> None:

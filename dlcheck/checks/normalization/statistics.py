@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlcheck.checks.normalization.normalizer import FAR, Normalizer
+from dlcheck.checks.normalization.normalizer import FAR, Normalizer, scatter
 from dlcheck.errors import NotApplicable, SubjectError
 from dlcheck.strategies import Case
-from dlcheck.subjects import Implementation, scatter_parameters
+from dlcheck.subjects import Implementation
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def prepared(subject: Implementation, case: Case) -> tuple[Normalizer, Running]:
     """In train mode, with parameters and statistics that are off their first values."""
     made = Normalizer.of(subject, case)
     running = Running.of(subject)
-    scatter_parameters(subject, case.recipe.seed)
+    scatter(made)
     generator = case.generator("statistics")
     like = running.tensor("mean")
     mean = torch.randn(like.shape, generator=generator, dtype=torch.float64)
