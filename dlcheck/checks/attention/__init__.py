@@ -1,0 +1,1 @@
+"""What every attention obeys, whatever its weights."""
