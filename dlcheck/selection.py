@@ -3,33 +3,102 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from dlcheck.inherited import attached, of_component
 from dlcheck.model import Check, Subject, Suite
 from dlcheck.registry import Catalogue, catalogue
+from dlcheck.targets import argument_names
 
 _WILD = frozenset("*?[")
 
 
 def complete(subject: Subject, known: Catalogue | None = None) -> Subject:
-    """The subject with what its registered reference declares; what the author states wins."""
+    """The subject with what its class, itself as a reference, and its reference declare.
+
+    What the author states wins, then the attribute `dlcheck`, then the reference. Raises
+    DeclarationError where the attribute is no declaration.
+    """
     known = known or catalogue()
+    subject = _with_attached(subject)
     own = known.reference_at(subject.target)
+    if own is not None:
+        subject = _with_declared(subject, own.subject(), args=own.args)
     other = known.reference_at(subject.reference)
-    for reference in (own, other):
-        if reference is None:
-            continue
-        subject = replace(
-            subject,
-            kind=subject.kind or reference.kind,
-            inputs=subject.inputs or reference.inputs,
-            traits=subject.traits or reference.traits,
-            options={**reference.options, **subject.options},
-            args={**reference.args, **subject.args} if reference is own else subject.args,
-        )
+    beside = other.subject() if other is not None else of_component(subject.reference)
+    if beside is not None and subject.kind in ("", beside.kind):
+        subject = _with_declared(subject, beside, args=_shared_args(subject, beside))
     return subject
+
+
+def _with_attached(subject: Subject) -> Subject:
+    declared = attached(subject)
+    if not declared:
+        return subject
+    return replace(
+        subject,
+        kind=subject.kind or declared.get("kind", ""),
+        inputs=subject.inputs or declared.get("inputs", {}),
+        traits=subject.traits or frozenset(declared.get("traits", ())),
+        options={**declared.get("options", {}), **subject.options},
+        args={**declared.get("args", {}), **subject.args},
+        matrix=subject.matrix or declared.get("matrix", {}),
+        reference=declared.get("reference") if subject.reference is None else subject.reference,
+        reference_args=subject.reference_args or declared.get("reference_args", {}),
+    )
+
+
+def _with_declared(subject: Subject, other: Subject, args: Mapping[str, Any]) -> Subject:
+    """With the other's declaration where the subject has none; sizes go with the inputs."""
+    options = dict(other.options)
+    if subject.inputs and dict(subject.inputs) != dict(other.inputs):
+        options.pop("sizes", None)
+    return replace(
+        subject,
+        kind=subject.kind or other.kind,
+        inputs=subject.inputs or other.inputs,
+        traits=subject.traits or other.traits,
+        options={**options, **subject.options},
+        args={**args, **subject.args},
+    )
+
+
+def _shared_args(subject: Subject, other: Subject) -> Mapping[str, Any]:
+    """The arguments with which the reference is built, where the subject takes the same ones."""
+    taken = argument_names(subject.target, near=subject.file)
+    if subject.args or subject.inputs or taken is None or not set(other.args) <= set(taken):
+        return {}
+    return other.args
+
+
+def unchecked(subject: Subject, known: Catalogue | None = None) -> dict[str, list[str]]:
+    """What would be checked if it were declared: "trait causal" → the checks that need it.
+
+    Of a completed subject; only where one declaration is missing. A trait that exempts from other
+    checks is no such declaration: it would be one that the subject is otherwise.
+    """
+    known = known or catalogue()
+    of_kind = known.checks_of(subject.kind)
+    exempting = {trait for check in of_kind for trait in check.forbids}
+    found: dict[str, list[str]] = {}
+    for check in of_kind:
+        if check.forbids & subject.traits or check.needs & (exempting - subject.traits):
+            continue
+        lacking = [f"trait {trait}" for trait in sorted(check.needs - subject.traits)]
+        for option, allowed in check.options.items():
+            given = subject.reference is not None if option == "reference" else None
+            given = option in subject.options if given is None else given
+            if not given and allowed is not False and None not in _choices(allowed):
+                lacking.append("a reference" if option == "reference" else f"option {option}")
+        if len(lacking) == 1:
+            found.setdefault(lacking[0], []).append(check.name)
+    return dict(sorted(found.items()))
+
+
+def _choices(allowed: Any) -> list[Any]:
+    return list(allowed) if isinstance(allowed, (list, tuple, set, frozenset)) else [allowed]
 
 
 def matching(glob: str, checks: Iterable[Check]) -> list[Check]:

@@ -299,7 +299,11 @@ def inputs_of(subject: Subject) -> dict[str, Input]:
 
 
 def _annotated_inputs(target: Any) -> dict[str, str]:
-    """`x: Float[Tensor, "b n"]` → {"x": "float b n"}, as jaxtyping writes its annotations."""
+    """`x: Float[Tensor, "b n"]` → {"x": "float b n"}, as jaxtyping writes its annotations.
+
+    `*batch` and `...` stand for one axis, `#b` for the axis that may be 1, `_` for any. Raises
+    DeclarationError where an annotation cannot be a domain: an integer without a range.
+    """
     if isinstance(target, nn.Module) or (inspect.isclass(target) and issubclass(target, nn.Module)):
         target = target.forward
     try:
@@ -310,8 +314,26 @@ def _annotated_inputs(target: Any) -> dict[str, str]:
     found = {}
     for name, hint in hints.items():
         dims, dtypes = getattr(hint, "dim_str", None), getattr(hint, "dtypes", ())
-        if dims is not None and all("float" in str(dtype) for dtype in dtypes):
-            found[name] = f"float {dims}"
-        elif dims is not None and any(str(dtype) == "bool" for dtype in dtypes):
-            found[name] = f"bool {dims}"
+        if dims is not None:
+            found[name] = f"{_annotated_element(name, dtypes)} {_annotated_dims(name, dims)}"
     return found
+
+
+def _annotated_element(name: str, dtypes: Any) -> str:
+    named = [str(dtype) for dtype in dtypes] if isinstance(dtypes, (list, tuple)) else []
+    if any("float" in dtype for dtype in named):
+        return "float"
+    if any("bool" in dtype for dtype in named):
+        return "bool"
+    raise DeclarationError(
+        f"the annotation of {name} says no range of its numbers; declare what it takes, as "
+        f'inputs = {{ {name} = "index[n] b t" }} (see: dlcheck list elements)'
+    )
+
+
+def _annotated_dims(name: str, dims: str) -> str:
+    parts = []
+    for position, part in enumerate(dims.split()):
+        plain = part.lstrip("*#?").partition("=")[2] or part.lstrip("*#?")
+        parts.append({"...": "batch", "_": f"{name}_{position}"}.get(plain, plain))
+    return " ".join(parts)

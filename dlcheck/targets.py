@@ -133,11 +133,16 @@ def _import_file(path: Path) -> ModuleType:
 # --- the same, by reading ---------------------------------------------------------------------
 
 
+def source_of(module: str, target: str, near: str = "") -> Path | None:
+    """The file in which a module stands; None without one. Raises TargetError for a lost file."""
+    return _existing_file(module, target, near) if is_file(module) else find_source(module)
+
+
 def problem_with(target: str, near: str = "") -> str:
     """Why an import path cannot work, as far as source tells; empty if nothing is wrong."""
     try:
         module, attribute = split_target(target)
-        path = _existing_file(module, target, near) if is_file(module) else find_source(module)
+        path = source_of(module, target, near)
     except TargetError as error:
         return str(error)
     if path is None:
@@ -195,7 +200,7 @@ def argument_names(target: object, near: str = "") -> list[str] | None:
         return None
     try:
         module, attribute = split_target(target)
-        path = _existing_file(module, target, near) if is_file(module) else find_source(module)
+        path = source_of(module, target, near)
     except TargetError:
         return None
     if path is None or "." in attribute:

@@ -14,6 +14,7 @@ from dlcheck.expansion import Overrides, expand
 from dlcheck.model import NOTHING, PROFILES, ExpectedFailure, Subject, Suite, Trial
 from dlcheck.registry import catalogue
 from dlcheck.reporting.report import Report
+from dlcheck.selection import unchecked
 from dlcheck.suite import check_suite, complete
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -101,6 +102,8 @@ def run_report(
             progress(done, len(trials), trial.check.name)
         outcomes.append(run_trial(trial))
     meta = environment(seconds=time.perf_counter() - started)
+    if trials and not trials[0].subject.checks:
+        meta["unchecked"] = unchecked(trials[0].subject)
     return Report(outcomes, meta)
 
 

@@ -14,9 +14,10 @@ ROOT = Path(__file__).parents[1]
 
 # Low to high. A module may import its own layer and those below; a package stands for all in it.
 LAYERS = (
-    ("errors", "model", "domains", "kinds", "sources", "targets", "toml_text", "declarations"),
+    ("errors", "model", "domains", "formulas", "kinds", "sources", "targets", "toml_text",
+     "declarations"),
     ("registry", "suite", "suite_records", "suite_problems", "suite_schema", "selection",
-     "expansion", "settings", "shipped"),
+     "inherited", "expansion", "settings", "shipped"),
     ("numerics", "stats", "measure", "datasets", "isolation", "features",
      "gradients"),
     ("arrangement", "subjects", "mutants", "regimes", "strategies"),

@@ -42,6 +42,11 @@ class Report:
         return any(outcome.verdict is not Verdict.SKIPPED for outcome in self.outcomes)
 
     @property
+    def unchecked(self) -> dict[str, list[str]]:
+        """What a further declaration would have checked: "trait causal" → names of checks."""
+        return dict(self.meta.get("unchecked", {}))
+
+    @property
     def failures(self) -> list[Outcome]:
         """What failed or errored."""
         bad = (Verdict.FAILED, Verdict.ERRORED)

@@ -137,7 +137,20 @@ def summary(report: Report, *, color: bool = False) -> str:
     lines += [""] if lines else []
     for reason, count in list(reasons(report.outcomes).items())[:5]:
         lines.append(f"not run ({count:,}): {clean(reason)}")
+    lines += _unchecked(report)
     return "\n".join([*lines, report.verdict_line])
+
+
+def _unchecked(report: Report) -> Iterator[str]:
+    """Which declaration would have checked what, a line each."""
+    if not report.unchecked:
+        return
+    yield "not checked, as it is not declared:"
+    width = max(map(len, report.unchecked))
+    for declaration, checks in report.unchecked.items():
+        room = _WIDTH - width - 6
+        yield f"  {clean(declaration):<{width}}  {_cut(', '.join(map(clean, checks)), room)}"
+    yield "  (what each means: dlcheck list traits, dlcheck list options)"
 
 
 def _listing(cells: Sequence[Cell], *, color: bool) -> Iterator[str]:
