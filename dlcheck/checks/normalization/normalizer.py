@@ -21,6 +21,7 @@ from dlcheck.subjects import Implementation, scatter_parameters
 UNKNOWN_EPS = 1.0  # an ε that is not declared is taken to be no larger
 FAR = 2.0**24  # deviation of inputs that leave no ε visible, whatever its form: ε/σ ≤ 2⁻²⁴
 _VISIBLE = 2.0**-8  # a group whose deviation is so small against ε is not judged
+_CONSTANT = 2.0**-20  # × mean|x|: a deviation that may be rounding alone
 _DEVIATIONS = 8.0  # λ
 _OPERATIONS = 16  # roundings beside those of the sums
 _LEARNED_EPS = 1e-3
@@ -153,7 +154,9 @@ class Normalizer:
             below = self.law.denominator(self.law.variance(x))
             share = self.law.eps / (below if self.law.eps_form == "deviation" else below.square())
             found = found + 4 * 2.0**-24 * z * share
-        return found * self.modulation(x) + self.blur(x) if self.law.eps is None else found
+        if self.law.eps is None:
+            found = found + self.blur(x)
+        return found * self.modulation(x)
 
     def modulation(self, x: Tensor) -> float:
         """1, or more where further inputs bring a and b, which then may be of any size."""
@@ -177,9 +180,10 @@ class Normalizer:
         """
         deviation = self.law.variance(x).sqrt()
         apart = UNKNOWN_EPS / deviation.clamp_min(UNKNOWN_EPS)
-        apart = torch.where((apart < _VISIBLE) | (deviation == 0), apart, math.inf)
-        blur: Tensor = torch.where(deviation > 0, 4 * self.law.standardized(x).abs() * apart, 0.0)
-        return blur.nan_to_num(math.inf)
+        level = self.law.mean(x.double().abs())  # a constant leaves rounding over an unknown ε
+        blind = (apart >= _VISIBLE) | (deviation <= _CONSTANT * level)
+        blur = 4 * self.law.standardized(x).abs() * apart
+        return torch.where(blind & (level > 0), math.inf, blur)
 
     def must_use_the_batch(self) -> None:
         """Raise NotApplicable where the input's own statistics play no part."""
