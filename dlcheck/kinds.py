@@ -126,7 +126,8 @@ _KINDS = (
             "variance": 'law of its own initialization: { weight = "1 / fan_in" }',
             "axes": _SYMMETRIC_AXES,
             "filters": "of a convolution, the arguments that hold its channels: "
-            '{ out = "out_channels", in = "in_channels", groups = "groups" }',
+            '{ out = "out_channels", in = "in_channels", groups = "groups", '
+            "transposed = true }",
         },
     ),
     Kind(
@@ -202,6 +203,9 @@ _KINDS = (
             "batch_first": "axis order of x",
             "state": "the inputs that form the state; several names are a tuple",
             "reset": "the input that restarts the state",
+            "lengths": "the input that holds the length of each row",
+            "packed": "true if x may be a PackedSequence",
+            "gates": "{ bias = parameter, order = [names] }, in torch's sense of each gate",
             "variant": "reset_before or reset_after",
         },
     ),

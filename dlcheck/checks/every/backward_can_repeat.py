@@ -79,10 +79,7 @@ def overwrites_its_input_in_the_backward(original: Any, *inputs: Any, **keywords
 
 
 @check(
-    kind=[
-        "op", "layer", "activation", "loss", "penalty", "proximal", "dropout", "normalization",
-        "attention", "positional"
-    ],
+    kind="tensors",
     forbids={"nondifferentiable", "in_place"},
     rejects=[
         overwrites_what_it_saved,
@@ -90,7 +87,7 @@ def overwrites_its_input_in_the_backward(original: Any, *inputs: Any, **keywords
         overwrites_the_incoming_gradient,
         overwrites_its_input_in_the_backward,
     ],
-)  # fmt: skip
+)
 def backward_can_repeat(subject: Implementation, case: Case) -> Iterator[Evidence]:
     """Two backwards through one forward agree, and change no input, parameter or cotangent.
 

@@ -37,12 +37,9 @@ def draws_from_its_own_stream(original: Any, *inputs: Any, **keywords: Any) -> A
 
 
 @check(
-    kind=[
-        "op", "layer", "activation", "loss", "penalty", "proximal", "dropout", "normalization",
-        "attention", "positional"
-    ],
+    kind="tensors",
     rejects=[drifts_from_call_to_call, draws_from_its_own_stream],
-)  # fmt: skip
+)
 def repeats_exactly(subject: Implementation, case: Case) -> Iterator[Evidence]:
     """The same input with the same seed gives the same answer, bit by bit.
 

@@ -1,0 +1,1 @@
+"""Claims about modules: parameters, modes, state, rows of a batch."""
