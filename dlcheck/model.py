@@ -13,6 +13,7 @@ import enum
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any
 
@@ -254,6 +255,8 @@ class Check:
         declared = dict(subject.options)
         if subject.reference is not None:
             declared["reference"] = subject.reference  # options={"reference": True} needs one
+        if "opt_in" in self.tags and any(fnmatchcase(self.name, glob) for glob in subject.checks):
+            return ""  # asked for by name: its options need not be declared too
         for option, allowed in self.options.items():
             if (reason := _option_reason(option, allowed, declared)) is not None:
                 return reason
@@ -263,8 +266,8 @@ class Check:
 def _option_reason(option: str, allowed: Any, options: Mapping[str, Any]) -> str | None:
     """Declared: True needs the option, False its absence, a list one of its values.
 
-    A table is compared by its values: `norm = { l1 = 1, l2 = 2 }` is the choice `[1, 2]`. None in
-    a list allows the option to be absent.
+    A table is compared by its values: `norm = { l1 = 1, l2 = 2 }` is the choice `[1, 2]`; of an
+    array one member is enough. None in a list allows the option to be absent.
     """
     if allowed is True or allowed is False:
         if (option in options) is allowed:
@@ -272,8 +275,9 @@ def _option_reason(option: str, allowed: Any, options: Mapping[str, Any]) -> str
         return f"needs the option {option}" if allowed else f"does not apply with option {option}"
     choices = allowed if isinstance(allowed, (list, tuple, set, frozenset)) else [allowed]
     value = options.get(option)
+    members = value if isinstance(value, (list, tuple)) else ()
     value = list(value.values()) if isinstance(value, Mapping) else value
-    if value in choices:
+    if value in choices or any(member in choices for member in members):
         return None
     said = " or ".join("nothing" if choice is None else str(choice) for choice in choices)
     return f"needs the option {option} = {said}"
@@ -371,8 +375,6 @@ class Trial:
 
     @property
     def expected_failure(self) -> ExpectedFailure | None:
-        from fnmatch import fnmatchcase
-
         here = {"device": self.device, "dtype": self.dtype, **self.params}
         for expected in self.subject.expect_failures:
             if fnmatchcase(self.check.name, expected.check) and all(

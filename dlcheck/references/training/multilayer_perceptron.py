@@ -19,16 +19,23 @@ class _Backpropagation(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
+    def forward(
+        x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor
+    ) -> tuple[Tensor, Tensor]:
         h = torch.tanh(x @ w1.T + b1)
-        ctx.save_for_backward(x, h, w1, w2)
-        return h @ w2.T + b2
+        return h @ w2.T + b2, h
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+        x, w1, _, w2, _ = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(x, output[1], w1, w2)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
         x, h, w1, w2 = ctx.saved_tensors
-        (delta2,) = gradients
+        delta2 = gradients[0]
         delta1 = (delta2 @ w2) * (1 - h.square())
         return delta1 @ w1, delta1.T @ x, delta1.sum(0), delta2.T @ h, delta2.sum(0)
 
@@ -52,9 +59,8 @@ class MultilayerPerceptron(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         first, second = self.hidden, self.output
-        return _Backpropagation.apply(  # type: ignore[no-any-return]
-            x, first.weight, first.bias, second.weight, second.bias
-        )
+        y, _ = _Backpropagation.apply(x, first.weight, first.bias, second.weight, second.bias)
+        return y  # type: ignore[no-any-return]
 
 
 class AutogradPerceptron(MultilayerPerceptron):

@@ -1,0 +1,1 @@
+"""A subject survives the tools that its users put around it: copies, transforms, compilers."""
