@@ -100,8 +100,9 @@ def _key(target: Any) -> tuple[str, str] | None:
     if isinstance(target, str):
         module, _, name = target.rpartition(":")
         return (module.partition(".")[0], name) if module and name else None
-    owner, name = getattr(target, "__module__", None), getattr(target, "__qualname__", None)
-    return (owner.partition(".")[0], name) if owner and name else None
+    owner = getattr(target, "__module__", None) or ""
+    named = getattr(target, "__qualname__", None) or ""
+    return (owner.partition(".")[0], named) if owner and named else None
 
 
 @functools.cache
