@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import random
 import signal
@@ -103,11 +104,18 @@ def restored_state() -> Iterator[None]:
             os.chdir(folder)
 
 
+@functools.cache
+def _has_accelerator() -> bool:
+    return bool(
+        torch.cuda.device_count() or torch.backends.mps.is_available() or torch.xpu.device_count()
+    )
+
+
 def seed_everything(seed: int) -> None:
     """Seed `random`, NumPy's global generator and torch on every device."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    if torch.cuda.device_count() or torch.backends.mps.is_available() or torch.xpu.device_count():
+    if _has_accelerator():
         torch.manual_seed(seed)
     else:  # torch.manual_seed would take a stack trace, for devices that may come later
         torch.default_generator.manual_seed(seed)

@@ -23,6 +23,7 @@ from dlcheck.arrangement import arranged
 from dlcheck.domains import Input, parse_inputs, resolve_args
 from dlcheck.errors import DeclarationError, SubjectError
 from dlcheck.isolation import guarded as guarded
+from dlcheck.isolation import seed_everything
 from dlcheck.model import NOTHING, Kind, Subject
 from dlcheck.registry import catalogue
 from dlcheck.targets import load_target
@@ -201,7 +202,7 @@ def build(
     kind = catalogue().kind(subject.kind)
     target = load_target(subject.target, near=subject.file)
     args = resolve_args(subject.args, sizes)
-    torch.manual_seed(seed)
+    seed_everything(seed)
     made = _make(kind, target, args)
     if isinstance(made, nn.Module):
         guarded(made.to, device=device, dtype=dtype)
