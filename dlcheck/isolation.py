@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dlcheck import originals
 from dlcheck.errors import NotApplicable, SubjectError, SubjectRaised, TrialTimeout, UsageError
 
 
@@ -80,7 +81,9 @@ def _writer(owner: Any, name: str) -> Callable[[Any], None]:
 @contextlib.contextmanager
 def restored_state() -> Iterator[None]:
     """Put back random streams, default dtype and device, grad mode, determinism, threads, TF32,
-    the working directory, the environment and warning filters, whatever happens inside."""
+    the working directory, the environment, warning filters, clocks and comparisons, whatever
+    happens inside."""
+    originals.restore_the_judge()
     flags = [(write, read()) for read, write in _flags()]
     streams = random.getstate(), np.random.get_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
@@ -91,6 +94,7 @@ def restored_state() -> Iterator[None]:
             torch.set_grad_enabled(True)
             yield
     finally:
+        originals.restore_the_judge()
         for write, value in flags:
             write(value)
         random.setstate(streams[0])
@@ -122,12 +126,15 @@ def seed_everything(seed: int) -> None:
 
 
 def guarded(function: Callable[..., Any], *inputs: Any, **keywords: Any) -> Any:
-    """Call foreign code; what it raises becomes SubjectRaised with the cause attached."""
+    """Call foreign code; what it raises becomes SubjectRaised with the cause attached.
+
+    A call of sys.exit too: it would end the run. An interrupt of the user passes.
+    """
     try:
         return function(*inputs, **keywords)
     except (UsageError, SubjectError, NotApplicable):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SubjectRaised(f"{type(error).__name__}: {error}") from error
 
 

@@ -25,11 +25,12 @@ from dlcheck.errors import (
 )
 from dlcheck.isolation import restored_state, seed_everything, time_limit
 from dlcheck.model import PROFILES, Evidence, Outcome, Recipe, Subject, Trial, Verdict, worst
+from dlcheck.plans import planned_recipes
 from dlcheck.registry import Live, catalogue, live_check
+from dlcheck.selection import applying
 from dlcheck.strategies import (
     Case,
     materialize,
-    planned_recipes,
     recipes,
     simpler,
     stream_seed,
@@ -71,7 +72,7 @@ def run_trial(trial: Trial) -> Outcome:
             live = live_check(trial.check)
             specs = inputs_of(trial.subject)
             _search(trial, live, specs, device, seen)
-        verdict, message = _judged(seen)
+        verdict, message = _judged(seen, trial)
     except (DeviceUnavailable, NotApplicable) as error:
         verdict, message = Verdict.SKIPPED, str(error)
     except SubjectError as error:
@@ -218,15 +219,12 @@ def _run_case(
     except NotApplicable as error:
         seen.skips.append(str(error))
         return None
-    except SubjectRaised as error:
+    except SubjectError as error:
         seen.recipe = recipe
-        if not refuses(trial.subject, recipe, specs, device, dtype):
+        if DOMAIN in trial.check.tags or not refuses(trial.subject, recipe, specs, device, dtype):
             raise
         seen.refusals.append(told(error))
         return None
-    except SubjectError:
-        seen.recipe = recipe
-        raise
     seen.cases += 1
     deciding = worst(pieces)
     seen.conclusive += deciding.verdict is not Verdict.INCONCLUSIVE
@@ -258,7 +256,7 @@ def refuses(
         seed_everything(recipe.seed)
         made = build(subject, recipe.sizes, device, dtype, recipe.seed)
         made(*materialize(recipe, specs, device, dtype).values())
-    except SubjectRaised:
+    except SubjectError:
         return True
     return False
 
@@ -291,14 +289,25 @@ def _pieces(result: object, trial: Trial) -> Iterator[Evidence]:
         raise DlcheckError(f"check {trial.check.name!r} measured nothing")
 
 
-def _judged(seen: _Seen) -> tuple[Verdict, str]:
+def _judged(seen: _Seen, trial: Trial) -> tuple[Verdict, str]:
     if seen.deciding:
         return seen.deciding[0].verdict, ""
     if seen.refusals:
+        if _is_told_elsewhere(trial):
+            last = seen.refusals[-1].splitlines()[-1]
+            return Verdict.SKIPPED, f"it refuses all inputs of its domain: {last}"
         return Verdict.FAILED, seen.refusals[-1]
     if seen.skips:
         return Verdict.SKIPPED, seen.skips[-1]
     return Verdict.ERRORED, "the check ran no case"
+
+
+def _is_told_elsewhere(trial: Trial) -> bool:
+    """Does another check of this subject report what it refuses?"""
+    return any(DOMAIN in check.tags for check in applying(trial.subject) if check != trial.check)
+
+
+DOMAIN = "domain"  # the tag of the check that reports which inputs are refused
 
 
 def told(error: SubjectError) -> str:

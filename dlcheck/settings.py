@@ -81,7 +81,7 @@ READERS: Mapping[str, tuple[Callable[[Any], Any], Any]] = {
     "device": (_devices, ()),
     "dtype": (_dtypes, ()),
     "require": (_devices, ()),
-    "timeout": (_seconds, None),
+    "timeout": (_seconds, 600.0),
     "report": (str, ""),
 }
 

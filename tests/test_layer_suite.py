@@ -11,8 +11,8 @@ from torchvision import ops
 
 from dlcheck.suite import read_suite
 
-SUITE = read_suite(Path(__file__).parents[1] / "suites" / "layers.toml")
-TARGETS = {subject.target for subject in SUITE.subjects}
+FILE = Path(__file__).parents[1] / "suites" / "layers.toml"
+TARGETS = {subject.target for subject in read_suite(FILE).subjects}
 LEFT_OUT = {
     "Container": "deprecated, and empty",
     "Module": "abstract",

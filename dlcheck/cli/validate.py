@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -36,7 +37,7 @@ def parser() -> Parser:
     add("--dtype", help="float64 unless told")
     add("--profile", default="default", choices=sorted(PROFILES))
     add("--seed", type=int, default=0)
-    add("--timeout", type=float, metavar="SECONDS", help="per trial")
+    add("--timeout", type=float, metavar="SECONDS", help="per trial (default: 600)")
     add("--report", metavar="FOLDER", help="also write index.html and summary.md there")
     add("--json", action="store_true", help="print the report as JSON")
     return made
@@ -87,7 +88,8 @@ def _validated(given: Any, command: str) -> Report:
         ),
         where="validate",
     )
-    report = run_report(trials, progress=_progress())
+    with contextlib.redirect_stdout(sys.stderr):  # what the subject prints is no report
+        report = run_report(trials, progress=_progress())
     outcomes = [_with_command(outcome, command) for outcome in report.outcomes]
     return Report(outcomes, report.meta)
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from dlcheck.domains import size_bounds
-from dlcheck.errors import SubjectRaised
+from dlcheck.errors import SubjectError
 from dlcheck.isolation import seed_everything
 from dlcheck.model import Evidence, Recipe, Subject
 from dlcheck.mutants import around
@@ -50,6 +50,7 @@ def _rows_of_pairs(x: Tensor) -> Tensor:
 
 @check(
     kind="tensors",
+    tags=["domain"],
     rejects=[
         needs_contiguous_memory,
         Subject(name="odd_rows_refused", target=_rows_of_pairs, kind="op", inputs={"x": "float n"}),
@@ -95,7 +96,7 @@ def _raised(subject: Implementation, inputs: Sequence[Tensor], case: Case) -> Ba
     seed_everything(case.recipe.seed)
     try:
         subject(*inputs)
-    except SubjectRaised as error:
+    except SubjectError as error:  # it raised, or what it returned is no answer of its kind
         return error.__cause__ or error
     return None
 
@@ -153,7 +154,7 @@ def _domain(name: str, taken: Sequence[int], tried: Sequence[int]) -> str:
 def _works(subject: Implementation, case: Case, recipe: Recipe) -> bool:
     try:
         made = build(subject.declared, recipe.sizes, case.device, case.dtype, recipe.seed)
-    except SubjectRaised:
+    except SubjectError:
         return False
     inputs = materialize(recipe, case.specs, case.device, case.dtype)
     return _raised(made, list(inputs.values()), case) is None

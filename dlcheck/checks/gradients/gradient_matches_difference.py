@@ -105,6 +105,10 @@ def surrogate_gradient_is_as_declared(subject: Implementation, case: Case) -> Ev
         "op", "layer", "activation", "loss", "penalty", "normalization", "attention", "positional"
     ],
     needs={"twice_differentiable"},
+    regimes=[
+        "normal", "outliers", "small", "ascending", "zeros", "large", "negative", "ties", "tiny",
+        "duplicated", "onehot", "uniform", "extreme", "noise", "constant",
+    ],
     forbids={"nondifferentiable", "surrogate_gradient"},
     dtypes=["float64"],
     rejects=[
