@@ -11,7 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlcheck.checks.ecosystem.findings import alike, quiet, refusal, settle
+from dlcheck.checks.ecosystem.findings import (
+    alike,
+    buffers_kept,
+    plain_answers,
+    prepare,
+    quiet,
+    refusal,
+    settle,
+)
 from dlcheck.checks.ecosystem.fragile_computations import (
     CallsAnOperatorWithoutAFake,
     ForgetsAFactorWhenCompiled,
@@ -23,7 +31,7 @@ from dlcheck.checks.every.answers import Question
 from dlcheck.model import Evidence, Subject
 from dlcheck.registry import check
 from dlcheck.strategies import Case
-from dlcheck.subjects import Implementation, scatter_parameters
+from dlcheck.subjects import Implementation
 
 _WARM = 2  # calls after which no graph of these shapes should be left to compile
 _LATER = 2  # calls that are counted
@@ -75,15 +83,17 @@ def survives_compile(subject: Implementation, case: Case) -> Iterator[Evidence]:
     equal shapes on, no graph may be compiled. Graph breaks are reported, not failed. A random
     subject is called in eval: a compiler may draw in another order.
     """
-    scatter_parameters(subject, case.recipe.seed)
+    prepare(subject, case)
     settle(subject)
-    question = Question.of(subject, case, dtype=case.dtype)
+    with buffers_kept(subject):
+        question = Question.of(subject, case, dtype=case.dtype)
     backend = "inductor" if case.profile.name == "thorough" else "aot_eager"
-    wanted = question.put_to(subject)
+    wanted = plain_answers(question, subject)
     with _compiler(backend) as compiler, quiet():
         made = dataclasses.replace(subject, target=compiler.compiled(subject.target))
         try:
-            found = question.put_to(made, parameters=subject.parameters)
+            with buffers_kept(subject):
+                found = question.put_to(made, parameters=subject.parameters)
             for _ in range(1, _WARM):
                 question.put_to(made, parameters=subject.parameters)
             warm = compiler.graphs
@@ -120,7 +130,7 @@ def _compiled_alike(
 
     def one(*inputs: Tensor) -> Tensor:
         moved = dict(zip(question.case.inputs, inputs, strict=True))
-        with torch.enable_grad():
+        with torch.enable_grad(), buffers_kept(subject):
             return question.put_to(subject, moved=moved)[name]
 
     yield from alike(

@@ -15,6 +15,7 @@ from dlcheck.checks.ecosystem.findings import (
     alike,
     answers,
     excuse_torch,
+    prepare,
     refusal,
     same_answers,
 )
@@ -37,7 +38,7 @@ from dlcheck.isolation import seed_everything
 from dlcheck.model import Evidence
 from dlcheck.registry import check
 from dlcheck.strategies import Case
-from dlcheck.subjects import Implementation, build, guarded, scatter_parameters, tensors_in
+from dlcheck.subjects import Implementation, build, guarded, tensors_in
 
 _STEP = 0.25  # relative change of the parameters: they keep their signs and zeros
 
@@ -61,7 +62,7 @@ def survives_pickle(subject: Implementation, case: Case) -> Iterator[Evidence]:
     answers are equal bit by bit, or within rounding. What is defined in a function has no name to
     be found by: that is no property of the subject, and it is skipped.
     """
-    scatter_parameters(subject, case.recipe.seed)
+    prepare(subject, case)
     _move(subject, case, "trained")
     try:
         copied = pickle.loads(pickle.dumps(subject.target))
@@ -113,10 +114,10 @@ def survives_deepcopy(subject: Implementation, case: Case) -> Iterator[Evidence]
     original's answers stay, and the copy's become those of a subject with these parameters. All
     are equal bit by bit, or within rounding.
     """
-    scatter_parameters(subject, case.recipe.seed)
+    prepare(subject, case)
     _move(subject, case, "trained")
     seed_everything(case.recipe.seed)
-    subject(*case.fresh(requires_grad=case.floating))
+    subject(*case.fresh(requires_grad=case.floating[:1]))
     try:
         copied = copy.deepcopy(subject.target)
     except Exception as error:
@@ -171,9 +172,10 @@ def survives_weights_only_loading(subject: Implementation, case: Case) -> Iterat
     with another seed. Answers in train and in eval are equal bit by bit, or within rounding. A
     function has no state: only its answers are compared.
     """
-    scatter_parameters(subject, case.recipe.seed)
+    prepare(subject, case)
     _move(subject, case, "trained")
-    answers(subject, case.fresh(), case.recipe.seed)
+    seed_everything(case.recipe.seed)
+    subject(*case.fresh())
     fresh = build(
         subject.declared, case.sizes, case.device, case.dtype, (case.recipe.seed + 1) % 2**31
     )

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map
 
 from dlcheck.arrangement import arranged
 from dlcheck.checks.ecosystem.compiled import LINEAR, NORM, SOFTMAX
-from dlcheck.checks.ecosystem.findings import alike, answers, quiet, refusal, settle
+from dlcheck.checks.ecosystem.findings import alike, answers, prepare, quiet, refusal, settle
 from dlcheck.checks.ecosystem.fragile_computations import (
     BakesANumberIn,
     BranchesOnItsInput,
@@ -24,7 +24,7 @@ from dlcheck.isolation import seed_everything
 from dlcheck.model import Evidence
 from dlcheck.registry import check
 from dlcheck.strategies import Case, materialize, stream_seed
-from dlcheck.subjects import Implementation, guarded, scatter_parameters, tensors_in
+from dlcheck.subjects import Implementation, guarded, tensors_in
 
 
 class _Flat(nn.Module):
@@ -60,7 +60,7 @@ def survives_export(subject: Implementation, case: Case) -> Iterator[Evidence]:
     not failed), to other sizes. Equal bit by bit, or within rounding. Numbers that Python computed
     while tracing are constants of the program: they show on other values.
     """
-    scatter_parameters(subject, case.recipe.seed)
+    prepare(subject, case)
     settle(subject)
     if subject.module is not None:
         guarded(subject.module.eval)

@@ -11,13 +11,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from dlcheck.checks.agreement import Call, agreement, rounding_room
-from dlcheck.errors import NotApplicable
+from dlcheck.checks.every.answers import Answers, Question
+from dlcheck.errors import NotApplicable, SubjectError
 from dlcheck.isolation import guarded, seed_everything
 from dlcheck.model import Evidence
 from dlcheck.strategies import Case
-from dlcheck.subjects import Implementation, tensors_in
+from dlcheck.subjects import Implementation, scatter_parameters, tensors_in
 
 _LONGEST = 300  # characters of a tool's message
 # What torch itself does not do yet, whatever the subject is: said as not checked, not as failed.
@@ -26,6 +28,9 @@ _TORCH_CANNOT = (
     "saved tensor hooks",  # activation checkpoints below torch.func
     "not implemented for 'BFloat16'",  # a kernel that torch lacks
     "parametrized modules is only supported through state_dict",
+    "could not create a primitive",  # a kernel that this CPU lacks
+    "Jitted modules",
+    "Tried to serialize object __torch__",  # a scripted module: it has torch.jit.save
 )
 
 
@@ -86,6 +91,35 @@ def quiet() -> Iterator[None]:
         logging.disable(level)
 
 
+def prepare(subject: Implementation, case: Case) -> None:
+    """Parameters that a lazy module makes at its first call are made; none is left constant."""
+    if any(is_lazy(parameter) for parameter in subject.parameters.values()):
+        answers(subject, case.fresh(), case.recipe.seed)
+    scatter_parameters(subject, case.recipe.seed)
+
+
+@contextmanager
+def buffers_kept(subject: Implementation) -> Iterator[None]:
+    """Afterwards the buffers are what they were, so that the next call starts from the same."""
+    module = subject.module
+    kept = [] if module is None else [(b, b.detach().clone()) for b in module.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in kept:
+                buffer.copy_(value)
+
+
+def plain_answers(question: Question, subject: Implementation) -> Answers:
+    """Values and gradients without the tool. Raises NotApplicable where these raise already."""
+    with buffers_kept(subject):
+        try:
+            return question.put_to(subject)
+        except SubjectError as error:
+            raise NotApplicable(f"without the tool it raises already: {error}") from error
+
+
 def settle(subject: Implementation) -> None:
     """Nothing random is left: eval for a stochastic module."""
     if not subject.traits & {"stochastic", "stochastic_in_eval"}:
@@ -96,9 +130,9 @@ def settle(subject: Implementation) -> None:
 
 
 def answers(subject: Implementation, inputs: Sequence[Any], seed: int) -> list[Tensor]:
-    """The tensors of the answer, detached, drawn with this seed."""
+    """The tensors of the answer, detached, drawn with this seed; buffers are put back."""
     seed_everything(seed)
-    with torch.no_grad():
+    with torch.no_grad(), buffers_kept(subject):
         return [y.detach().clone() for y in tensors_in(subject(*inputs))]
 
 

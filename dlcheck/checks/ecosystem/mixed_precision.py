@@ -9,7 +9,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dlcheck.checks.ecosystem.findings import excuse_torch, refusal
+from dlcheck.checks.ecosystem.findings import (
+    buffers_kept,
+    excuse_torch,
+    plain_answers,
+    prepare,
+    refusal,
+)
 from dlcheck.checks.ecosystem.fragile_computations import (
     CastsItsGainWithoutAGraph,
     ForgetsAFactorUnderAutocast,
@@ -25,7 +31,7 @@ from dlcheck.model import Evidence
 from dlcheck.numerics.stochastic_rounding import StochasticRounding
 from dlcheck.registry import check
 from dlcheck.strategies import Case, materialize, stream_seed
-from dlcheck.subjects import Implementation, guarded, scatter_parameters
+from dlcheck.subjects import Implementation, guarded
 
 _DRAWS = 4
 _TRIES = 3  # inputs on which a difference must show: one may sit at a kink or a jump
@@ -54,11 +60,12 @@ def survives_autocast(subject: Implementation, case: Case) -> Iterator[Evidence]
     three draws of the inputs. Where the bound is half of the answer, nothing can be said and it is
     skipped.
     """
-    scatter_parameters(subject, case.recipe.seed)
+    prepare(subject, case)
     if "stochastic" in subject.traits and subject.module is not None:
         guarded(subject.module.eval)  # rounding would move a random number across a threshold
-    question = Question.of(subject, case, dtype=case.dtype)
-    plain = question.put_to(subject)
+    with buffers_kept(subject):
+        question = Question.of(subject, case, dtype=case.dtype)
+    plain = plain_answers(question, subject)
     try:
         mixed = _under_autocast(question, subject, case)
     except SubjectError as error:
@@ -71,7 +78,8 @@ def survives_autocast(subject: Implementation, case: Case) -> Iterator[Evidence]
 
 def _under_autocast(question: Question, subject: Implementation, case: Case) -> Answers:
     called = replace(subject, target=_autocast(subject, case))
-    return question.put_to(called, parameters=subject.parameters)
+    with buffers_kept(subject):
+        return question.put_to(called, parameters=subject.parameters)
 
 
 def _autocast(subject: Implementation, case: Case):  # type: ignore[no-untyped-def]
@@ -119,13 +127,10 @@ def _values_agree(
         if not wrong:
             break
         other = _redrawn(case, turn)
-        question = Question.of(subject, other, dtype=case.dtype)
-        again = _compared(
-            subject,
-            other,
-            question.put_to(subject),
-            _under_autocast(question, subject, other),
-        )
+        with buffers_kept(subject):
+            question = Question.of(subject, other, dtype=case.dtype)
+        plain = plain_answers(question, subject)
+        again = _compared(subject, other, plain, _under_autocast(question, subject, other))
         found = [min(pair, key=lambda e: e.tightness) for pair in zip(found, again, strict=True)]
     if not found:
         return
@@ -179,8 +184,10 @@ def _spread(
         high = in_dtype(subject, case, torch.float64)
         if high.module is not None and subject.module is not None:
             high.module.train(subject.module.training)
-        question = replace(Question.of(high, case, dtype=torch.float64), with_gradients=False)
-        right = question.put_to(high)
+        with buffers_kept(high):
+            question = Question.of(high, case, dtype=torch.float64)
+        question = replace(question, with_gradients=False)
+        right = plain_answers(question, high)
         widest = dict.fromkeys(names, 0.0)
         for drawn in _rounded_otherwise(question, high, case, narrow):
             for name in names:
@@ -199,7 +206,7 @@ def _rounded_otherwise(
         noisy = {name: moved(inputs[name], narrow, seed) for name in case.floating}
 
         def ask(given: dict[str, Tensor], seed: int = seed) -> Answers:
-            with StochasticRounding(narrow.dtype, seed << 20):
+            with buffers_kept(high), StochasticRounding(narrow.dtype, seed << 20):
                 return question.put_to(high, moved=given)
 
         kept = {name: p.detach().clone() for name, p in high.parameters.items()}

@@ -10,7 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from dlcheck.checks.agreement import largest_of
-from dlcheck.checks.ecosystem.findings import alike, answers, excuse_torch, refusal, settle
+from dlcheck.checks.ecosystem.findings import (
+    alike,
+    answers,
+    buffers_kept,
+    excuse_torch,
+    plain_answers,
+    prepare,
+    refusal,
+    settle,
+)
 from dlcheck.checks.ecosystem.fragile_computations import (
     AsksForAGradientInside,
     BranchesOnItsInput,
@@ -25,7 +34,7 @@ from dlcheck.isolation import seed_everything
 from dlcheck.model import Evidence, Subject
 from dlcheck.registry import check
 from dlcheck.strategies import Case, materialize, stream_seed
-from dlcheck.subjects import Implementation, guarded, scatter_parameters
+from dlcheck.subjects import Implementation, guarded
 
 _BATCH = 3  # of vmap
 
@@ -44,16 +53,17 @@ def survives_func_grad(subject: Implementation, case: Case) -> Iterator[Evidence
     plain list, a closure) has a gradient of zero here. An autograd.Function without setup_context,
     which torch.func cannot take, is skipped unless `options.ecosystem` has "func_grad".
     """
-    scatter_parameters(subject, case.recipe.seed)
+    prepare(subject, case)
     settle(subject)
-    question = Question.of(subject, case, dtype=case.dtype)
+    with buffers_kept(subject):
+        question = Question.of(subject, case, dtype=case.dtype)
     if not question.cotangents:
         raise NotApplicable("no output is floating")
     parameters = subject.parameters
     names = [*case.floating, *parameters]
     if not names:
         raise NotApplicable("nothing can have a gradient")
-    wanted = question.put_to(subject)
+    wanted = plain_answers(question, subject)
 
     def transformed(*inputs: Tensor) -> list[Tensor]:
         return _gradients_by_func(subject, case, question.cotangents, inputs)
@@ -168,7 +178,7 @@ def survives_vmap(subject: Implementation, case: Case) -> Iterator[Evidence]:
     rounding. Control flow on the data, a number read with item(), an autograd.Function or custom
     operator without a rule for vmap are refused. Opt-in: a component may well do without.
     """
-    scatter_parameters(subject, case.recipe.seed)
+    prepare(subject, case)
     settle(subject)
     if subject.module is not None:
         guarded(subject.module.eval)
