@@ -130,7 +130,7 @@ def weights_are_a_distribution(subject: Implementation, case: Case) -> Iterator[
 @check(
     kind="attention",
     dtypes=["float64", "float32"],
-    regimes=["normal"],
+    once=True,
     rejects=[
         broken.centres_the_output,
         _broken(_two_softmaxes, "two_softmaxes"),
