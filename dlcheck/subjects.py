@@ -24,6 +24,7 @@ from dlcheck.domains import Input, parse_inputs, resolve_args
 from dlcheck.errors import DeclarationError, SubjectError
 from dlcheck.isolation import guarded as guarded
 from dlcheck.isolation import seed_everything
+from dlcheck.lanes import not_run, why_no_lane
 from dlcheck.model import NOTHING, Kind, Subject
 from dlcheck.registry import catalogue
 from dlcheck.targets import load_target
@@ -200,10 +201,11 @@ def build(
     not resolve and SubjectRaised where the construction raises.
     """
     kind = catalogue().kind(subject.kind)
-    target = load_target(subject.target, near=subject.file)
+    no_lane = why_no_lane(subject, device.type, str(dtype).removeprefix("torch."))
+    target = None if no_lane else load_target(subject.target, near=subject.file)
     args = resolve_args(subject.args, sizes)
     seed_everything(seed)
-    made = _make(kind, target, args)
+    made = not_run(no_lane) if no_lane else _make(kind, target, args)
     if isinstance(made, nn.Module):
         guarded(made.to, device=device, dtype=dtype)
     if not callable(made) and not hasattr(made, "update"):

@@ -1,0 +1,1 @@
+"""Claims about the GPU kernels of a subject."""
