@@ -42,7 +42,7 @@ LAYERS = [
         name="linear",
         target="torch.nn:Linear",
         kind="layer",
-        args={"in_features": {"dim": "i"}, "out_features": {"dim": "o"}},
+        args={"in_features": {"dim": "i"}, "out_features": 12},
         inputs={"x": "float b i"},
         options={"variance": {"weight": "1 / (3 * fan_in)", "bias": "1 / (3 * fan_in)"}},
     ),
