@@ -77,7 +77,7 @@ def _room(answer: Tensor, response: Tensor, h: float, factor: float) -> Tensor:
     smooth = response <= _JUMP * largest
     worst = float(response[smooth].amax()) if bool(smooth.any()) else 0.0
     bound = factor * (worst / h + largest)
-    return torch.where(smooth, bound, math.inf)
+    return torch.full_like(response, bound).masked_fill(~smooth, math.inf)
 
 
 def _answers(call: Call, inputs: Sequence[Tensor], case: Case) -> list[Tensor]:
