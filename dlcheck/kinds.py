@@ -76,6 +76,7 @@ COMMON_OPTIONS: Mapping[str, str] = {
     "roles": "which input is the prediction, the target, data",
     "wrt": "inputs that must receive a gradient",
     "batch": "the dim of the batch; by default b, batch, batch_size or bs, or n before c",
+    "own_kernel": "true if it claims to compute what its reference does without calling that",
     "ecosystem": "tools with which it is meant to work: compile, export, vmap, meta, opcheck, "
     "func_grad, autocast",
     "kernels": "its Triton kernels: { name = { jit = path, signature = {…}, constexprs = {…} } }; "
