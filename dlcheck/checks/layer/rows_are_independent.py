@@ -62,10 +62,10 @@ def rows_are_independent(subject: Implementation, case: Case) -> Iterator[Eviden
     """A row's answer is the same beside other rows, and alone.
 
     The batch is the dim `b` (or what `options.batch` names), at whatever axis it stands. One row
-    is kept and the others replaced; then, where nothing is random, it is asked in the smallest
-    batch of the declared domain, which is itself alone. Cases take turns between train and
-    evaluation: a `batch_coupled` subject is judged in evaluation only, one that is
-    `batch_coupled_in_eval` never. An answer without an axis for the batch is left out.
+    is kept and the others replaced; then it is asked in the smallest batch of the declared
+    domain, which is itself alone. Cases take turns between train and evaluation: a
+    `batch_coupled` or `stochastic` subject is judged in evaluation only, and never where it is so
+    there too. An answer without an axis for the batch is left out.
     """
     function = _in_its_mode(subject, case)
     name = batch_dim(subject, case)
@@ -91,30 +91,28 @@ def rows_are_independent(subject: Implementation, case: Case) -> Iterator[Eviden
                 place[1],
             )
     fewest = _fewest(subject, name)
-    if not _is_random(subject) and fewest < size:
+    if fewest < size:
         few = sorted({kept, *[i for i in range(size) if i != kept][: fewest - 1]})
         yield from _among_few(function, inputs, axes, (few, kept, size), places, whole, room)
 
 
 def _in_its_mode(subject: Implementation, case: Case) -> Still:
-    """In train or in evaluation, in turn, as far as the traits allow both."""
-    if "batch_coupled_in_eval" in subject.traits:
-        raise NotApplicable("rows are declared to depend on each other in evaluation too")
+    """In train or in evaluation, in turn, as far as the traits allow both.
+
+    In train a random subject is not judged: how many numbers one row draws may depend on its
+    values, and moves those of the next.
+    """
+    traits = subject.traits
+    if {"batch_coupled_in_eval", "stochastic_in_eval"} & traits:
+        raise NotApplicable("rows depend on each other, or are random, in evaluation too")
     if 0 in subject.options.get("axes", ()) and subject.kind.name == "activation":
         raise NotApplicable("works along the batch axis, as declared")
-    coupled = "batch_coupled" in subject.traits
+    only_in_eval = bool({"batch_coupled", "stochastic"} & traits)
     if subject.module is None:
-        if coupled:
-            raise NotApplicable("rows are declared to depend on each other")
+        if only_in_eval:
+            raise NotApplicable("rows depend on each other, or are random, as declared")
         return Still(subject, case)
-    return Still(subject, case, training=not coupled and case.recipe.seed % 2 == 0)
-
-
-def _is_random(subject: Implementation) -> bool:
-    if "stochastic_in_eval" in subject.traits:
-        return True
-    in_train = subject.module is None or subject.module.training
-    return "stochastic" in subject.traits and in_train
+    return Still(subject, case, training=not only_in_eval and case.recipe.seed % 2 == 0)
 
 
 def _fewest(subject: Implementation, name: str) -> int:
