@@ -261,11 +261,16 @@ def default_of(subject: Subject, argument: str) -> Any:
     target = load_target(subject.target, near=subject.file)
     if isinstance(target, Remade):
         return default_of(target.original, argument)
-    try:
-        parameter = inspect.signature(target).parameters.get(argument)
-    except (TypeError, ValueError):
-        return inspect.Parameter.empty
-    return inspect.Parameter.empty if parameter is None else parameter.default
+    for owner in inspect.getmro(target) if inspect.isclass(target) else (target,):
+        try:
+            parameters = inspect.signature(owner).parameters
+        except (TypeError, ValueError):
+            break
+        if argument in parameters:
+            return parameters[argument].default
+        if all(p.kind is not inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+            break  # else it may hand keywords on to its base
+    return inspect.Parameter.empty
 
 
 def scatter_parameters(made: Implementation, seed: int) -> None:

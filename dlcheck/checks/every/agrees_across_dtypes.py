@@ -16,7 +16,7 @@ from dlcheck.checks.every.answers import Answers, Question, terms_of
 from dlcheck.checks.every.twin import in_dtype
 from dlcheck.errors import NotApplicable, SubjectError, SubjectRaised
 from dlcheck.gradients.spread import Narrow, moved
-from dlcheck.model import Evidence
+from dlcheck.model import Evidence, Verdict
 from dlcheck.mutants import around, on_tensors
 from dlcheck.numerics.stochastic_rounding import StochasticRounding
 from dlcheck.registry import check
@@ -56,6 +56,7 @@ def has_another_constant_in_half_types(original: Any, *inputs: Any, **keywords: 
     kind="tensors",
     forbids={"stochastic", "stochastic_in_eval", "in_place"},
     dtypes=["float64"],
+    tags=["dtypes"],
     regimes=[
         "normal", "outliers", "small", "ascending", "zeros", "large", "negative", "ties",
         "duplicated", "tiny", "onehot", "uniform", "extreme", "noise", "constant",
@@ -87,7 +88,8 @@ def agrees_across_dtypes(subject: Implementation, case: Case) -> Iterator[Eviden
         for name in alarms:
             if name in again and again[name].error <= again[name].bound:
                 found[name] = again[name]
-    for name, evidence in found.items():
+    told = {name: one for name, one in found.items() if one.verdict is not Verdict.INCONCLUSIVE}
+    for name, evidence in (told or found).items():  # what the type cannot hold says nothing
         yield replace(evidence, what=f"{name} in {narrow.name}, beside float64")
 
 

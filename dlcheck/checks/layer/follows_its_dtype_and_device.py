@@ -30,6 +30,7 @@ _ELSEWHERE = torch.device("meta")  # a device that every machine has, where noth
     options={"compute_dtype": False},
     rejects=[casts_to_float32, keeps_a_table_that_does_not_move],
     dtypes=["float64"],
+    tags=["dtypes"],
     once=True,
 )  # fmt: skip
 def follows_its_dtype(subject: Implementation, case: Case) -> Iterator[Evidence]:
