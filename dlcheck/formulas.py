@@ -46,7 +46,7 @@ def evaluate(formula: str | Number, names: Mapping[str, Number]) -> float:
     Raises DeclarationError for a formula that does not parse, has a name that is not given or
     anything but arithmetic in it, or comes to no finite real number.
     """
-    if isinstance(formula, (int, float)) and not isinstance(formula, bool):
+    if not isinstance(formula, str):
         return float(formula)
     tree = parse(formula)
     try:

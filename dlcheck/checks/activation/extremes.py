@@ -63,7 +63,8 @@ def stays_a_number_far_out(subject: Implementation, case: Case) -> Iterator[Evid
 
     From |x| = 1 to the fourth root of the largest number, where a cube is still one, on both
     sides. A value may be infinite only behind a finite one above √max (exp and squares overflow
-    so); a slope too, or where the value is infinite. An infinity that comes from nowhere is an overflow in between.
+    so); a slope too, or where the value is infinite. An infinity that comes from nowhere is an
+    overflow in between.
     """
     curve = Curve.of(subject, case)
     largest = torch.finfo(case.dtype).max

@@ -1,4 +1,4 @@
-"""The shape of the curve: through its points, within its bounds, along its asymptotes, mirrored."""
+"""The shape of the curve: through its points, within its bounds, along its asymptotes."""
 
 from __future__ import annotations
 
@@ -195,66 +195,3 @@ def nears_its_asymptotes(subject: Implementation, case: Case) -> Iterator[Eviden
                 room[i : i + 1],
                 signal=max(1.0, abs(float(due[i]))),
             )
-
-
-@around
-def leans_to_one_side(original: Any, x: Tensor) -> Any:
-    return original(x) + 1e-3 * x.abs() + 1e-4 * torch.tanh(x)
-
-
-@around
-def is_cut_off_on_the_left(original: Any, x: Tensor) -> Any:
-    return torch.where(x < -2, original(x * 0.99), original(x))
-
-
-@check(
-    kind="activation",
-    needs={"odd"},
-    rejects=[leans_to_one_side, is_cut_off_on_the_left],
-    accepts=SMOOTH,
-    dtypes=["float64", "float32"],
-    once=True,
-)
-def negated_input_negates_the_value(subject: Implementation, case: Case) -> Evidence:
-    """f(−x) = −f(x), within 64 roundings of |x|, |f| and 1 on either side."""
-    return _mirrored(subject, case, -1.0)
-
-
-@check(
-    kind="activation",
-    needs={"even"},
-    rejects=[leans_to_one_side, is_cut_off_on_the_left],
-    accepts=EVEN,
-    dtypes=["float64", "float32"],
-    once=True,
-)
-def negated_input_keeps_the_value(subject: Implementation, case: Case) -> Evidence:
-    """f(−x) = f(x), within 64 roundings of |x|, |f| and 1 on either side."""
-    return _mirrored(subject, case, 1.0)
-
-
-def _mirrored(subject: Implementation, case: Case, sign: float) -> Evidence:
-    curve = Curve.of(subject, case)
-    x = torch.linspace(0.01, 12, 400, dtype=torch.float64)
-    x = torch.cat([x, 2.0 ** torch.arange(4, 40, dtype=torch.float64)])
-    x = x[(curve.inside(x.clone()).numel() > 0) & torch.isin(-x, curve.inside(-x))]
-    if not x.numel():
-        raise NotApplicable("takes no negative numbers")
-    right, left = curve.at(x), curve.at(-x)
-    return _relative(right, sign * left, _rounding(curve, 0 * x, right), x)
-
-
-def _relative(one: Tensor, two: Tensor, room: Tensor, x: Tensor) -> Evidence:
-    """The largest difference in units of its own room: the values span many powers of two."""
-    apart = (one.double() - two.double()).abs() / (2 * room.to(one.device))
-    apart = apart.nan_to_num(math.inf)
-    worst = int(apart.argmax())
-    return Evidence(
-        error=float(apart[worst]),
-        bound=1.0,
-        signal=1.0 / float(2 * room[worst]),
-        unit="× the rounding granted",
-        what="difference of the mirrored values",
-        where=f"at x = ±{float(x[worst]):.6g}",
-        got=f"{float(one[worst]):.6g} and {float(two[worst]):.6g}",
-    )

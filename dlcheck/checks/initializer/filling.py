@@ -133,7 +133,7 @@ def returns_a_new_tensor(original: Any, tensor: Tensor) -> Any:
 @around
 def freezes_the_parameter(original: Any, tensor: Tensor) -> Any:
     original(tensor)
-    return tensor.requires_grad_(requires_grad=False)
+    return tensor.requires_grad_(False)  # noqa: FBT003
 
 
 @around

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -265,5 +264,6 @@ def _products(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
 
 def _neighbours(tensor: Tensor, axis: int) -> Tensor:
     """w₀w₁, w₂w₃, … along an axis of even length."""
-    pairs = tensor.unflatten(axis, (-1, 2))
-    return functools.reduce(torch.mul, pairs.unbind(axis + 1))
+    even, odd = tensor.unflatten(axis, (-1, 2)).unbind(axis + 1)
+    product: Tensor = even * odd
+    return product

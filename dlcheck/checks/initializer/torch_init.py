@@ -15,9 +15,8 @@ from dlcheck.model import Subject
 def _subject(
     name: str, variance: Any = None, *, inputs: str = "float out in", label: str = "", **more: Any
 ) -> Subject:
-    options = {key: more.pop(key) for key in ("mean", "independent", "fan_layout") if key in more}
-    if variance is not None:
-        options["variance"] = variance
+    options: dict[str, Any] = {} if variance is None else {"variance": variance}
+    options |= {key: more.pop(key) for key in ("mean", "independent") if key in more}
     return Subject(
         name=label or name,
         target=f"torch.nn.init:{name}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -43,8 +43,7 @@ class Keeper(nn.Module):
         return 1.0 / self.calls if momentum is None else float(momentum)
 
     def forward(self, x: Tensor, *further: Any) -> Any:
-        buffers = [functools.reduce(getattr, str(self.names()[w]).split("."), self.original)
-                   for w in ("mean", "var")]  # fmt: skip
+        buffers = [self.buffer_named(str(self.names()[which])) for which in ("mean", "var")]
         if not self.training:
             return self.evaluate(buffers, x, *further)
         self.calls += 1
@@ -56,6 +55,10 @@ class Keeper(nn.Module):
                 new = (buffer - (1 - m) * before) / m
                 buffer.copy_(self.keep(before, new, m, which))
         return y
+
+    def buffer_named(self, path: str) -> Tensor:
+        found: Any = functools.reduce(getattr, path.split("."), self.original)
+        return cast(Tensor, found)
 
     def keep(self, old: Tensor, new: Tensor, m: float, which: int) -> Tensor:
         return (1 - m) * old + m * new

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,10 +42,9 @@ class Running:
     def tensor(self, which: str) -> Tensor:
         """The running mean or variance itself. Raises SubjectError where it is no tensor."""
         path = str(self.names[which])
-        try:
-            found = functools.reduce(getattr, path.split("."), self.module)
-        except AttributeError:
-            found = None
+        found: Any = self.module
+        for name in path.split("."):
+            found = getattr(found, name, None)
         if not isinstance(found, Tensor):
             raise SubjectError(
                 f"option running names {path!r}, which is no tensor of {type(self.module).__name__}"
