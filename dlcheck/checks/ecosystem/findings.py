@@ -28,6 +28,7 @@ _TORCH_CANNOT = (
     "saved tensor hooks",  # activation checkpoints below torch.func
     "not implemented for 'BFloat16'",  # a kernel that torch lacks
     "parametrized modules is only supported through state_dict",
+    "Cannot access storage of TensorWrapper",  # a backward that is a kernel of its own
     "could not create a primitive",  # a kernel that this CPU lacks
     "Jitted modules",
     "Tried to serialize object __torch__",  # a scripted module: it has torch.jit.save
