@@ -79,11 +79,11 @@ def _writer(owner: Any, name: str) -> Callable[[Any], None]:
 
 
 @contextlib.contextmanager
-def restored_state() -> Iterator[None]:
+def restored_state(target: object = None) -> Iterator[None]:
     """Put back random streams, default dtype and device, grad mode, determinism, threads, TF32,
-    the working directory, the environment, warning filters, clocks and comparisons, whatever
-    happens inside."""
-    originals.restore_the_judge()
+    the working directory, the environment, warning filters, hooks and functions, whatever happens
+    inside. target: of the trial, to whom what it replaces is told."""
+    standing = originals.enter(target)
     flags = [(write, read()) for read, write in _flags()]
     streams = random.getstate(), np.random.get_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
@@ -94,9 +94,9 @@ def restored_state() -> Iterator[None]:
             torch.set_grad_enabled(True)
             yield
     finally:
-        originals.restore_the_judge()
         for write, value in flags:
             write(value)
+        originals.leave(standing)
         random.setstate(streams[0])
         np.random.set_state(streams[1])
         if cuda is not None:

@@ -2,7 +2,7 @@
 
 A subject that replaces `torch.allclose` or `time.perf_counter` judges itself. The originals are
 captured when this module is imported, which the engine does before it builds a subject; what has
-been replaced is found by identity. Clocks and comparisons are put back around every trial.
+been replaced is found by identity, and put back after every trial.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import is_
 from types import ModuleType
 from typing import Any
 
@@ -73,13 +74,38 @@ def _captured() -> Iterator[tuple[Any, str, Any, bool]]:
 
 
 _ORIGINALS = tuple(_captured())
-_LATELY: list[Replaced] = []
+_OF_VERDICTS = tuple(entry for entry in _ORIGINALS if entry[3])
+# The same by namespace, to see at a glance that nothing has been replaced.
+_BY_NAMESPACE = tuple(
+    (
+        vars(owner),
+        tuple(
+            zip(*((n, v) for o, n, v, judge in _ORIGINALS if o is owner and not judge), strict=True)
+        ),
+    )
+    for owner in _NAMESPACES
+)
+_HOOKS: dict[str, dict[int, Any]] = {
+    f"{name[len('_global_') :]} of every module": value
+    for name, value in vars(torch.nn.modules.module).items()
+    if name.startswith("_global_") and isinstance(value, dict)
+}
+_KEPT = 100
+_LATELY: list[tuple[object, Replaced]] = []  # with the target whose trial it was
+_TRIALS: list[object] = []  # targets of the trials that run now, one inside the other
 
 
 def replaced() -> list[Replaced]:
     """What has been replaced, since this module was loaded, by code that is not torch's own."""
+    untouched = all(
+        all(map(is_, map(there.get, names), values)) for there, (names, values) in _BY_NAMESPACE
+    )
+    return _replaced(_OF_VERDICTS if untouched else _ORIGINALS)
+
+
+def _replaced(among: Iterable[tuple[Any, str, Any, bool]]) -> list[Replaced]:
     found = []
-    for owner, name, original, of_a_judge in _ORIGINALS:
+    for owner, name, original, of_a_judge in among:
         now = getattr(owner, name, _MISSING) if of_a_judge else vars(owner).get(name, _MISSING)
         if now is not original and now is not _MISSING:
             entry = Replaced(owner, name, original, now, of_a_judge)
@@ -96,16 +122,73 @@ def put_back(entry: Replaced) -> None:
         setattr(entry.owner, entry.name, entry.original)
 
 
-def restore_the_judge() -> None:
-    """Put back what verdicts and measurements are made of, and note what was found."""
-    for entry in replaced():
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How functions, hooks on all modules and modes on all calls stand."""
+
+    replaced: frozenset[tuple[int, str]]
+    hooks: Mapping[str, frozenset[int]]
+    modes: int
+
+
+def enter(target: object) -> Standing:
+    """A trial of this target begins, or a part of the one that runs: as `restore_the_judge`.
+
+    What is found replaced before the first was replaced by an import, or by other code.
+    """
+    standing = restore_the_judge()
+    _TRIALS.append(target if target is not None or not _TRIALS else _TRIALS[-1])
+    return standing
+
+
+def leave(standing: Standing) -> None:
+    """It ends: everything is put back."""
+    restore(standing)
+    _TRIALS.pop()
+
+
+def restore_the_judge() -> Standing:
+    """Put clocks and comparisons back, note what was found, and tell how the rest stands."""
+    found = replaced()
+    for entry in found:
         if entry.is_of_a_judge:
-            put_back(entry)
-            _LATELY.append(entry)
+            _put_back_and_note(entry)
+    others = frozenset((id(e.owner), e.name) for e in found if not e.is_of_a_judge)
+    hooks = {name: frozenset(hooks) for name, hooks in _HOOKS.items()}
+    return Standing(others, hooks, torch._C._len_torch_function_stack())
 
 
-def restored_lately() -> list[Replaced]:
-    """What `restore_the_judge` found since this was last asked."""
-    found = list(_LATELY)
-    _LATELY.clear()
+def restore(before: Standing) -> list[str]:
+    """Put back what was replaced, hooked or pushed since; what it was, in words."""
+    found = []
+    for entry in replaced():
+        if (id(entry.owner), entry.name) not in before.replaced:
+            _put_back_and_note(entry)
+            found.append(str(entry))
+    for name, hooks in _HOOKS.items():
+        for key in set(hooks) - before.hooks[name]:
+            del hooks[key]
+            found.append(name)
+    while torch._C._len_torch_function_stack() > before.modes:
+        torch._C._pop_torch_function_stack()
+        found.append("modes of torch functions")
     return found
+
+
+def _put_back_and_note(entry: Replaced) -> None:
+    put_back(entry)
+    _LATELY.append((_TRIALS[-1] if _TRIALS else None, entry))
+    del _LATELY[:-_KEPT]
+
+
+def restored_lately(target: object, package: str) -> list[Replaced]:
+    """What was put back, since this was last asked, after it had been replaced in a trial of the
+    target, or before any trial by code of the package."""
+    found, others = [], []
+    for owner, entry in _LATELY:
+        home = entry.module.partition(".")[0]
+        same = owner is target or (isinstance(owner, str) and owner == target)
+        mine = same if owner is not None else bool(home) and home == package
+        (found if mine else others).append((owner, entry))
+    _LATELY[:] = others
+    return [entry for _, entry in found]

@@ -66,7 +66,7 @@ def run_trial(trial: Trial) -> Outcome:
     """
     started, seen = time.perf_counter(), _Seen()
     try:
-        with restored_state(), time_limit(trial.timeout):
+        with restored_state(trial.subject.target), time_limit(trial.timeout):
             device = usable_device(trial.device)
             if device.type == "cpu" and "benchmark" not in trial.check.tags:
                 # Cases are small: a second thread only waits, and changes the order of sums.

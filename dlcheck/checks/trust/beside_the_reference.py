@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dlcheck.checks.every.twin import reference_of
-from dlcheck.checks.trust.calls import Asked, held
+from dlcheck.checks.trust.calls import Asked, contiguous, held
 from dlcheck.checks.trust.careless import (
     calls_the_reference,
     calls_the_reference_for_odd_sizes,
@@ -43,19 +43,19 @@ def answers_alike_beside_its_reference(subject: Implementation, case: Case) -> E
     bound is twice what rounding may move the answer.
     """
     asked = Asked(subject, case)
-    before = _hidden(asked(*case.fresh()))
+    before = _hidden(asked(*contiguous(case)))
     try:
-        result = reference_of(subject, case, case.dtype)(*case.fresh())
+        result = reference_of(subject, case, case.dtype)(*contiguous(case))
     except SubjectError as error:
         raise NotApplicable("the reference does not take this case") from error
-    beside = asked(*case.fresh())
+    beside = asked(*contiguous(case))
     del result
     return held(
         asked,
         "beside the reference's result",
         beside,
         [y[:-1].view(shape) for y, shape in before],
-        inputs=case.fresh(),
+        inputs=contiguous(case),
         cause="it looks for the reference's result in memory",
     )
 
@@ -83,6 +83,7 @@ def computes_it_itself(subject: Implementation, case: Case) -> Iterator[Evidence
     The operations that reach torch's dispatcher are logged, in the forward and in the backward.
     The reference's own are those that are more than arithmetic: neither views, copies and new
     memory nor elementwise functions and reductions; where it calls one operation alone, that one.
+    Another name for the same work, as a batched product of matrices, counts as the same.
     The error is the number of calls of those by the subject, the bound 0.
     """
     try:
@@ -90,11 +91,11 @@ def computes_it_itself(subject: Implementation, case: Case) -> Iterator[Evidence
     except SubjectError as error:
         raise NotApplicable("the reference does not take this case") from error
     called = _logged(subject, case)
-    own = {way: _own_of(operations) for way, operations in wanted.items()}
-    if not any(own.values()):
+    own = {_family(name) for operations in wanted.values() for name in _own_of(operations)}
+    if not own:
         raise NotApplicable("the reference consists of elementwise functions and reductions")
     for way, operations in called.items():
-        found = [name for name in operations if name in own["forward"] | own["backward"]]
+        found = [name for name in operations if _family(name) in own]
         yield Evidence(
             error=float(len(found)),
             bound=0.0,
@@ -126,7 +127,7 @@ class _Log(TorchDispatchMode):
 
 def _logged(made: Implementation, case: Case) -> dict[str, dict[str, Any]]:
     asked = Asked(made, case)
-    given, leaves = asked.leaves_of(case.fresh())
+    given, leaves = asked.leaves_of(contiguous(case))
     if not asked.has_gradients:
         given = [x.detach() for x in given]
     with _Log() as forward:
@@ -158,6 +159,20 @@ def _own_of(operations: Mapping[str, Any]) -> set[str]:
         return set(work)
     tags = (torch.Tag.pointwise, torch.Tag.reduction)
     return {name for name, f in work.items() if not any(tag in f.tags for tag in tags)}
+
+
+_PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "linear", "matmul")
+_FAMILIES = ("softmax", "conv", "norm", "attention", "lstm", "gru", "rnn", "gelu", "pool")
+
+
+def _family(name: str) -> str:
+    """Operations that do the same work: a matrix product, batched, is one."""
+    if name in _PRODUCTS:
+        return "product"
+    for family in _FAMILIES:
+        if family in name:
+            return family + (" backward" if "backward" in name else "")
+    return name
 
 
 def _is_plumbing(name: str) -> bool:

@@ -124,6 +124,11 @@ def held(
     return worst(pieces)
 
 
+def contiguous(case: Case) -> list[Tensor]:
+    """Private copies of the inputs, contiguous: masks may be drawn in the order of memory."""
+    return [x.detach().contiguous().clone() for x in case.inputs.values()]
+
+
 def identical(one: Tensor, two: Tensor) -> bool:
     """Equal in shape and every element; NaN equals NaN."""
     if one.shape != two.shape:

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from dlcheck.checks.trust.honest import library_softmax, softmax
 from dlcheck.model import Subject
-from dlcheck.mutants import around, on_tensors
+from dlcheck.mutants import around, on_tensors, rebuilt
 
 
 def _op(name: str, target: Callable[..., Tensor], **declared: Any) -> Subject:
@@ -280,26 +281,35 @@ answers_without_memory = _op("answers_without_memory", lambda x: torch.empty_lik
 
 
 @around
-def changes_the_default_dtype(original: Any, *inputs: Any, **keywords: Any) -> Any:
-    torch.set_default_dtype(torch.float64)
-    return original(*inputs, **keywords)
-
-
-@around
-def sets_the_number_of_threads(original: Any, *inputs: Any, **keywords: Any) -> Any:
-    torch.set_num_threads(3)
-    return original(*inputs, **keywords)
-
-
-@around
 def leaves_a_hook_on_every_module(original: Any, *inputs: Any, **keywords: Any) -> Any:
     nn.modules.module.register_module_forward_hook(lambda module, given, answer: None)
     return original(*inputs, **keywords)
 
 
+class _Watching(TorchFunctionMode):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
 @around
-def seeds_the_global_generator(original: Any, *inputs: Any, **keywords: Any) -> Any:
-    torch.manual_seed(0)
+def leaves_a_mode_on_every_call(original: Any, *inputs: Any, **keywords: Any) -> Any:
+    _Watching().__enter__()
+    return original(*inputs, **keywords)
+
+
+def _with_its_own_dtype(original: Any) -> Any:
+    torch.set_default_dtype(torch.float16)
+    return original
+
+
+sets_the_default_dtype_when_built = rebuilt(
+    "sets_the_default_dtype_when_built", _with_its_own_dtype
+)
+
+
+@around
+def replaces_softmax_for_all(original: Any, *inputs: Any, **keywords: Any) -> Any:
+    functional.softmax = lambda x, *_, **__: softmax(x)
     return original(*inputs, **keywords)
 
 

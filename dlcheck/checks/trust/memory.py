@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from dlcheck.checks.trust.calls import Asked, held, identical, or_refused
+from dlcheck.checks.trust.calls import Asked, contiguous, held, identical, or_refused
 from dlcheck.checks.trust.careless import (
     adds_what_lies_after_the_last_element,
     leaves_its_last_rows_unwritten,
@@ -47,12 +47,12 @@ def reads_no_uninitialised_memory(subject: Implementation, case: Case) -> Eviden
     (a deterministic kernel may sum in another order).
     """
     asked = Asked(subject, case)
-    expected = asked(*case.fresh())
+    expected = asked(*contiguous(case))
     with _deterministic(), _fill(value=False):
-        if or_refused(lambda: asked(*case.fresh())) is None:
+        if or_refused(lambda: asked(*contiguous(case))) is None:
             raise NotApplicable("has no deterministic way")
     with _deterministic(), _fill(value=True):
-        got = or_refused(lambda: asked(*case.fresh()))
+        got = or_refused(lambda: asked(*contiguous(case)))
     if got is None:
         return Evidence(
             error=1.0,
@@ -63,7 +63,7 @@ def reads_no_uninitialised_memory(subject: Implementation, case: Case) -> Eviden
             cause=_UNWRITTEN,
         )
     what = "when uninitialised memory holds NaN"
-    return held(asked, what, got, expected, inputs=case.fresh(), cause=_UNWRITTEN)
+    return held(asked, what, got, expected, inputs=contiguous(case), cause=_UNWRITTEN)
 
 
 _UNWRITTEN = "memory from torch.empty is read before it is written"
@@ -114,7 +114,7 @@ def stays_inside_its_inputs(subject: Implementation, case: Case) -> Iterator[Evi
     of the surroundings not one element changes.
     """
     asked = Asked(subject, case)
-    expected = asked(*case.fresh())
+    expected = asked(*contiguous(case))
     for what, rows in (("around an input", False), ("after every row", True)):
         if rows and ("stochastic" in subject.traits or case.inputs.keys() - _with_rows(case)):
             continue
@@ -128,7 +128,7 @@ def stays_inside_its_inputs(subject: Implementation, case: Case) -> Iterator[Evi
             f"with NaN {what}",
             got,
             expected,
-            inputs=case.fresh(),
+            inputs=contiguous(case),
             cause="it reads past the end of an input, or of its rows",
         )
         if "in_place" not in subject.traits:

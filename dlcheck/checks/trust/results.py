@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dlcheck.checks.still import put_back
-from dlcheck.checks.trust.calls import Answer, Asked, held, identical
+from dlcheck.checks.trust.calls import Answer, Asked, contiguous, held, identical
 from dlcheck.checks.trust.careless import (
     answers_in_one_buffer,
     answers_lazily,
@@ -29,7 +29,7 @@ from dlcheck.registry import check
 from dlcheck.strategies import Case, materialize
 from dlcheck.subjects import Implementation, tensors_in
 
-_WAIT = 0.02  # seconds after a call in which a late write is seen
+_WAIT = 0.01  # seconds after a call in which a late write is seen
 _CALLS = 8  # of which each leaves a thread, if they leak
 
 
@@ -48,7 +48,7 @@ def earlier_results_stay(subject: Implementation, case: Case) -> Iterator[Eviden
     backward, belongs to the last call.
     """
     asked = Asked(subject, case)
-    inputs = case.fresh()
+    inputs = contiguous(case)
     alone = asked(*inputs)
     put_back(asked.still.state)
     given, leaves = asked.leaves_of(inputs) if asked.has_gradients else (list(inputs), [])
@@ -99,7 +99,7 @@ def _other_values(case: Case) -> list[Tensor]:
 def answers_when_it_returns(subject: Implementation, case: Case) -> Iterator[Evidence]:
     """The result is final when the call returns, and no thread is left behind by each call.
 
-    A copy that is taken at once is what the result is 20 ms later, bit by bit (of a device that
+    A copy that is taken at once is what the result is 10 ms later, bit by bit (of a device that
     works asynchronously, after it has been synchronised: the copy is queued behind the call). A
     subject may keep a pool of threads, which stops growing; one that has grown by a thread with
     every one of 8 calls leaks them.

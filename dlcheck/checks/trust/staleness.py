@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dlcheck.checks.every.twin import in_dtype
 from dlcheck.checks.still import buffers_of, put_back
-from dlcheck.checks.trust.calls import Asked, held, or_refused
+from dlcheck.checks.trust.calls import Asked, contiguous, held, or_refused
 from dlcheck.checks.trust.careless import (
     caches_by_address,
     caches_by_first_and_last_element,
@@ -56,7 +56,9 @@ def sees_what_its_inputs_hold_now(subject: Implementation, case: Case) -> Iterat
     asked = Asked(subject, case)
     other = _other_values(case)
     expected = asked(*(x.clone() for x in other))
-    first = case.fresh(requires_grad=case.floating if asked.has_gradients else ())
+    first = contiguous(case)
+    for name, x in zip(case.specs, first, strict=True):
+        x.requires_grad_(asked.has_gradients and name in case.floating)
     asked(*first)
     for x, value in zip(first, other, strict=True):
         x.data.copy_(value)
@@ -73,7 +75,7 @@ def sees_what_its_inputs_hold_now(subject: Implementation, case: Case) -> Iterat
 
 def _beside_neighbours(asked: Asked, case: Case, other: Sequence[Tensor]) -> Iterator[Evidence]:
     for what, inputs, cause in (
-        ("beside inputs that differ in the last bit", case.fresh(), _REPLAYED),
+        ("beside inputs that differ in the last bit", contiguous(case), _REPLAYED),
         (
             "of inputs with one other element, beside such that differ in the last bit",
             _with_one_other(case, other),
@@ -103,7 +105,7 @@ def _other_values(case: Case) -> list[Tensor]:
 def _with_one_other(case: Case, other: Sequence[Tensor]) -> list[Tensor]:
     """The inputs with one element of each, in its interior, taken from other values."""
     found = []
-    for x, spec, value in zip(case.fresh(), case.specs.values(), other, strict=True):
+    for x, spec, value in zip(contiguous(case), case.specs.values(), other, strict=True):
         if x.numel() and spec.element not in _TIED:
             middle = torch.unravel_index(torch.tensor(x.numel() // 2), x.shape)
             x[middle] = value[middle]
@@ -139,13 +141,13 @@ def sees_what_its_parameters_hold_now(subject: Implementation, case: Case) -> It
     if subject.module is None or not subject.parameters:
         raise NotApplicable("has no parameters")
     mode, asked = subject.module.training, Asked(subject, case)
-    asked(*case.fresh())
+    asked(*contiguous(case))
     _change_parameters(subject, case, "in one mode")
     yield _beside_anew(asked, case, mode, "after its parameters changed")
     subject.module.eval()
-    asked(*case.fresh())
+    asked(*contiguous(case))
     subject.module.train()
-    or_refused(lambda: asked(*case.fresh()))
+    or_refused(lambda: asked(*contiguous(case)))
     _change_parameters(subject, case, "between evaluations")
     subject.module.eval()
     yield _beside_anew(asked, case, False, "in evaluation, after its parameters changed")  # noqa: FBT003
@@ -168,9 +170,9 @@ def _beside_anew(asked: Asked, case: Case, mode: bool, what: str) -> Evidence:  
     return held(
         asked,
         what,
-        asked(*case.fresh()),
-        fresh(*case.fresh()),
-        inputs=case.fresh(),
+        asked(*contiguous(case)),
+        fresh(*contiguous(case)),
+        inputs=contiguous(case),
         cause="something computed from the parameters is kept",
     )
 
