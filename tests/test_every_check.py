@@ -46,6 +46,12 @@ def broken() -> Iterator[pytest.param]:
             yield pytest.param(trial, id=f"{check.name}-{trial.subject.name}")
 
 
+def skip_inapplicable(outcome: Outcome) -> None:
+    """A claim may have no content for a subject, as one about parameters for a function."""
+    if outcome.verdict is Verdict.SKIPPED:
+        pytest.skip(outcome.message)
+
+
 def skip_unmeasured(outcome: Outcome) -> None:
     """A timing on a busy machine may come to nothing, which is neither right nor wrong."""
     if outcome.verdict is Verdict.INCONCLUSIVE and "benchmark" in outcome.tags:
@@ -57,8 +63,16 @@ def test_passes_what_is_right(trial: Trial) -> None:
     outcome = run_trial(replace(trial, profile="quick"))
     if outcome.verdict is Verdict.INCONCLUSIVE:  # five cases may all have said nothing
         outcome = run_trial(replace(trial, profile="default"))
+    skip_inapplicable(outcome)
     skip_unmeasured(outcome)
     assert outcome.verdict is Verdict.PASSED, f"{outcome.case}: {outcome.worst} {outcome.message}"
+
+
+def original_of(trial: Trial) -> Subject | None:
+    """The right subject of which a mutant was made."""
+    name = trial.subject.name.rpartition(":")[0]
+    found = (right.subject for right in accepted(trial.check) if right.subject.name == name)
+    return next(found, None)
 
 
 @pytest.mark.parametrize("trial", list(broken()))
@@ -66,6 +80,9 @@ def test_rejects_what_is_broken(trial: Trial) -> None:
     outcome = run_trial(replace(trial, profile="quick"))
     if outcome.verdict in (Verdict.PASSED, Verdict.INCONCLUSIVE) and not trial.check.once:
         outcome = run_trial(replace(trial, profile="default"))
+    original = original_of(trial)
+    if original is not None and outcome.verdict is not Verdict.FAILED:
+        skip_inapplicable(run_trial(replace(trial, subject=original, profile="quick")))
     skip_unmeasured(outcome)
     assert outcome.verdict is Verdict.FAILED, f"{outcome.worst} {outcome.message}"
     assert outcome.evidence, f"failed by raising: {outcome.message}"
@@ -75,8 +92,11 @@ def test_rejects_what_is_broken(trial: Trial) -> None:
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
 def test_has_something_to_accept(check: Check) -> None:
-    assert next(accepted(check), None) is not None, "no reference and no subject of `accepts`"
+    trials = [replace(trial, profile="quick") for trial in accepted(check)]
+    assert trials, "no reference and no subject of `accepts`"
     assert check.rejects
+    if not check.once:  # a claim that has no content for any of them accepts nothing
+        assert any(run_trial(trial).verdict is not Verdict.SKIPPED for trial in trials)
 
 
 FIELDS = ("name", "claim", "kinds", "function", "file", "line", "doc", "needs", "forbids",

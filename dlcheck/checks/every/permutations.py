@@ -104,7 +104,11 @@ class Permutation:
         ),
     ],
     dtypes=["float64", "float32"],
-)
+    regimes=[
+        "normal", "outliers", "small", "ascending", "zeros", "large", "negative", "ties", "offset",
+        "duplicated", "huge", "tiny", "onehot", "extreme", "uniform", "noise", "constant",
+    ],
+)  # fmt: skip
 def permutation_equivariant(subject: Implementation, case: Case) -> Iterator[Evidence]:
     """Permuting the elements of the input permutes those of the answer: f(Px) = P f(x).
 
@@ -140,7 +144,11 @@ def permutation_equivariant(subject: Implementation, case: Case) -> Iterator[Evi
         ),
     ],
     dtypes=["float64", "float32"],
-)
+    regimes=[
+        "normal", "outliers", "small", "ascending", "zeros", "large", "negative", "ties", "offset",
+        "duplicated", "huge", "tiny", "onehot", "extreme", "uniform", "noise", "constant",
+    ],
+)  # fmt: skip
 def permutation_invariant(subject: Implementation, case: Case) -> Iterator[Evidence]:
     """Permuting the elements of the input leaves the answer: f(Px) = f(x).
 

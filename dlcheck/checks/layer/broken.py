@@ -107,11 +107,6 @@ class _Tied(_Gained):
         self.shared = nn.Parameter(torch.empty(()))
         self.shared.data = self.gain.data
 
-    def _apply(self, *given: Any, **keywords: Any) -> Any:
-        super()._apply(*given, **keywords)
-        self.shared.data = self.gain.data
-        return self
-
     def used(self) -> Tensor:
         return self.gain * self.shared
 
@@ -143,11 +138,6 @@ def leaks_the_mean_of_the_batch(x: Tensor) -> Tensor:
 def divides_by_the_size_of_the_batch(x: Tensor) -> Tensor:
     """Something that depends on how many numbers there are in all."""
     return torch.tensor(1.0 / max(x.numel(), 1))
-
-
-@mixed
-def adds_the_largest_of_the_batch(x: Tensor) -> Tensor:
-    return 1e-3 * x.abs().amax()
 
 
 # --- modes and state ----------------------------------------------------------------------------
