@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -116,9 +116,10 @@ def custom_operator_is_registered_rightly(
     for name in _REMEDIES:
         inputs = case.fresh(requires_grad=wanted)
         with quiet():
-            found = torch.library.opcheck(operator, inputs, test_utils=name, raise_exception=False)[
-                name
-            ]
+            results: Mapping[str, object] = torch.library.opcheck(
+                operator, inputs, test_utils=name, raise_exception=False
+            )
+        found = results[name]
         if isinstance(found, Exception):
             yield refusal(f"opcheck, {name}", found, _REMEDIES[name])
         else:

@@ -74,7 +74,7 @@ class _OldProduct(torch.autograd.Function):
     """y · gain in the form of torch 1, whose forward takes the context: no rule for vmap."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, gain: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, y: Tensor, gain: Tensor) -> Tensor:
         ctx.save_for_backward(y, gain)
         return y * gain
 
@@ -111,7 +111,7 @@ class _MatrixProduct(torch.autograd.Function):
     """w · 1 by a product that autocast casts, and a backward outside it that mixes the types."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, weight: Tensor) -> Tensor:
         product = _product(weight)
         ctx.save_for_backward(product / product)
         return product.to(weight.dtype)
@@ -119,7 +119,8 @@ class _MatrixProduct(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (one,) = ctx.saved_tensors
-        return (gradients[0] @ one).reshape(())
+        product: Tensor = gradients[0] @ one
+        return product.reshape(())
 
 
 class MixesTypesInItsBackward(Gained):

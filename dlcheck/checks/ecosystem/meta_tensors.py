@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,7 +22,7 @@ from dlcheck.errors import SubjectError
 from dlcheck.model import Evidence, Subject
 from dlcheck.registry import check
 from dlcheck.strategies import Case
-from dlcheck.subjects import Implementation, build
+from dlcheck.subjects import Implementation, guarded
 
 
 @check(
@@ -56,14 +58,14 @@ from dlcheck.subjects import Implementation, build
 def survives_meta_device(subject: Implementation, case: Case) -> Iterator[Evidence]:
     """On the meta device a call gives tensors of the shapes and types that it really gives.
 
-    The subject is built and moved to meta, the inputs too: nothing is computed. A constant that
+    A copy of the subject is moved to meta, the inputs too: nothing is computed. A constant that
     is made without a device, or a number that Python reads of a tensor, is refused. The error
     counts the outputs whose shape or type is another one, the bound is 0.
     """
     expected = [_said(y) for y in subject.tensors(*case.fresh())]
     meta = torch.device("meta")
     try:
-        made = build(subject.declared, case.sizes, meta, case.dtype, case.recipe.seed)
+        made = _moved(subject, meta)
         found = [_said(y) for y in made.tensors(*(x.to(meta) for x in case.fresh()))]
     except SubjectError as error:
         yield refusal("a call on the meta device", error, _remedy(error))
@@ -79,6 +81,13 @@ def survives_meta_device(subject: Implementation, case: Case) -> Iterator[Eviden
         got="; ".join(found),
         cause="the fake of a custom operator says another shape" if wrong else "",
     )
+
+
+def _moved(subject: Implementation, device: torch.device) -> Implementation:
+    """A copy of the subject that has moved to the device, as model.to does it."""
+    if subject.module is None:
+        return subject
+    return replace(subject, target=guarded(copy.deepcopy(subject.module).to, device))
 
 
 def _said(y: Any) -> str:

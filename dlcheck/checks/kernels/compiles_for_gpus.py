@@ -57,8 +57,8 @@ def compiles_for_gpus(subject: Implementation, case: Case) -> Iterator[Evidence]
     `options.kernels` names them with the signature and the constants of one launch; real binaries
     are built for compute capabilities 8.0, 9.0 and 10.0, or for the kernel's `targets`. The error
     counts a refusal of the compiler, or the bytes beyond what a block may use (163 KiB on 8.0, 227
-    KiB on 9.0 and 10.0). Nothing is run: this needs no GPU, and says nothing of values or speed. The
-    types of the build are those of the signature, whatever the trial's.
+    KiB on 9.0 and 10.0). Nothing is run: this needs no GPU, and says nothing of values or speed.
+    The types of the build are those of the signature, whatever the trial's.
     Source: CUDA C++ Programming Guide, technical specifications per compute capability.
     """
     kernels = kernels_of(subject.declared)

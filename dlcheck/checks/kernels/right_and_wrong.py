@@ -3,7 +3,7 @@
 The wrong ones run in Triton's interpreter, all of them: only a compiler refuses them. Triton reads
 annotations as types of the kernel, so arguments have none.
 """
-# mypy: allow-untyped-defs, disable-error-code="untyped-decorator, misc"
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 
 from __future__ import annotations
 
