@@ -51,6 +51,7 @@ swaps_ones_and_zeros = _parameters("swaps_ones_and_zeros", lambda p: p.neg_().ad
     rejects=[starts_at_three_quarters, starts_with_weights_of_a_half, swaps_ones_and_zeros],
     accepts=TORCH,
     dtypes=["float64", "float32"],
+    once=True,
 )
 def starts_without_an_affine_map(subject: Implementation, case: Case) -> Evidence:
     """As it is built, a normalization gives the standardized input itself: y = z.
@@ -210,6 +211,7 @@ class first_parameter_does_nothing(parameters_do_nothing):
         rebuilt("first_parameter_does_nothing", first_parameter_does_nothing),
     ],
     accepts=TORCH,
+    once=True,
 )
 def every_parameter_moves_the_affine_map(subject: Implementation, case: Case) -> Iterator[Evidence]:
     """Adding ½ to a parameter moves the answer, by at least 2⁻¹⁰ of its largest element.

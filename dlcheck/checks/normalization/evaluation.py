@@ -44,6 +44,7 @@ _ROOM = 128  # roundings of a few operations, times coefficients up to 4
     ],
     accepts=RUNNING,
     dtypes=["float64", "float32"],
+    once=True,
 )
 def eval_uses_the_running_statistics(subject: Implementation, case: Case) -> Iterator[Evidence]:
     """In eval y = a(x − μ)/√(σ² + ε) + b with the running μ and σ², whatever else is in the batch.
@@ -130,6 +131,7 @@ def _training_moves_the_statistics(original: nn.Module) -> nn.Module:
     ],
     accepts=[FROZEN],
     dtypes=["float64", "float32"],
+    once=True,
 )
 def frozen_statistics_stay(subject: Implementation, case: Case) -> Iterator[Evidence]:
     """With frozen statistics y = αx + β for each channel, in train as in eval, and no buffer moves.

@@ -45,6 +45,7 @@ def clips_the_input(original: Any, x: Tensor, *further: Any) -> Any:
     rejects=[forgets_the_root, divides_by_a_constant, clips_the_input],
     accepts=[*TORCH, *RUNNING],
     dtypes=["float64", "float32"],
+    once=True,
 )
 def normalizing_forgets_the_scale(subject: Implementation, case: Case) -> Iterator[Evidence]:
     """m(2ᵏx) = m(x) for k = 4 and 10, where ε is negligible.
@@ -136,6 +137,7 @@ def scales_the_gradient(original: Any, x: Tensor, *further: Any) -> Any:
     ],
     accepts=TORCH,
     dtypes=["float64", "float32"],
+    once=True,
 )
 def gradient_forgets_what_is_normalized(subject: Implementation, case: Case) -> Iterator[Evidence]:
     """Within a group ⟨∂L/∂x, x⟩ is what ε leaves of it, and the gradient sums to 0 if centred.
@@ -223,6 +225,7 @@ def takes_the_root_of_zero(original: Any, x: Tensor, *further: Any) -> Any:
     kind="normalization",
     rejects=[divides_by_zero_variance, takes_the_root_of_zero],
     accepts=[*TORCH, *RUNNING],
+    once=True,
 )
 def constant_groups_stay_finite(subject: Implementation, case: Case) -> Iterator[Evidence]:
     """Value and gradient are finite where every group is constant: 0, 1 or 10⁴.

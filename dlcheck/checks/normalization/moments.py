@@ -122,6 +122,7 @@ def _cause(law: Law, x: Tensor, y: Tensor) -> str:
     ],
     accepts=TORCH,
     dtypes=["float64", "float32"],
+    once=True,
 )
 def eps_stands_where_it_is_declared(subject: Implementation, case: Case) -> Iterator[Evidence]:
     """Groups whose variance is near ε come out with mean square σ²/(σ² + ε), not 1.

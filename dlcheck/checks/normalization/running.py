@@ -46,6 +46,7 @@ _MOST = 5000  # batches until a running average has forgotten its first value
     ],
     accepts=RUNNING,
     dtypes=["float64", "float32"],
+    once=True,
 )
 def running_statistics_follow_the_momentum(
     subject: Implementation, case: Case
