@@ -16,6 +16,7 @@ from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation, gradients
 
 Answer = list[Tensor]
+_WITHOUT_GRADIENT = frozenset({"in_place", "nondifferentiable"})
 
 
 class Asked:
@@ -23,15 +24,20 @@ class Asked:
 
     Every call starts from the same buffers and seed. The gradients are those of the floating
     inputs and of the parameters, for one random cotangent; a subject that takes no leaf with a
-    gradient, or is declared to have none, gives outputs only. training: the mode, that of the
-    build unless told.
+    gradient, or is declared to have none, gives outputs only; so does every one with `values_only`.
+    training: the mode, that of the build unless told.
     """
 
     def __init__(
-        self, subject: Implementation, case: Case, *, training: bool | None = None
+        self,
+        subject: Implementation,
+        case: Case,
+        *,
+        training: bool | None = None,
+        values_only: bool = False,
     ) -> None:
         self.subject, self.case = subject, case
-        self.has_gradients = not subject.traits & {"in_place", "nondifferentiable"}
+        self.has_gradients = not (values_only or subject.traits & _WITHOUT_GRADIENT)
         self.still = Still(subject, case, training=training, differentiable=True)
         self._cotangents: dict[tuple[int, torch.Size], Tensor] = {}
 
