@@ -75,7 +75,7 @@ def _float(shape: tuple[int, ...], regime: str, generator: torch.Generator) -> T
         case "small":  # a variance near the eps of a normalization, 1e-5
             return 3e-3 * z
         case "far":  # a mean that is large against the deviation: what one-pass sums cancel
-            return z + 3e4
+            return 8 * z + 3e4  # neighbours are 16 apart in float16, 128 in bfloat16: few differ
         case "tiny":
             return 2.0**-13 * z
         case "negative":

@@ -8,7 +8,6 @@ is the same case on every device and, up to rounding, in every dtype.
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,10 +25,7 @@ from dlcheck.regimes import make_values, regimes_of
 
 # 1, odd and prime: where index arithmetic goes wrong.
 _SIZES = (2, 3, 1, 5, 7, 4, 9, 13, 17)
-_TILES = (65, 33, 127, 31, 129, 257)  # just past a tile, or one short of it
-_ODD = (3, 5, 7, 2, 9, 4, 13, 17)
 _TYPICAL = 5  # of the one case of a check that runs once
-_CELLS = 2**14  # numbers that a case with a tile may hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +90,7 @@ def recipes(
     return _recipes(
         sizes={name: _sizes(subject, name) for name in dim_names(subject, specs)},
         regimes={name: regimes_of(spec, regimes) for name, spec in specs.items()},
-        layouts={name: _layouts(subject, spec) for name, spec in specs.items()},
+        layouts={name: layouts_of(subject, spec) for name, spec in specs.items()},
         seeds=st.integers(0, 2**16 - 1),
     )
 
@@ -110,7 +106,7 @@ def simpler(
         sizes=sizes,
         regimes={name: list(dict.fromkeys(("normal", r))) for name, r in recipe.regimes.items()},
         layouts={
-            name: list(dict.fromkeys((_layouts(subject, specs[name])[0], layout)))
+            name: list(dict.fromkeys((layouts_of(subject, specs[name])[0], layout)))
             for name, layout in recipe.layouts.items()
         },
         seeds=st.just(recipe.seed),
@@ -140,72 +136,8 @@ def _recipes(
     )
 
 
-def planned_recipes(
-    subject: Subject,
-    specs: Mapping[str, Input],
-    regimes: Sequence[str],
-    seed: int,
-    count: int,
-) -> list[Recipe]:
-    """The recipes that no run leaves to chance: regimes in turn × odd sizes, tiles and ones.
-
-    The first is normal, contiguous and of odd sizes that all differ. Then every input goes
-    through its regimes and layouts, each at its own pace; every third case has one long axis and
-    every fifth an axis of length 1.
-    """
-    names = dim_names(subject, specs)
-    made = []
-    for turn in range(count):
-        made.append(
-            Recipe(
-                sizes=_planned_sizes(subject, specs, names, turn),
-                regimes={
-                    name: _in_turn(regimes_of(spec, regimes), turn, place)
-                    for place, (name, spec) in enumerate(specs.items())
-                },
-                layouts={
-                    name: _in_turn(_layouts(subject, spec), turn, place)
-                    for place, (name, spec) in enumerate(specs.items())
-                },
-                seed=(seed + turn) % 2**31,
-            )
-        )
-    return made
-
-
-def _in_turn(choices: Sequence[str], turn: int, place: int) -> str:
-    """The choice of this turn; inputs step at different paces, so that pairs differ."""
-    step = 1 + place % max(len(choices) - 1, 1)
-    return choices[turn * step % len(choices)]
-
-
-def _planned_sizes(
-    subject: Subject, specs: Mapping[str, Input], names: Sequence[str], turn: int
-) -> dict[str, int]:
-    sizes = {
-        name: _clipped(subject, name, _ODD[(place + turn) % len(_ODD)])
-        for place, name in enumerate(names)
-    }
-    if not names:
-        return sizes
-    chosen = names[-1 - turn // 3 % len(names)]  # the last axis first: rows are reduced
-    if turn % 3 == 2:
-        for tile in sorted(_TILES, key=lambda size: (size != _TILES[turn // 3 % 6], -size)):
-            longer = {**sizes, chosen: _clipped(subject, chosen, tile)}
-            if _cells(specs, longer) <= _CELLS:
-                return longer
-    elif turn % 5 == 4:
-        sizes[chosen] = _clipped(subject, chosen, 1)
-    elif "accepts_empty" in subject.traits and turn % 7 == 6:
-        sizes[chosen] = _clipped(subject, chosen, 0)
-    return sizes
-
-
-def _cells(specs: Mapping[str, Input], sizes: Mapping[str, int]) -> int:
-    return sum(math.prod(spec.shape(sizes)) for spec in specs.values())
-
-
-def _clipped(subject: Subject, name: str, size: int) -> int:
+def clipped(subject: Subject, name: str, size: int) -> int:
+    """The size within the author's bounds; at least 1 unless empty inputs are taken."""
     low, high = size_bounds(subject.options, name) or (0, size)
     low = low if "accepts_empty" in subject.traits else max(low, 1)
     return min(max(low, size), high)
@@ -246,7 +178,8 @@ def _sizes(subject: Subject, name: str) -> list[int]:
     return list(dict.fromkeys([*inside, *ends]))
 
 
-def _layouts(subject: Subject, spec: Input) -> list[str]:
+def layouts_of(subject: Subject, spec: Input) -> list[str]:
+    """The memory layouts in which an input is given."""
     wanted = subject.options.get("layouts", LAYOUTS)
     possible = ["contiguous"]
     if len(spec.dims) >= 1:
