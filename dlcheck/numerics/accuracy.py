@@ -24,6 +24,9 @@ The slope finds what is smaller than the noise of each element: an eps, a ddof, 
 half types the arithmetic inside is expected in float32 with 4 bits to spare. Of n terms, which a
 sum rounds one by one, √n remains (Higham & Mary, SIAM J. Sci. Comput. 41(5), 2019). In float64 r
 is no more exact than c: there grade B is all that can be asked, with both errors allowed.
+
+NaN and infinities stand where the baseline's do. But terms of a sum that together respond by s
+may be as large as √n·s: where |r| + √n·s is beyond the type, intermediates may overflow.
 """
 
 from __future__ import annotations
@@ -107,11 +110,13 @@ class Errors:
     coarse_largest: float = 0.0
 
     @classmethod
-    def of(cls, baseline: Tensor, exact: Tensor, response: Tensor) -> Errors:
+    def of(
+        cls, baseline: Tensor, exact: Tensor, response: Tensor, inside: torch.dtype | None = None
+    ) -> Errors:
         """The errors of `baseline` [*] in its type against `exact` [*] in float64."""
         b, r = baseline.double(), exact
         finite = torch.isfinite(r) & torch.isfinite(b) & torch.isfinite(response)
-        units = Units.of(baseline.dtype, r[finite], response[finite])
+        units = Units.of(baseline.dtype, r[finite], response[finite], inside)
         fine, coarse = ((b - r)[finite] / w for w in (units.fine, units.coarse))
         return cls(
             rms=_rms(fine),
@@ -139,8 +144,12 @@ class Units:
     coarse: Tensor  # w of grade B
 
     @classmethod
-    def of(cls, dtype: torch.dtype, r: Tensor, response: Tensor) -> Units:
+    def of(
+        cls, dtype: torch.dtype, r: Tensor, response: Tensor, declared: torch.dtype | None = None
+    ) -> Units:
+        """declared: the type of the arithmetic inside, where that is coarser."""
         u, tiny = unit_roundoff(dtype), torch.finfo(dtype).tiny
+        u = max(u, unit_roundoff(declared)) if declared is not None else u
         inside = u if u <= _SINGLE else _INSIDE
         floor = tiny * u if dtype == torch.float16 else tiny  # the others may flush subnormals
         return cls(
@@ -165,23 +174,26 @@ def accuracy(
     response: Tensor,
     terms: int,
     beside: Errors,
+    inside: torch.dtype | None = None,
 ) -> Accuracy:
     """Measure `candidate` [*] of some floating type against `exact` [*] in float64.
 
     baseline [*]: the trusted operation in the candidate's type; `exact` itself in float64.
     response [*], float64: root mean square change of `exact` per relative change of the inputs.
     terms: how many numbers an element is summed from. beside: errors of the baseline, in the
-    candidate's type or, for float64, in float32: rounding is alike in both.
+    candidate's type or, for float64, in float32: rounding is alike in both. inside: the type that
+    is declared for the arithmetic inside, the candidate's own or a coarser one.
     """
     dtype = candidate.dtype
     c, b, r = candidate.double(), baseline.double(), exact
-    pattern = _wrong_pattern(c, b, r, torch.finfo(dtype).max)
+    partial = math.sqrt(terms) * torch.where(response == response, response, 0.0)
+    pattern = _wrong_pattern(c, b, r, r.abs() + partial > torch.finfo(dtype).max)
     finite = torch.isfinite(r) & torch.isfinite(c) & torch.isfinite(b) & torch.isfinite(response)
     index = finite.flatten().nonzero()[:, 0]
     if not index.numel():
         nothing = (Criterion("root mean square error", 0.0, 1.0),)
         return Accuracy(nothing, nothing, 0.0, 0, pattern)
-    units = Units.of(dtype, r[finite], response[finite])
+    units = Units.of(dtype, r[finite], response[finite], inside)
     own = (c - r)[finite]
     rows = index // max(1, r.numel() // (r.shape[0] if r.dim() > 1 else 1))
     stable = tuple(_stable(units, own / units.coarse, math.sqrt(terms), beside))
@@ -231,16 +243,16 @@ def _stable(units: Units, own: Tensor, root: float, beside: Errors) -> Iterator[
     yield Criterion("largest error", _max(own), sides * 2 * least)
 
 
-def _wrong_pattern(c: Tensor, b: Tensor, r: Tensor, largest: float) -> str:
-    """NaN and infinities stand where the baseline's do, unless only the baseline overflowed."""
-    if bool((torch.isnan(c) & ~torch.isnan(b)).any()):
+def _wrong_pattern(c: Tensor, b: Tensor, r: Tensor, may_overflow: Tensor) -> str:
+    """How NaN and infinities of c stand otherwise than they may."""
+    unlike = torch.isnan(c) & ~torch.isnan(b) & ~may_overflow
+    if bool(unlike.any()):
         return "NaN where the reference has none"
     if bool((torch.isnan(r) & torch.isnan(b) & ~torch.isnan(c)).any()):
         return "a number where the reference is NaN"
-    infinite = torch.isinf(c) & ~torch.isinf(b) & (r.abs() <= largest)
-    if bool(infinite.any()):
+    if bool((torch.isinf(c) & ~torch.isinf(b) & ~may_overflow).any()):
         return "infinite where the reference is finite"
-    if bool((torch.isinf(c) & torch.isinf(b) & (c != b)).any()):
+    if bool((torch.isinf(c) & torch.isinf(r) & (c != r)).any()):
         return "infinite with the other sign"
     if bool((torch.isinf(r) & torch.isinf(b) & torch.isfinite(c)).any()):
         return "finite where the reference is infinite"

@@ -12,89 +12,21 @@ from torch import Tensor
 
 from dlcheck.checks.agreement import largest_of
 from dlcheck.checks.every.answers import Answers, Question, answers_nearby, inputs_in, terms_of
-from dlcheck.checks.every.twin import paired_names, reference_of, wide_twin
+from dlcheck.checks.every.judged import GRADIENT, Judged, is_gradient
+from dlcheck.checks.every.twin import in_dtype, paired_names, reference_of
 from dlcheck.errors import SubjectError
-from dlcheck.model import Evidence
-from dlcheck.numerics.accuracy import NUDGE, Accuracy, Criterion, Errors, Grade, accuracy
+from dlcheck.numerics.accuracy import NUDGE, Errors, Grade, accuracy
 from dlcheck.numerics.perturbations import normal
 from dlcheck.numerics.rounding import unit_roundoff
 from dlcheck.numerics.stochastic_rounding import StochasticRounding
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
-_DRAWS = 4  # directions, both ways, along which conditioning is measured
-_BESIDE = 2  # directions that find a kink under the point
+_DRAWS = 4  # directions along which conditioning is measured
 _JUMP = 2.0**-10  # what a change of 2⁻²⁶ does to nothing smooth
 _AWAY = 2.0**-10  # how far from a kink gradients are compared instead
 _POINTS = 4  # beside the point, at which the reference's errors are measured too
 _COARSER = 64  # ulps to which operations round when their rounding is measured
-_GRADIENT = "gradient of "
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """One answer, beside the reference's: how accurate it is, and what is asked of it."""
-
-    name: str
-    got: Tensor
-    right: Tensor
-    accuracy: Accuracy
-    wanted: Grade
-
-    @property
-    def is_good(self) -> bool:
-        return not self.accuracy.pattern and self.criterion.holds
-
-    @property
-    def is_doubtful(self) -> bool:
-        """Is it stable, but less accurate than asked for? Chance may do that once."""
-        return self.wanted is Grade.A and self.accuracy.grade is Grade.B
-
-    def __lt__(self, other: Judged) -> bool:
-        return self._rank < other._rank
-
-    @property
-    def _rank(self) -> tuple[str, float]:
-        return self.accuracy.grade.value, self.criterion.ratio
-
-    @property
-    def criterion(self) -> Criterion:
-        is_wrong = self.accuracy.grade is Grade.C
-        return self.accuracy.deciding(Grade.B if is_wrong else self.wanted)
-
-    def evidence(self) -> Evidence:
-        """The criterion that decides, in units of rounding; the place of the worst element."""
-        found, u = self.criterion, unit_roundoff(self.got.dtype)
-        is_factor = found.name == "common factor"
-        place = self.accuracy.worst_element
-        shown = float(self.got.reshape(-1)[place]) if self.got.numel() else 0.0
-        truth = float(self.right.reshape(-1)[place]) if self.got.numel() else 0.0
-        wrong = bool(self.accuracy.pattern) or not found.holds
-        index = tuple(int(i) for i in torch.unravel_index(torch.tensor(place), self.got.shape))
-        return Evidence(
-            error=math.inf if self.accuracy.pattern else found.value,
-            bound=found.limit,
-            signal=1.0 if is_factor else self.accuracy.size,
-            unit="of the value" if is_factor else "roundings",
-            what=f"{self.name}, {found.name}",
-            expected=f"{truth:.9g}" if wrong else "",
-            got=f"{shown:.9g}" if wrong else "",
-            where=f"element {list(index)} is worst" if wrong else "",
-            cause=self._cause() if wrong else "",
-            resolution=max(0.01, 16 * u),
-            values={"grade": self.accuracy.grade.value},
-        )
-
-    def _cause(self) -> str:
-        if self.accuracy.pattern:
-            return self.accuracy.pattern
-        if self.accuracy.grade is Grade.C:
-            return ""
-        return (
-            "it is stable in this type but less accurate than the reference (grade B), as where "
-            "sums or intermediate values are kept in the type; if that is intended, declare "
-            "options.compute_dtype"
-        )
 
 
 def judged_answers(subject: Implementation, case: Case) -> dict[str, Judged]:
@@ -138,9 +70,15 @@ class Duel:
         def judge(name: str) -> Judged:
             terms = terms_of(name, self.case, self.exact.parameters)
             measured = accuracy(
-                got[name], beside[name], right[name], response[name], terms, errors[name]
+                got[name],
+                beside[name],
+                right[name],
+                response[name],
+                terms,
+                errors[name],
+                self._inside,
             )
-            wanted = Grade.B if is_gradient(name) else self._wanted
+            wanted = Grade.B if is_gradient(name) or self._inside else Grade.A
             return Judged(name, got[name], right[name], measured, wanted)
 
         found = {name: judge(name) for name in names if name in got and name in beside}
@@ -148,7 +86,7 @@ class Duel:
             for more in self._trusted_nearby(twin, response):
                 errors = {name: errors[name] | more.get(name, Errors()) for name in errors}
             found = {name: judge(name) for name in found}
-        for spreads in (self._reference_rounding, self._subject_rounding):
+        for spreads in (self._reference_rounding, self._subject_rounding, self._overflow):
             wrong = [name for name, one in found.items() if self._may_be_rounding(one)]
             for name, spread in (spreads(right, wrong) if wrong else {}).items():
                 response[name] = torch.maximum(response[name], spread)
@@ -166,7 +104,7 @@ class Duel:
                 raise
             return {}, dict.fromkeys(right, Errors())  # a reference for float64 alone
         errors = {
-            name: Errors.of(answers[name], right[name], response[name])
+            name: Errors.of(answers[name], right[name], response[name], self._inside)
             if name in answers and self._is_comparable(name, answers[name], right[name])
             else Errors()
             for name in right
@@ -196,7 +134,7 @@ class Duel:
             with contextlib.suppress(SubjectError):
                 answers = self.question.put_to(twin, moved=moved)
                 yield {
-                    name: Errors.of(answers[name], right[name], response[name])
+                    name: Errors.of(answers[name], right[name], response[name], self._inside)
                     for name in response.keys() & answers.keys() & right.keys()
                 }
 
@@ -204,33 +142,50 @@ class Duel:
         """Is it wrong, where a closer look at the rounding of both may explain it?
 
         In float64 the reference's values may be as far off; a gradient is computed by other steps
-        than the reference's, of which each rounds.
+        than the reference's, of which each rounds; so is what is declared to round each step.
         """
-        wide = self.case.dtype == torch.float64
-        return judged.accuracy.grade is Grade.C and (wide or is_gradient(judged.name))
+        closer = self.case.dtype == torch.float64 or self._inside is not None
+        return judged.accuracy.grade is Grade.C and (closer or is_gradient(judged.name))
 
     def _reference_rounding(self, right: Answers, names: Sequence[str]) -> Answers:
-        return _spread(self.question, self.exact, right, names)
+        return _spread(self.question, self.exact, right, names, None, self._inside)
 
     def _subject_rounding(self, right: Answers, names: Sequence[str]) -> Answers:
         """That of the subject's gradients, where they can be computed in float64."""
         slopes = [name for name in names if is_gradient(name)]
         try:
-            twin = wide_twin(self.subject, self.case)
+            twin = in_dtype(self.subject, self.case, torch.float64)
             own = self.question.put_to(twin, parameters=self._paired(twin))
-            return _spread(self.question, twin, own, slopes, self._paired(twin))
+            return _spread(self.question, twin, own, slopes, self._paired(twin), self._inside)
         except SubjectError:
             return {}
 
+    def _overflow(self, right: Answers, names: Sequence[str]) -> Answers:
+        """Infinite where a sum of products of two inputs is beyond the declared type."""
+        if self._inside is None:
+            return {}
+        numbers = [*self.case.inputs.values(), *self.exact.parameters.values()]
+        sizes = [largest_of(x.detach()) for x in (*numbers, *self.question.cotangents)]
+        largest, limit = max(sizes, default=0.0), torch.finfo(self._inside).max
+        terms = {name: terms_of(name, self.case, self.exact.parameters) for name in names}
+        return {
+            name: torch.full_like(right[name], math.inf)
+            for name in names
+            if terms[name] * largest**2 > limit
+        }
+
     @property
-    def _wanted(self) -> Grade:
-        """Grade A, unless the arithmetic inside is declared to be that of a narrow type."""
-        inside = self.subject.options.get("compute_dtype")
-        if inside is None:
-            return Grade.A
-        declared = getattr(torch, str(inside).removeprefix("torch."))
-        coarse = unit_roundoff(declared) >= unit_roundoff(self.case.dtype)
-        return Grade.B if coarse else Grade.A
+    def _inside(self) -> torch.dtype | None:
+        """The type of the arithmetic inside, where it is declared coarser than is expected.
+
+        That is the subject's own type, and float32 for half types.
+        """
+        stated = self.subject.options.get("compute_dtype")
+        if stated is None:
+            return None
+        declared: torch.dtype = getattr(torch, str(stated).removeprefix("torch."))
+        expected = min(unit_roundoff(self.case.dtype), unit_roundoff(torch.float32))
+        return declared if unit_roundoff(declared) > expected else None
 
     def _paired(self, made: Implementation) -> Mapping[str, Tensor]:
         """The parameters of the subject, or of its twin, under the reference's names."""
@@ -239,8 +194,12 @@ class Duel:
         return {name: own[pairs[name]] for name in self.exact.parameters if pairs[name] in own}
 
     def _nearby(self, *, relative: bool) -> Iterator[Answers]:
-        """Answers to inputs, and where relative to cotangents, that are moved by 2⁻²⁶."""
-        for _ in range(_DRAWS if relative else _BESIDE):
+        """Answers to inputs that are moved by 2⁻²⁶.
+
+        Relative: and to cotangents, along several directions, whose law is symmetric; else along
+        one, both ways, so that a kink is crossed.
+        """
+        for _ in range(_DRAWS if relative else 1):
             incoming = self.question.cotangents
             if relative:
                 incoming = tuple(v * (1 + NUDGE * normal(v, self.generator)) for v in incoming)
@@ -252,6 +211,7 @@ class Duel:
                 NUDGE,
                 relative=relative,
                 generator=self.generator,
+                signs=(1,) if relative else (1, -1),
             )
 
     def _response(self, right: Answers) -> Answers:
@@ -273,7 +233,7 @@ class Duel:
 
     def _least_slope(self, name: str, right: Answers) -> float:
         leaves = {**self.case.inputs, **self.exact.parameters}
-        x = largest_of(leaves[name.removeprefix(_GRADIENT)].detach())
+        x = largest_of(leaves[name.removeprefix(GRADIENT)].detach())
         outputs = (y for name, y in right.items() if not is_gradient(name))
         pairs = zip(self.question.cotangents, outputs, strict=False)
         rise = max((largest_of(v) * largest_of(y) for v, y in pairs), default=0.0)
@@ -314,24 +274,26 @@ class Duel:
         return Duel(self.subject, self.exact, case, replace(self.question, case=case))
 
 
-def is_gradient(name: str) -> bool:
-    """Is an answer of this name a gradient, not an output?"""
-    return name.startswith(_GRADIENT)
-
-
 def _spread(
     question: Question,
     made: Implementation,
     right: Answers,
     names: Sequence[str],
     parameters: Mapping[str, Tensor] | None = None,
+    inside: torch.dtype | None = None,
 ) -> Answers:
-    """Root mean square change per unit roundoff when each operation rounds otherwise."""
+    """Root mean square change per unit roundoff when each operation rounds otherwise.
+
+    inside: to which type; float64, a little coarser, unless told. Infinite where it overflows.
+    """
+    coarser = _COARSER if inside is None else 1
+    dtype = torch.float64 if inside is None else inside
     total = {name: torch.zeros_like(right[name]) for name in names}
-    u = _COARSER * unit_roundoff(torch.float64)
     for seed in range(1, _DRAWS + 1):
-        with StochasticRounding(torch.float64, seed << 20, coarser=_COARSER):
+        with StochasticRounding(dtype, seed << 20, coarser=coarser):
             answers = question.put_to(made, parameters=parameters)
         for name in names:
-            total[name] += ((answers[name] - right[name]) / u).square()
+            change = (answers[name] - right[name]) / (coarser * unit_roundoff(dtype))
+            lost = torch.isfinite(right[name]) & ~torch.isfinite(answers[name])
+            total[name] += torch.where(lost, math.inf, change.square())
     return {name: (square / _DRAWS).sqrt() for name, square in total.items()}

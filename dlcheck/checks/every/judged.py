@@ -1,0 +1,86 @@
+"""One answer beside the reference's: how accurate it is, and what is asked of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dlcheck.model import Evidence
+from dlcheck.numerics.accuracy import Accuracy, Criterion, Grade
+from dlcheck.numerics.rounding import unit_roundoff
+
+GRADIENT = "gradient of "  # what the name of an answer that is one begins with
+
+
+def is_gradient(name: str) -> bool:
+    """Is an answer of this name a gradient, not an output?"""
+    return name.startswith(GRADIENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """An answer and the right one, with the grade that it has and the grade that is wanted."""
+
+    name: str
+    got: Tensor
+    right: Tensor
+    accuracy: Accuracy
+    wanted: Grade
+
+    @property
+    def is_good(self) -> bool:
+        return not self.accuracy.pattern and self.criterion.holds
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Is it stable, but less accurate than asked for? Chance may do that once."""
+        return self.wanted is Grade.A and self.accuracy.grade is Grade.B
+
+    def __lt__(self, other: Judged) -> bool:
+        return self._rank < other._rank
+
+    @property
+    def _rank(self) -> tuple[str, float]:
+        return self.accuracy.grade.value, self.criterion.ratio
+
+    @property
+    def criterion(self) -> Criterion:
+        is_wrong = self.accuracy.grade is Grade.C
+        return self.accuracy.deciding(Grade.B if is_wrong else self.wanted)
+
+    def evidence(self) -> Evidence:
+        """The criterion that decides, in units of rounding; the place of the worst element."""
+        found, u = self.criterion, unit_roundoff(self.got.dtype)
+        is_factor = found.name == "common factor"
+        place = self.accuracy.worst_element
+        shown = float(self.got.reshape(-1)[place]) if self.got.numel() else 0.0
+        truth = float(self.right.reshape(-1)[place]) if self.got.numel() else 0.0
+        wrong = bool(self.accuracy.pattern) or not found.holds
+        index = tuple(int(i) for i in torch.unravel_index(torch.tensor(place), self.got.shape))
+        return Evidence(
+            error=math.inf if self.accuracy.pattern else found.value,
+            bound=found.limit,
+            signal=1.0 if is_factor else self.accuracy.size,
+            unit="of the value" if is_factor else "roundings",
+            what=f"{self.name}, {found.name}",
+            expected=f"{truth:.9g}" if wrong else "",
+            got=f"{shown:.9g}" if wrong else "",
+            where=f"element {list(index)} is worst" if wrong else "",
+            cause=self._cause() if wrong else "",
+            resolution=max(0.01, 16 * u),
+            values={"grade": self.accuracy.grade.value},
+        )
+
+    def _cause(self) -> str:
+        if self.accuracy.pattern:
+            return self.accuracy.pattern
+        if self.accuracy.grade is Grade.C:
+            return ""
+        return (
+            "it is stable in this type but less accurate than the reference (grade B), as where "
+            "sums or intermediate values are kept in the type; if that is intended, declare "
+            "options.compute_dtype"
+        )
