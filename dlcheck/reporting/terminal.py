@@ -15,6 +15,7 @@ _WIDTH = 96
 _LINES = 24  # a failure that does not fit a screen is not read
 _FIELD = 3  # lines of one field
 _TOLD = 25  # failures in full
+_FEW = 12  # so many lines of passed checks do not hide what failed
 _PLENTY = 60  # so many lines of passed checks are worth reading
 _COLOURS = {
     Verdict.FAILED: "31",
@@ -154,10 +155,11 @@ def _unchecked(report: Report) -> Iterator[str]:
 
 
 def _listing(cells: Sequence[Cell], *, color: bool) -> Iterator[str]:
-    """Checks by subject. Of a long run only what did not pass."""
+    """Checks by subject. Of a long run, and beside failures, only what did not pass."""
     ran = [cell for cell in cells if cell.verdict is not Verdict.SKIPPED]
-    if len(ran) > _PLENTY:
-        ran = [cell for cell in ran if not cell.verdict.is_good]
+    wrong = [cell for cell in ran if not cell.verdict.is_good]
+    if len(ran) > (_FEW if wrong else _PLENTY):
+        ran = wrong
     width = max((len(cell.check) for cell in ran), default=0)
     subject = ""
     for cell in ran:
