@@ -17,6 +17,7 @@ from dlcheck.checks.ecosystem.findings import (
     excuse_torch,
     plain_answers,
     prepare,
+    quiet,
     refusal,
     settle,
 )
@@ -185,7 +186,7 @@ def survives_vmap(subject: Implementation, case: Case) -> Iterator[Evidence]:
     cases = [_drawn(case, turn) for turn in range(_BATCH)]
     stacked = [torch.stack(parts) for parts in zip(*cases, strict=True)]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), quiet():
             seed_everything(case.recipe.seed)
             found = torch.func.vmap(subject.tensors)(*stacked)
     except Exception as error:
