@@ -375,7 +375,7 @@ class EvalForGood(nn.Module):
 
     def eval(self) -> EvalForGood:
         super().eval()
-        self.requires_grad_(False)
+        self.requires_grad_(requires_grad=False)
         self.train = lambda mode=True: self  # type: ignore[method-assign, assignment]
         return self
 
@@ -466,7 +466,7 @@ class LeavesGradientsOff(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.inner, self.teacher = nn.Linear(6, 6), nn.Linear(6, 6)
-        self.teacher.requires_grad_(False)
+        self.teacher.requires_grad_(requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.inner(x)

@@ -23,14 +23,14 @@ State = list[tuple[nn.Module, str, Tensor]]
 
 
 def buffers_of(module: nn.Module | None) -> State:
-    """Every buffer with its owner and a copy of its value."""
+    """Every buffer that is state, with its owner and a copy of its value; see kept_buffers."""
     if module is None:
         return []
     return [
         (owner, name, buffer.detach().clone())
         for owner in module.modules()
         for name, buffer in owner._buffers.items()
-        if buffer is not None
+        if buffer is not None and name not in owner._non_persistent_buffers_set
     ]
 
 
@@ -88,6 +88,25 @@ def held(
     if got.shape == expected.shape and torch.equal(got, expected):
         return Evidence(error=0.0, bound=0.0, signal=largest_of(expected), what=what)
     return agreement(what, got, expected, room(), cause=cause)
+
+
+def part_of(
+    room: Callable[[], Sequence[Tensor]],
+    place: int,
+    cut: Callable[[Tensor], Tensor] | None = None,
+) -> Callable[[], Tensor]:
+    """The room of one answer, or of what `cut` leaves of it, measured when it is asked for."""
+
+    def measured() -> Tensor:
+        whole = room()[place]
+        return whole if cut is None else cut(whole)
+
+    return measured
+
+
+def larger_of(rooms: Sequence[Callable[[], Sequence[Tensor]]], place: int) -> Callable[[], Tensor]:
+    """The larger room of one answer to two inputs."""
+    return lambda: torch.stack([room()[place] for room in rooms]).amax(0)
 
 
 def without_noise(subject: Implementation, case: Case) -> Still:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dlcheck.checks.every.knobs import alternatives
-from dlcheck.checks.still import Still, held, without_noise
+from dlcheck.checks.still import Still, held, part_of, without_noise
 from dlcheck.errors import NotApplicable, SubjectError, SubjectRaised, UsageError
 from dlcheck.model import Evidence, Subject
 from dlcheck.registry import check
@@ -87,7 +86,8 @@ class _Lora(nn.Linear):
         self.alpha, self.slip = alpha, slip
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) + (self.alpha + self.slip) * self.up(self.down(x))
+        y: Tensor = super().forward(x) + (self.alpha + self.slip) * self.up(self.down(x))
+        return y
 
 
 _LORA: dict[str, Any] = {"kind": "layer", "inputs": {"x": "float b n"}, "target": _Lora}
@@ -136,7 +136,7 @@ def reduces_to_its_components(subject: Implementation, case: Case) -> Iterator[E
         pairs = zip(function(*case.fresh()), other(*case.fresh()), strict=True)
         for place, (got, expected) in enumerate(pairs):
             what = f"answer {place} beside {path}"
-            yield held(what, got, expected, lambda p=place, r=room: r()[p])
+            yield held(what, got, expected, part_of(room, place))
 
 
 def _component(made: Implementation, case: Case, path: str) -> Implementation:
@@ -247,17 +247,12 @@ def _without_effect(subject: Implementation, case: Case, names: list[str]) -> It
             taken += 1
             for place, (got, expected) in enumerate(zip(after, before, strict=True)):
                 what = f"answer {place} with {name} = {value!r}"
-                yield held(what, got, expected, functools.partial(_at, room, place))
+                yield held(what, got, expected, part_of(room, place))
             if taken == 2:
                 break
         judged += taken
     if not judged:
         raise NotApplicable(f"takes no other value of {', '.join(names)}; give them in matrix")
-
-
-def _at(room: Any, place: int) -> Tensor:
-    found: Tensor = room()[place]
-    return found
 
 
 def with_arguments(

@@ -23,7 +23,8 @@ def _ramp(y: Tensor, *, axis: int | None = None) -> Tensor:
 
 
 def _first(first: Any) -> Tensor:
-    return first[0] if isinstance(first, (list, tuple)) else first
+    found: Tensor = first[0] if isinstance(first, (list, tuple)) else first
+    return found
 
 
 @around

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -167,10 +168,14 @@ def _slope_along(
     for _ in range(_DIRECTIONS):
         along = torch.randn(leaf.shape, generator=generator, dtype=torch.float64).to(leaf)
         along = torch.where(lost, along, 0.0).detach()
-        found = _plateau(lambda h, d=along: value(leaf.detach() + h * d), centre)
+        found = _plateau(functools.partial(_step, value, leaf.detach(), along), centre)
         if found is None:
             return None
     return found
+
+
+def _step(value: Callable[[Tensor], float], start: Tensor, along: Tensor, h: float) -> float:
+    return value(start + h * along)
 
 
 def _plateau(line: Callable[[float], float], centre: float) -> float | None:

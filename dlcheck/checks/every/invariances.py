@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from dlcheck.checks.every.broken_symmetry import (
     leaks_its_input,
     scales_by_a_hair,
 )
-from dlcheck.checks.still import Still, held, without_noise
+from dlcheck.checks.still import Still, held, larger_of, part_of, without_noise
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence, Subject
 from dlcheck.registry import check
@@ -129,7 +129,7 @@ def odd(subject: Implementation, case: Case) -> Iterator[Evidence]:
     negative = function(*_scaled(case, -1.0))
     positive, room = function(*case.fresh()), function.room()
     for place, (got, other) in enumerate(zip(negative, positive, strict=True)):
-        yield held(f"answer {place} to −x", got, -other, lambda p=place: room()[p])
+        yield held(f"answer {place} to −x", got, -other, part_of(room, place))
 
 
 @check(
@@ -205,10 +205,4 @@ def _unchanged(
     before, after = function(*inputs), function(*moved)
     rooms = function.room(inputs), function.room(moved)
     for place, (got, expected) in enumerate(zip(after, before, strict=True)):
-        yield held(f"answer {place} {what}", got, expected, _larger(rooms, place))
-
-
-def _larger(
-    rooms: Sequence[Callable[[], list[Tensor]]], place: int
-) -> Callable[[], Tensor | float]:
-    return lambda: torch.maximum(*(room()[place] for room in rooms))
+        yield held(f"answer {place} {what}", got, expected, larger_of(rooms, place))

@@ -33,6 +33,7 @@ def alternatives(subject: Implementation, name: str, value: Any) -> list[Any]:
 
 
 def _of_its_type(value: Any) -> list[Any]:
+    found: list[Any]
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int):

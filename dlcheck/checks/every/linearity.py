@@ -152,7 +152,8 @@ def norm_preserving(subject: Implementation, case: Case) -> Evidence:
 
     def room() -> Tensor:
         of_row = n**0.5 * found()[0].amax(-1) if y.shape[-1] else norms[1]
-        return of_row + gamma(n, case.dtype) * norms[1]
+        moved: Tensor = of_row + gamma(n, case.dtype) * norms[1]
+        return moved
 
     return held("norms of rows", norms[0], norms[1], room)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -14,7 +15,7 @@ from dlcheck.checks.every.broken_symmetry import (
     sees_the_first_element_everywhere,
     weighs_positions_differently,
 )
-from dlcheck.checks.still import held, without_noise
+from dlcheck.checks.still import held, part_of, without_noise
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence, Subject
 from dlcheck.registry import check
@@ -165,7 +166,7 @@ def permutation_invariant(subject: Implementation, case: Case) -> Iterator[Evide
                 f"answer {place} with {order.name} permuted",
                 after[place],
                 before[place],
-                lambda p=place: room()[p],
+                part_of(room, place),
             )
             for place in range(len(before))
         ]
@@ -218,7 +219,7 @@ def _nearest(
                 f"answer {place} with {order.name} permuted",
                 after,
                 order.of_answer(before, choice),
-                lambda c=choice: order.of_answer(room()[place], c),
+                part_of(room, place, functools.partial(order.of_answer, axes=choice)),
             )
             for choice in choices
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ from dlcheck.checks.every.broken_symmetry import (
     sees_the_first_element_everywhere,
     weighs_positions_differently,
 )
-from dlcheck.checks.still import Still, held, without_noise
+from dlcheck.checks.still import Still, held, part_of, without_noise
 from dlcheck.domains import size_bounds
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence, Subject
@@ -59,7 +60,7 @@ def elementwise(subject: Implementation, case: Case) -> Iterator[Evidence]:
             f"answer {place} where the input stays",
             got[kept],
             expected[kept],
-            lambda p=place: room()[p][kept],
+            part_of(room, place, lambda r: r[kept]),
         )
 
 
@@ -135,7 +136,7 @@ def causal(subject: Implementation, case: Case) -> Iterator[Evidence]:
             f"answer {place} before step {step}, with another future",
             got.narrow(axis, 0, step) if got.shape == expected.shape else got,
             expected.narrow(axis, 0, step),
-            lambda p=place, a=axis: room()[p].narrow(a, 0, step),
+            part_of(room, place, functools.partial(torch.narrow, dim=axis, start=0, length=step)),
         )
 
 

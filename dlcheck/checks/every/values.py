@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,7 +14,7 @@ from torch import Tensor
 from dlcheck.checks.every.broken_symmetry import (
     turns_its_sign,
 )
-from dlcheck.checks.still import Still, without_noise
+from dlcheck.checks.still import Still, larger_of, part_of, without_noise
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence, Subject
 from dlcheck.mutants import around, on_tensors
@@ -69,7 +70,7 @@ def nonnegative(subject: Implementation, case: Case) -> Iterator[Evidence]:
     function = _as_declared(subject, case)
     room = function.room()
     for place, y in enumerate(function(*case.fresh())):
-        yield within(f"answer {place} below 0", -y, y, lambda p=place: room()[p])
+        yield within(f"answer {place} below 0", -y, y, part_of(room, place))
 
 
 @check(
@@ -98,7 +99,7 @@ def answers_stay_within_their_bounds(subject: Implementation, case: Case) -> Ite
         for side, excess in (("below", low - y), ("above", y - high)):
             if math.isfinite(low if side == "below" else high):
                 what = f"answer {place} {side} its bounds"
-                yield within(what, excess, y, lambda p=place: room()[p])
+                yield within(what, excess, y, part_of(room, place))
 
 
 @check(
@@ -140,7 +141,7 @@ def monotone(subject: Implementation, case: Case) -> Iterator[Evidence]:
                     f"fall of answer {place} where the input grew",
                     before[place] - y,
                     y,
-                    lambda p=place, r=room_after: torch.maximum(room()[p], r()[p]),
+                    larger_of([room, room_after], place),
                 )
 
 
@@ -179,7 +180,7 @@ def convex(subject: Implementation, case: Case) -> Iterator[Evidence]:
             f"height of answer {place} above the chord",
             middle - chord,
             chord.abs() + middle.abs(),
-            lambda p=place: room(p),
+            functools.partial(room, place),
         )
 
 

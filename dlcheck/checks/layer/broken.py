@@ -14,7 +14,8 @@ from dlcheck.mutants import Around, around, on_tensors, rebuilt
 def adds_a_layer_made_in_forward(original: Any, *inputs: Any, **keywords: Any) -> Any:
     def shifted(y: Tensor) -> Tensor:
         made = nn.Linear(1, 1).to(y)
-        return y + made(torch.ones_like(y).unsqueeze(-1)).squeeze(-1)
+        learned: Tensor = made(torch.ones_like(y).unsqueeze(-1)).squeeze(-1)
+        return y + learned
 
     return on_tensors(original(*inputs, **keywords), shifted)
 

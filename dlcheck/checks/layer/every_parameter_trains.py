@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -82,13 +83,21 @@ def every_parameter_trains(subject: Implementation, case: Case) -> Iterator[Evid
 
     In at least one of four calls, of which two are made as the module is built and two with its
     constant parameters moved (a factor that begins as 0 hides all behind it). A frozen parameter
-    (requires_grad = False) is left out.
+    (requires_grad = False) is left out. Where the module takes further inputs that are not given
+    (a state that is then 0), a gradient may be 0.
     """
     seen = _looked(subject, case)
     unused = set(seen.names) - seen.reached
-    still = seen.reached - seen.moved
+    still = set() if _takes_more(subject, case) else seen.reached - seen.moved
     yield _count("parameters that no output depends on", unused, len(seen.names))
     yield _count("parameters whose gradient is 0 everywhere", still, len(seen.names))
+
+
+def _takes_more(subject: Implementation, case: Case) -> bool:
+    """Has forward an input, None by default, beyond those that are declared?"""
+    assert subject.module is not None
+    parameters = list(inspect.signature(subject.module.forward).parameters.values())
+    return any(p.default is None for p in parameters[len(case.specs) :])
 
 
 def _looked(subject: Implementation, case: Case) -> _Seen:

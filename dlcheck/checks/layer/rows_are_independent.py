@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from dlcheck.checks.layer.broken import (
     divides_by_the_size_of_the_batch,
     leaks_the_mean_of_the_batch,
 )
-from dlcheck.checks.still import Still, held
+from dlcheck.checks.still import Still, held, part_of
 from dlcheck.domains import size_bounds
 from dlcheck.errors import NotApplicable, SubjectRaised
 from dlcheck.model import Evidence
@@ -92,11 +93,14 @@ def rows_are_independent(subject: Implementation, case: Case) -> Iterator[Eviden
         )  # fmt: skip
     for position, place in enumerate(places):
         if place is not None:
+            cut = functools.partial(_row, place=place, index=kept, size=size)
             yield _compared(
                 f"row {kept} of answer {position}, beside other rows",
                 _row(beside[position], place, kept, size),
                 _row(whole[position], place, kept, size),
-                lambda p=position, at=place: _row(room()[p], at, kept, size),
+                part_of(
+                    room, position, functools.partial(_row, place=place, index=kept, size=size)
+                ),
                 place[1],
             )
     fewest = _fewest(subject, name)
@@ -178,10 +182,12 @@ def _compared(
     """Agreement, for rows of several elements in whichever of the two orders agrees."""
     if each == 1 or got.shape != expected.shape:
         return held(what, got, expected, room)
-    readings = [
-        held(what, got[order], expected[order], lambda o=order: room()[o]) for order in (0, 1)
-    ]
+    readings = [held(what, got[order], expected[order], _in_order(room, order)) for order in (0, 1)]
     return min(readings, key=lambda one: (one.error > one.bound, one.tightness))
+
+
+def _in_order(room: Callable[[], Tensor], order: int) -> Callable[[], Tensor]:
+    return lambda: room()[order]
 
 
 def _with_other_rows(
@@ -241,6 +247,6 @@ def _among_few(
             what,
             _row(y, place, few.index(kept), len(few)),
             _row(whole[position], place, kept, size),
-            lambda p=position, at=place: _row(room()[p], at, kept, size),
+            part_of(room, position, functools.partial(_row, place=place, index=kept, size=size)),
             each,
         )
