@@ -125,6 +125,22 @@ def seed_everything(seed: int) -> None:
         torch.default_generator.manual_seed(seed)
 
 
+def kept_buffers(module: torch.nn.Module | None) -> list[torch.Tensor]:
+    """The buffers that are state: those that a state dict holds.
+
+    The others are tables and caches beside which a module keeps its own account (a length, a
+    flag). Put back without it, they no longer agree.
+    """
+    if module is None:
+        return []
+    return [
+        buffer
+        for owner in module.modules()
+        for name, buffer in owner._buffers.items()
+        if buffer is not None and name not in owner._non_persistent_buffers_set
+    ]
+
+
 def guarded(function: Callable[..., Any], *inputs: Any, **keywords: Any) -> Any:
     """Call foreign code; what it raises becomes SubjectRaised with the cause attached.
 

@@ -184,7 +184,8 @@ def _put_back_and_note(entry: Replaced) -> None:
 def restored_lately(target: object, package: str) -> list[Replaced]:
     """What was put back, since this was last asked, after it had been replaced in a trial of the
     target, or before any trial by code of the package."""
-    found, others = [], []
+    found: list[tuple[object, Replaced]] = []
+    others: list[tuple[object, Replaced]] = []
     for owner, entry in _LATELY:
         home = entry.module.partition(".")[0]
         same = owner is target or (isinstance(owner, str) and owner == target)

@@ -236,6 +236,26 @@ def table_made_at_the_first_call() -> Any:
     return LazilyMade
 
 
+class GrowingTable(nn.Module):
+    """Keeps its table in a buffer outside the state dict, and its length beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.zeros(64, 1), persistent=False)
+        self.length = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.length < x.shape[1]:
+            self.length = x.shape[1]
+            self.table[: self.length, 0] = torch.arange(self.length).to(self.table).cos()
+        return x * self.table[: x.shape[1]]
+
+
+@honest(reference=None, kind="layer", inputs={"x": "float b t d"}, options={"sizes": {"t": [1, 9]}})
+def table_that_grows_in_a_buffer() -> Any:
+    return GrowingTable
+
+
 class CachingUntilTrained(nn.Module):
     """Keeps tanh(w) in evaluation, and forgets it when training begins."""
 

@@ -14,6 +14,7 @@ from dlcheck.errors import UsageError, unknown
 from dlcheck.gradients.function import Function
 from dlcheck.gradients.trees import argument_names, named_tensors, with_tensors
 from dlcheck.gradients.variables import Variable
+from dlcheck.isolation import kept_buffers
 from dlcheck.model import NOTHING
 
 
@@ -56,7 +57,7 @@ def bound(
     return Function(
         answer,
         tuple([*variables, *parameters]),
-        buffers=() if module is None else tuple((b, b.clone()) for b in module.buffers()),
+        buffers=tuple((b, b.clone()) for b in kept_buffers(module)),
         constants=tuple(pair for pair, wanted in zip(named, chosen, strict=True) if not wanted),
         seed=seed,
         borrows=module is not None and module is call,

@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from dlcheck.checks.agreement import Call, agreement, rounding_room
 from dlcheck.checks.every.answers import Answers, Question
 from dlcheck.errors import NotApplicable, SubjectError
-from dlcheck.isolation import guarded, seed_everything
+from dlcheck.isolation import guarded, kept_buffers, seed_everything
 from dlcheck.model import Evidence
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation, scatter_parameters, tensors_in
@@ -102,8 +102,7 @@ def prepare(subject: Implementation, case: Case) -> None:
 @contextmanager
 def buffers_kept(subject: Implementation) -> Iterator[None]:
     """Afterwards the buffers are what they were, so that the next call starts from the same."""
-    module = subject.module
-    kept = [] if module is None else [(b, b.detach().clone()) for b in module.buffers()]
+    kept = [(b, b.detach().clone()) for b in kept_buffers(subject.module)]
     try:
         yield
     finally:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dlcheck.checks.agreement import agreement, rounding_room
 from dlcheck.checks.every.twin import on_device
-from dlcheck.isolation import seed_everything
+from dlcheck.isolation import kept_buffers, seed_everything
 from dlcheck.model import Evidence
 from dlcheck.mutants import around, on_tensors
 from dlcheck.regimes import regimes_of
@@ -89,8 +89,7 @@ def _compared(
 
 def _answers(made: Implementation, case: Case) -> list[Tensor]:
     seed_everything(case.recipe.seed)
-    module = made.module
-    buffers = [] if module is None else [(b, b.clone()) for b in module.buffers()]
+    buffers = [(b, b.clone()) for b in kept_buffers(made.module)]
     with torch.no_grad():
         inputs = [x.to(made.device) for x in case.fresh()]
         found = [y.detach().clone() for y in tensors_in(made(*inputs))]

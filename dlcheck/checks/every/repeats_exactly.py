@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlcheck.isolation import seed_everything
+from dlcheck.isolation import kept_buffers, seed_everything
 from dlcheck.model import Evidence
 from dlcheck.mutants import around, on_tensors
 from dlcheck.registry import check
@@ -47,8 +47,7 @@ def repeats_exactly(subject: Implementation, case: Case) -> Iterator[Evidence]:
     is the number of elements that differ (NaN equals NaN), the bound 0. A device whose atomics
     add in changing order fails: its answers do not repeat.
     """
-    module = subject.module
-    buffers = [] if module is None else [(b, b.clone()) for b in module.buffers()]
+    buffers = [(b, b.clone()) for b in kept_buffers(subject.module)]
 
     def answer() -> list[Tensor]:
         with torch.no_grad():

@@ -14,6 +14,7 @@ from dlcheck.gradients.expectations import Expectation, expectation
 from dlcheck.gradients.function import Function
 from dlcheck.gradients.judge import Judge
 from dlcheck.gradients.variables import Variable
+from dlcheck.isolation import kept_buffers
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 from dlcheck.targets import load_target
@@ -72,7 +73,7 @@ def differentiable(
     return Function(
         call,
         tuple(variables),
-        buffers=() if module is None else tuple((b, b.clone()) for b in module.buffers()),
+        buffers=tuple((b, b.clone()) for b in kept_buffers(module)),
         constants=tuple(
             (name, tensor) for name, tensor in case.inputs.items() if name not in names
         ),

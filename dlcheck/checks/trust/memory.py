@@ -87,12 +87,12 @@ def _deterministic() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _fill(*, value: bool) -> Iterator[None]:
-    before = torch.utils.deterministic.fill_uninitialized_memory
-    torch.utils.deterministic.fill_uninitialized_memory = value
+    before = torch._C._get_deterministic_fill_uninitialized_memory()
+    torch._C._set_deterministic_fill_uninitialized_memory(value)
     try:
         yield
     finally:
-        torch.utils.deterministic.fill_uninitialized_memory = before
+        torch._C._set_deterministic_fill_uninitialized_memory(before)
 
 
 @check(

@@ -159,7 +159,7 @@ def results_are_plain_tensors(subject: Implementation, case: Case) -> Evidence:
     outputs = _outputs(subject, case, inputs)
     if not outputs:
         raise NotApplicable("gives no tensor")
-    allowed = {Tensor, nn.Parameter, *(type(x) for x in inputs)}
+    allowed: set[type] = {Tensor, nn.Parameter, *(type(x) for x in inputs)}
     wrong = [problem for y in outputs if (problem := _problem(y, allowed, case.device))]
     return Evidence(
         error=float(len(wrong)),
