@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import itertools
 import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ from dlcheck.subjects import (
 from dlcheck.targets import load_target
 
 _REGIMES = ("normal", "outliers", "zeros", "tiny", "huge")
+_MEMORY_ONLY = ("inplace",)  # torch's word for a switch that may save memory, or not
 Behaviour = list[Any]
 
 
@@ -127,7 +129,8 @@ def every_option_matters(subject: Implementation, case: Case) -> Evidence:
     one. What may change: answers in train and evaluation, gradients, the state before and after,
     the input, aliasing, types; bit by bit, over five regimes of inputs. An argument that changes
     nothing alone is tried beside every other one (a momentum needs running statistics, a norm
-    type a largest norm). Declare `paths` (speed only) and `invariant_to` (no effect).
+    type a largest norm) and beside two switches turned on. `inplace` is left out. Declare `paths`
+    (speed only) and `invariant_to` (no effect).
 
     A real number that changes nothing at all is idle. A switch or a count may choose between
     paths that give the same bits: it is idle only if the source shows that it is never read.
@@ -135,7 +138,7 @@ def every_option_matters(subject: Implementation, case: Case) -> Evidence:
     declared = subject.declared
     if isinstance(load_target(declared.target, near=declared.file), nn.Module):
         raise NotApplicable("is an instance: its arguments cannot be varied; pass the class")
-    known = {*_listed(subject, "paths"), *_listed(subject, "invariant_to")}
+    known = {*_MEMORY_ONLY, *_listed(subject, "paths"), *_listed(subject, "invariant_to")}
     knobs = {
         name: value
         for name, value in optional_arguments(subject).items()
@@ -180,6 +183,12 @@ def _effect(probe: _Probe, name: str, value: Any, knobs: Mapping[str, Any]) -> b
         return None
     if not isinstance(value, float) and not probe.is_idle_in_source(name):
         return None
+    # A number may need two switches: a clamp of a gate needs the gate, and the clamp.
+    switches = [other for other, own in knobs.items() if own is False and other != name]
+    for pair in itertools.combinations(switches, 2):
+        base = dict.fromkeys(pair, True)
+        if any(probe.differs(base, {**base, name: v}) for v in probe.values(name, value)[:2]):
+            return True
     for partner, own in knobs.items():
         if partner != name and _matters_beside(probe, name, value, partner, own):
             return True
