@@ -17,7 +17,8 @@ from torch import Tensor
 from dlcheck.checks.dropout.law import Law, in_mode
 from dlcheck.domains import Input, bound_dims, size_bounds
 from dlcheck.errors import NotApplicable, SubjectError
-from dlcheck.strategies import Case, make_values
+from dlcheck.regimes import make_values
+from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
 MOST_ELEMENTS = 2**19  # in one call

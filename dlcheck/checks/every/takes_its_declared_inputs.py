@@ -23,7 +23,8 @@ _TRIED = range(1, 10)  # sizes that are tried, to say which are taken
 
 def _first(inputs: Sequence[Any]) -> Tensor:
     """The first tensor of a call, of a list of parameters too."""
-    return inputs[0][0] if isinstance(inputs[0], (list, tuple)) else inputs[0]
+    first: Tensor = inputs[0][0] if isinstance(inputs[0], (list, tuple)) else inputs[0]
+    return first
 
 
 @around
