@@ -16,7 +16,7 @@ from dlcheck.errors import DeclarationError, UsageError, ValidationFailed
 from dlcheck.model import Verdict
 
 QUICK: dict[str, Any] = {"profile": "quick", "device": "cpu"}
-ONE: dict[str, Any] = {**QUICK, "kind": "op", "inputs": {"x": "float n"}, "checks": ["leaves_*"]}
+ONE: dict[str, Any] = {**QUICK, "kind": "op", "inputs": {"x": "float n"}, "checks": ["leaves_inputs_*"]}
 
 
 def twice(x: Tensor) -> Tensor:
@@ -78,9 +78,9 @@ def test_an_object_is_never_changed() -> None:
 
 
 def test_kinds_are_inferred_where_unambiguous() -> None:
-    layer = dlcheck.validate(nn.Tanh, inputs={"x": "float b n"}, checks=["leaves_*"], **QUICK)
+    layer = dlcheck.validate(nn.Tanh, inputs={"x": "float b n"}, checks=["leaves_inputs_*"], **QUICK)
     assert layer.outcomes[0].kind == "layer"
-    loss = dlcheck.validate(nn.MSELoss, task="regression", checks=["leaves_*"], **QUICK)
+    loss = dlcheck.validate(nn.MSELoss, task="regression", checks=["leaves_inputs_*"], **QUICK)
     assert loss.outcomes[0].kind == "loss"
     with pytest.raises(UsageError, match="what kind of subject is twice"):
         dlcheck.validate(twice, **QUICK)
@@ -94,7 +94,7 @@ def test_inputs_are_read_from_jaxtyping_annotations() -> None:
         return 2 * x  # type: ignore[operator]
 
     annotated.__annotations__ = {"x": Float, "return": Annotated[Tensor, ""]}
-    report = dlcheck.validate(annotated, kind="op", checks=["leaves_*"], **QUICK)
+    report = dlcheck.validate(annotated, kind="op", checks=["leaves_inputs_*"], **QUICK)
     assert report.passed, str(report)
 
 
@@ -105,7 +105,7 @@ def test_constructor_arguments_vary() -> None:
         args={"in_features": {"dim": "d"}, "out_features": 3},
         matrix={"bias": [True, False]},
         inputs={"x": "float b d"},
-        checks=["leaves_*"],
+        checks=["leaves_inputs_*"],
         **QUICK,
     )
     assert len(report.outcomes) == 2
@@ -138,7 +138,7 @@ def test_a_construction_that_raises_is_a_failed_trial_with_its_own_traceback() -
             raise RuntimeError("no such width")
 
     report = dlcheck.validate(
-        Breaks, kind="layer", inputs={"x": "float n"}, checks=["leaves_*"], **QUICK
+        Breaks, kind="layer", inputs={"x": "float n"}, checks=["leaves_inputs_*"], **QUICK
     )
     (outcome,) = report.failures
     assert "no such width" in outcome.message
@@ -219,7 +219,7 @@ def test_values_whose_squares_overflow_are_no_error_of_ours() -> None:
 
 def test_an_instance_takes_no_arguments() -> None:
     report = dlcheck.validate(
-        nn.Linear(3, 2), args={"bias": False}, inputs={"x": "float b 3"}, checks=["leaves_*"],
+        nn.Linear(3, 2), args={"bias": False}, inputs={"x": "float b 3"}, checks=["leaves_inputs_*"],
         **QUICK,
     )  # fmt: skip
     assert not report.passed
