@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -23,9 +23,6 @@ _STEPS = tuple(10.0**-e for e in range(3, 13))
 _AGREE = 0.01  # slopes from two steps and from both sides agree to this: the function is smooth
 _LEVEL = 1e-6
 _DIRECTIONS = 3
-_SCALES = (0.25, 1.0, 30.0, 250.0, 1e4)
-_MODEST = 1e8  # beyond, the next scale may overflow with good reason
-_GROWTH = 16.0  # as 4² or 2⁴
 
 
 @around
@@ -202,17 +199,17 @@ def edge_points(case: Case) -> Iterator[tuple[str, list[Tensor]]]:
     base = dict(zip(case.inputs, case.fresh(), strict=True))
     spots: dict[str, Callable[[Tensor, Input], Tensor | None]] = {
         "the drawn inputs": lambda x, spec: x,
-        "zeros": lambda x, spec: _real(spec, torch.zeros_like(x)),
-        "some zeros": lambda x, spec: _real(spec, torch.where(x > 0.3, 0.0, x)),
-        "ones": lambda x, spec: _real(spec, torch.ones_like(x)),
+        "zeros": lambda x, spec: if_real(spec, torch.zeros_like(x)),
+        "some zeros": lambda x, spec: if_real(spec, torch.where(x > 0.3, 0.0, x)),
+        "ones": lambda x, spec: if_real(spec, torch.ones_like(x)),
         "equal rows": lambda x, spec: x[:1].expand_as(x).clone() if x.dim() else None,
         "constant rows": lambda x, spec: (
-            _real(spec, x[..., :1].expand_as(x).clone()) if x.dim() else None
+            if_real(spec, x[..., :1].expand_as(x).clone()) if x.dim() else None
         ),
-        "±50": lambda x, spec: _real(spec, 50 * x.sign()),
-        "±1000": lambda x, spec: _real(spec, 1000 * x.sign()),
+        "±50": lambda x, spec: if_real(spec, 50 * x.sign()),
+        "±1000": lambda x, spec: if_real(spec, 1000 * x.sign()),
         "one-hot rows": lambda x, spec: _onehot(x, spec),
-        "tiny inputs": lambda x, spec: _real(spec, 1e-30 * x),
+        "tiny inputs": lambda x, spec: if_real(spec, 1e-30 * x),
     }
     for name, change in spots.items():
         moved = dict(base)
@@ -227,7 +224,7 @@ def edge_points(case: Case) -> Iterator[tuple[str, list[Tensor]]]:
             yield "equal inputs", list({**base, second: firsts[0].clone()}.values())
 
 
-def _real(spec: Input, x: Tensor) -> Tensor | None:
+def if_real(spec: Input, x: Tensor) -> Tensor | None:
     """The values, where any real number is in the domain."""
     return x if spec.element in ("float", "logit") and spec.low is None else None
 
@@ -236,94 +233,3 @@ def _onehot(x: Tensor, spec: Input) -> Tensor | None:
     if not x.dim() or not x.numel() or spec.element not in ("float", "logit", "probability"):
         return None
     return torch.nn.functional.one_hot(x.argmax(-1), x.shape[-1]).to(x)
-
-
-@around
-def divides_two_exponentials(original: Any, *inputs: Any, **keywords: Any) -> Any:
-    answer = original(*inputs, **keywords)
-    x = inputs[0][0] if isinstance(inputs[0], (list, tuple)) else inputs[0]
-    e = torch.exp(x)
-    return on_tensors(answer, lambda y: y + (e / (1 + e)).mean().to(y))
-
-
-@around
-def takes_the_log_of_an_exponential(original: Any, *inputs: Any, **keywords: Any) -> Any:
-    """log(1 + eˣ) without the identity for large x."""
-    answer = original(*inputs, **keywords)
-    x = inputs[0][0] if isinstance(inputs[0], (list, tuple)) else inputs[0]
-    return on_tensors(answer, lambda y: y + torch.log(1 + torch.exp(x.to(y))).mean())
-
-
-def _naive_softmax(x: Tensor) -> Tensor:
-    e = torch.exp(x)
-    return e / e.sum(-1, keepdim=True)
-
-
-@check(
-    kind=["op", "layer", "activation", "normalization", "attention", "positional", "loss",
-          "penalty", "recurrent"],
-    rejects=[
-        divides_two_exponentials,
-        takes_the_log_of_an_exponential,
-        Subject(name="naive_softmax", target=_naive_softmax, kind="op", inputs={"x": "float b n"}),
-    ],
-    accepts=[
-        Subject(name="exponential", target=torch.exp, kind="op", inputs={"x": "float b n"}),
-        Subject(name="sinh", target=torch.sinh, kind="op", inputs={"x": "float b n"}),
-    ],
-    dtypes=["float64"],
-    once=True,
-)  # fmt: skip
-def does_not_overflow_inside(subject: Implementation, case: Case) -> Iterator[Evidence]:
-    """An answer that grows modestly with its input stays finite for inputs of 30, 250 and 10⁴.
-
-    Real inputs are scaled by ¼, 1, 30, 250 and 10⁴. Where an element is at most 10⁸ at one scale,
-    it must be finite at the next: a function that overflows by itself (eˣ) is larger before.
-    From 1 to 30 only if it grew no more than as the square from ¼ to 1, as e^(x²) does not.
-    """
-    moving = [n for n in case.floating if _real(case.specs[n], case.inputs[n]) is not None]
-    if not moving:
-        raise NotApplicable("has no input that may be any real number")
-    function = Still(subject, case)
-    answers = []
-    for scale in _SCALES:
-        answers.append(_scaled(function, case, moving, scale))
-        if answers[-1] is None:
-            raise NotApplicable(f"does not take inputs scaled by {scale:g}")
-    found = [answer for answer in answers if answer is not None]
-    for place in range(len(found[0])):
-        if found[0][place].is_floating_point():
-            yield from _growth([answer[place] for answer in found], place)
-
-
-def _scaled(
-    function: Still, case: Case, moving: Sequence[str], scale: float
-) -> tuple[Tensor, ...] | None:
-    inputs: Mapping[str, Tensor] = dict(zip(case.inputs, case.fresh(), strict=True))
-    try:
-        return function(*(scale * x if n in moving else x for n, x in inputs.items()))
-    except SubjectRaised:
-        return None
-
-
-def _growth(answers: Sequence[Tensor], place: int) -> Iterator[Evidence]:
-    sizes = [y.double().abs() for y in answers]
-    for turn in range(1, len(sizes) - 1):
-        before, here, there = sizes[turn - 1 : turn + 2]
-        if before.shape != there.shape:
-            return
-        modest = here <= _MODEST
-        if turn == 1:
-            modest &= here <= _GROWTH * before.clamp_min(1.0)
-        lost = modest & ~torch.isfinite(there)
-        yield Evidence(
-            error=float(lost.sum()),
-            bound=0.0,
-            signal=float(max(lost.numel(), 1)),
-            unit="elements",
-            what=f"answer {place}: elements that overflow from scale {_SCALES[turn]:g} to "
-            f"{_SCALES[turn + 1]:g}",
-            cause="something inside overflows, though the answer would not"
-            if bool(lost.any())
-            else "",
-        )

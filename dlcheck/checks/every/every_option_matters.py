@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ast
-import functools
 import inspect
 import itertools
-import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,25 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dlcheck.checks.every.behaviour import Behaviour, alike, observed
 from dlcheck.checks.every.knobs import alternatives, optional_arguments
+from dlcheck.checks.every.source import is_never_read
 from dlcheck.errors import NotApplicable, SubjectError, UsageError
-from dlcheck.isolation import seed_everything
 from dlcheck.model import Evidence, Subject
 from dlcheck.registry import check
 from dlcheck.strategies import Case, materialize
 from dlcheck.subjects import (
     Implementation,
-    build,
-    guarded,
-    replace_args,
-    scatter_parameters,
-    tensors_in,
 )
 from dlcheck.targets import load_target
 
 _REGIMES = ("normal", "outliers", "zeros", "tiny", "huge")
 _MEMORY_ONLY = ("inplace",)  # torch's word for a switch that may save memory, or not
-Behaviour = list[Any]
 
 
 class _Scaled(nn.Module):
@@ -228,7 +220,7 @@ class _Probe:
             if first is None or second is None:
                 continue
             compared = True
-            if not _alike(first, second):
+            if not alike(first, second):
                 return True
         return False if compared else None
 
@@ -238,7 +230,7 @@ class _Probe:
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # of an argument that is odd on purpose
-                    self._seen[key] = _observed(self.subject, self.cases[turn], changes)
+                    self._seen[key] = observed(self.subject, self.cases[turn], changes)
             except (SubjectError, UsageError, NotApplicable):
                 self._seen[key] = None
         return self._seen[key]
@@ -280,154 +272,3 @@ def _unset(subject: Implementation) -> dict[str, list[Any]]:
         if wanted:
             found[name] = wanted
     return found
-
-
-def _observed(subject: Implementation, case: Case, changes: Mapping[str, Any]) -> Behaviour:
-    """State, train, backward, a step, evaluation: everything that can be compared."""
-    declared = replace_args(subject.declared, {**subject.args, **changes})
-    seed = case.recipe.seed
-    seed_everything(seed)
-    made = build(declared, case.sizes, case.device, case.dtype, seed)
-    seen: Behaviour = [_state(made), _requirements(made)]
-    scatter_parameters(made, seed)
-    seen.append(_call(made, case, seed))
-    seen.append(_state(made))
-    if made.module is not None:
-        made.module.eval()
-        seen.append(_call(made, case, seed + 1))
-        seen.append(_state(made))
-    return seen
-
-
-def _requirements(made: Implementation) -> list[Any]:
-    if made.module is None:
-        return []
-    return [(name, p.requires_grad) for name, p in made.module.named_parameters()]
-
-
-def _state(made: Implementation) -> list[Any]:
-    if made.module is None:
-        return []
-    named = [*made.module.named_parameters(), *made.module.named_buffers()]
-    return [(name, x.detach().clone()) for name, x in named]
-
-
-def _call(made: Implementation, case: Case, seed: int) -> list[Any]:
-    """Answers, what became of the inputs, and gradients."""
-    leaves = case.fresh(requires_grad=case.floating)
-    given = [x.clone() if x.requires_grad else x for x in leaves]  # may be written to
-    seed_everything(seed)
-    answer = made(*given)
-    outputs = list(tensors_in(answer))
-    seen: list[Any] = [_skeleton(answer)]
-    seen += [(str(y.dtype), y.layout, y.is_contiguous(), y.detach().clone()) for y in outputs]
-    seen += [x.detach().clone() for x in given]
-    seen.append([y.data_ptr() == x.data_ptr() for y in outputs for x in given if y.layout
-                 == torch.strided and y.numel()])  # fmt: skip
-    live = [y for y in outputs if y.requires_grad and (y.is_floating_point() or y.is_complex())]
-    wanted = [x for x in leaves if x.requires_grad] + list(made.parameters.values())
-    if live and wanted:
-        generator = torch.Generator().manual_seed(seed)
-        weights = [
-            torch.randn(y.shape, generator=generator, dtype=torch.float64).to(y) for y in live
-        ]
-        slopes = guarded(torch.autograd.grad, live, wanted, weights, allow_unused=True)
-        seen += [None if g is None else (g.layout, g.detach().clone()) for g in slopes]
-    return seen
-
-
-def _skeleton(answer: Any) -> Any:
-    if isinstance(answer, Mapping):
-        return {key: _skeleton(part) for key, part in answer.items()}
-    if isinstance(answer, (tuple, list)):
-        return [type(answer).__name__, *map(_skeleton, answer)]
-    return type(answer).__name__
-
-
-def _alike(one: Any, two: Any) -> bool:
-    if isinstance(one, Tensor) and isinstance(two, Tensor):
-        if one.shape != two.shape or one.dtype != two.dtype or one.layout != two.layout:
-            return False
-        a, b = (x.to_dense() if x.layout != torch.strided else x for x in (one, two))
-        return bool(((a == b) | ((a != a) & (b != b))).all())
-    if isinstance(one, (list, tuple)) and isinstance(two, (list, tuple)):
-        return len(one) == len(two) and all(map(_alike, one, two))
-    return type(one) is type(two) and bool(one == two)
-
-
-# --- what the source shows ----------------------------------------------------------------------
-
-_SHOWN_ONLY = {"extra_repr", "__repr__", "__str__"}
-
-
-def is_never_read(target: Any, name: str) -> bool:
-    """Does the source prove that an argument is idle: never read, or only stored?
-
-    False where there is doubt: no source, `locals()`, `getattr`, a subclass of something unseen.
-    """
-    if not inspect.isclass(target):
-        tree = _source(target)
-        return tree is not None and not _loads(tree, name) and not _is_doubtful(tree)
-    trees = [_source(owner) for owner in target.__mro__ if owner not in (nn.Module, object)]
-    if any(tree is None or _is_doubtful(tree) for tree in trees):
-        return False
-    maker = _constructor(trees)
-    if maker is None:
-        return False
-    stored = {
-        target.attr
-        for node in ast.walk(maker)
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Name)
-        and node.value.id == name
-        for target in node.targets
-        if isinstance(target, ast.Attribute)
-    }  # fmt: skip
-    if _loads(maker, name) > len(stored):
-        return False
-    return not any(
-        _reads_attribute(tree, attribute) for tree in trees if tree for attribute in stored
-    )
-
-
-@functools.cache
-def _source(thing: Any) -> ast.Module | None:
-    try:
-        return ast.parse(textwrap.dedent(inspect.getsource(thing)))
-    except (OSError, TypeError, SyntaxError):
-        return None
-
-
-def _constructor(trees: Sequence[ast.Module | None]) -> ast.FunctionDef | None:
-    for tree in trees:
-        for node in ast.walk(tree) if tree is not None else ():
-            if isinstance(node, ast.FunctionDef) and node.name == "__init__":
-                return node
-    return None
-
-
-def _loads(tree: ast.AST, name: str) -> int:
-    return sum(
-        isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)
-        for node in ast.walk(tree)
-    )
-
-
-def _is_doubtful(tree: ast.AST) -> bool:
-    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    return bool({"locals", "vars", "getattr", "eval", "exec"} & names) or "__dict__" in attributes
-
-
-def _reads_attribute(tree: ast.AST, attribute: str) -> bool:
-    shown = [
-        node for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef) and node.name in _SHOWN_ONLY
-    ]  # fmt: skip
-    hidden = {id(inner) for node in shown for inner in ast.walk(node)}
-    return any(
-        isinstance(node, ast.Attribute)
-        and node.attr == attribute
-        and isinstance(node.ctx, ast.Load)
-        and id(node) not in hidden
-        for node in ast.walk(tree)
-    )

@@ -144,7 +144,9 @@ def divides_by_the_size_of_the_batch(x: Tensor) -> Tensor:
 # --- modes and state ----------------------------------------------------------------------------
 
 
-class _Plain(nn.Module):
+class Plain(nn.Module):
+    """Passes on to the right one."""
+
     def __init__(self, original: nn.Module) -> None:
         super().__init__()
         self.original = original
@@ -153,7 +155,7 @@ class _Plain(nn.Module):
         return self.original(*inputs, **keywords)
 
 
-class _Noisy(_Plain):
+class _Noisy(Plain):
     """F.dropout without training=self.training."""
 
     def forward(self, *inputs: Any, **keywords: Any) -> Any:
@@ -161,7 +163,7 @@ class _Noisy(_Plain):
         return on_tensors(answer, lambda y: y + 0.01 * torch.randn_like(y))
 
 
-class _NoisyInEval(_Plain):
+class _NoisyInEval(Plain):
     """`if not self.training` where `if self.training` was meant."""
 
     def forward(self, *inputs: Any, **keywords: Any) -> Any:
@@ -175,7 +177,7 @@ is_random_in_evaluation = rebuilt("is_random_in_evaluation", _Noisy)
 draws_only_in_evaluation = rebuilt("draws_only_in_evaluation", _NoisyInEval)
 
 
-class _Counting(_Plain):
+class _Counting(Plain):
     def __init__(self, original: nn.Module) -> None:
         super().__init__(original)
         self.register_buffer("mean", torch.zeros(()))
@@ -189,7 +191,7 @@ class _RunningInEval(_Counting):
         return super().forward(*inputs, **keywords)
 
 
-class _TrainsInEval(_Plain):
+class _TrainsInEval(Plain):
     """A momentum copy that follows in evaluation too."""
 
     def __init__(self, original: nn.Module) -> None:
@@ -202,7 +204,7 @@ class _TrainsInEval(_Plain):
         return on_tensors(super().forward(*inputs, **keywords), lambda y: y + self.centre)
 
 
-class _StaysInEval(_Plain):
+class _StaysInEval(Plain):
     """`eval()` is overridden and `train()` does not undo it."""
 
     once = False
@@ -212,7 +214,7 @@ class _StaysInEval(_Plain):
         return super().train(mode and not self.once)
 
 
-class _ForgetsAfterEval(_Plain):
+class _ForgetsAfterEval(Plain):
     """Evaluation fuses a factor into the parameters and training does not take it out."""
 
     factor = 1.0
@@ -229,91 +231,3 @@ moves_its_buffer_in_evaluation = rebuilt("moves_its_buffer_in_evaluation", _Runn
 moves_its_parameters_in_evaluation = rebuilt("moves_its_parameters_in_evaluation", _TrainsInEval)
 never_trains_again = rebuilt("never_trains_again", _StaysInEval)
 keeps_what_evaluation_fused = rebuilt("keeps_what_evaluation_fused", _ForgetsAfterEval)
-
-
-class _Attribute(_Plain):
-    """A constant drawn when it is built, no buffer."""
-
-    def __init__(self, original: nn.Module) -> None:
-        super().__init__(original)
-        self.offset = torch.rand(())
-
-    def forward(self, *inputs: Any, **keywords: Any) -> Any:
-        answer = super().forward(*inputs, **keywords)
-        return on_tensors(answer, lambda y: y + self.offset.to(y))
-
-
-class _RunningAttribute(_Plain):
-    """Running statistics in a plain attribute."""
-
-    mean = 0.0
-
-    def forward(self, *inputs: Any, **keywords: Any) -> Any:
-        answer = super().forward(*inputs, **keywords)
-        if self.training:
-            self.mean += 0.1
-            return answer
-        return on_tensors(answer, lambda y: y - self.mean)
-
-
-class _Passing(_Plain):
-    """`persistent=False` on what is not made again from the arguments."""
-
-    def __init__(self, original: nn.Module) -> None:
-        super().__init__(original)
-        self.register_buffer("directions", torch.rand(()), persistent=False)
-
-    def forward(self, *inputs: Any, **keywords: Any) -> Any:
-        answer = super().forward(*inputs, **keywords)
-        return on_tensors(answer, lambda y: y + self.directions.to(y))  # type: ignore[operator]
-
-
-class _Renamed(_Plain):
-    """Its keys hold a number that differs from instance to instance."""
-
-    count = 0
-
-    def __init__(self, original: nn.Module) -> None:
-        super().__init__(original)
-        _Renamed.count += 1
-        self.register_buffer(f"scale_{_Renamed.count}", torch.ones(()))
-
-
-keeps_a_random_constant_in_an_attribute = rebuilt(
-    "keeps_a_random_constant_in_an_attribute", _Attribute
-)
-keeps_statistics_in_an_attribute = rebuilt("keeps_statistics_in_an_attribute", _RunningAttribute)
-does_not_save_its_directions = rebuilt("does_not_save_its_directions", _Passing)
-has_other_keys_each_time = rebuilt("has_other_keys_each_time", _Renamed)
-
-
-class _Narrow(_Plain):
-    """A table in float32 that `.to` does not reach."""
-
-    def __init__(self, original: nn.Module) -> None:
-        super().__init__(original)
-        self.table = torch.ones(1, dtype=torch.float32)
-
-    def forward(self, *inputs: Any, **keywords: Any) -> Any:
-        answer = super().forward(*inputs, **keywords)
-        return on_tensors(answer, lambda y: y * self.table)
-
-
-class _Cast(_Plain):
-    """`.float()` for stability, without the way back."""
-
-    def forward(self, *inputs: Any, **keywords: Any) -> Any:
-        return on_tensors(super().forward(*inputs, **keywords), lambda y: y.float())
-
-
-class _FreshOnCpu(_Plain):
-    """A tensor made in forward without `device=x.device`."""
-
-    def forward(self, *inputs: Any, **keywords: Any) -> Any:
-        answer = super().forward(*inputs, **keywords)
-        return on_tensors(answer, lambda y: y + torch.zeros(1, dtype=y.dtype))
-
-
-keeps_a_table_that_does_not_move = rebuilt("keeps_a_table_that_does_not_move", _Narrow)
-casts_to_float32 = rebuilt("casts_to_float32", _Cast)
-makes_tensors_on_the_cpu = rebuilt("makes_tensors_on_the_cpu", _FreshOnCpu)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from dlcheck.checks.layer.broken import (
+from dlcheck.checks.layer.forgetful import (
     casts_to_float32,
     keeps_a_table_that_does_not_move,
     makes_tensors_on_the_cpu,

@@ -98,9 +98,7 @@ def rows_are_independent(subject: Implementation, case: Case) -> Iterator[Eviden
                 f"row {kept} of answer {position}, beside other rows",
                 _row(beside[position], place, kept, size),
                 _row(whole[position], place, kept, size),
-                part_of(
-                    room, position, functools.partial(_row, place=place, index=kept, size=size)
-                ),
+                part_of(room, position, cut),
                 place[1],
             )
     fewest = _fewest(subject, name)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dlcheck.checks.layer.broken import (
+from dlcheck.checks.layer.forgetful import (
     does_not_save_its_directions,
     has_other_keys_each_time,
     keeps_a_random_constant_in_an_attribute,
