@@ -170,8 +170,12 @@ class Normalizer:
         law = self.law
         below = law.denominator(law.variance(x))
         far = law.mean(x.double().abs()) / below.clamp_min(torch.finfo(torch.float64).tiny)
-        factor = _DEVIATIONS * math.sqrt(law.count(x) + _OPERATIONS)
-        return factor * unit_roundoff(self.case.dtype) * (1 + torch.where(below > 0, far, 0.0))
+        return self.share(x) * (1 + torch.where(below > 0, far, 0.0))
+
+    def share(self, x: Tensor) -> float:
+        """λ√n·u: how far a mean of n numbers may be off, as a share of the mean of their sizes."""
+        factor = _DEVIATIONS * math.sqrt(self.law.count(x) + _OPERATIONS)
+        return factor * unit_roundoff(self.case.dtype)
 
     def blur(self, x: Tensor) -> Tensor:
         """How far an ε that is not declared may move z: |z|·ε/σ, and as much again by a ≤ 4.

@@ -91,13 +91,14 @@ def _updates(
 ) -> Iterator[Evidence]:
     """Mean and variance after one batch, the variance with the divisor that fits better."""
     batches = [running.of_batch(made, x, ddof) for ddof in running.ddofs]
-    size = float(x.double().abs().amax())
-    unit = made.unit(x).amax()
+    size = made.law.mean(x.double().abs()).amax() + old[0].abs().amax()
+    spread = torch.maximum(old[1], batches[-1][1]).amax()
+    rooms = made.share(x) * size, made.unit(x).amax() * spread
     for which, name in enumerate(("mean", "var")):
         got = running.tensor(name).double()
         candidates = [(1 - m) * old[which] + m * batch[which] for batch in batches]
         nearest = min(candidates, key=lambda c: float((got - c).abs().amax().nan_to_num(math.inf)))
-        room = 4 * float(unit) * (size if which == 0 else size**2)
+        room = 4 * float(rooms[which])
         yield agreement(f"running {name} after batch {step}", got, nearest, room)
 
 
