@@ -20,7 +20,8 @@ def at_positions(original: Call, x: Tensor, places: Tensor) -> Tensor:
     holds positions, they are replaced.
     """
     if not x.is_floating_point():
-        return original(places.to(x))
+        encoded: Tensor = original(places.to(x))
+        return encoded
     out, left = torch.zeros_like(x), torch.arange(x.shape[-2])
     while len(left):
         here = places[left]

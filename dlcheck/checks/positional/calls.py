@@ -75,10 +75,9 @@ class Encoding:
         like = self.case.inputs[self.positions]
         spec = self.case.specs[self.positions]
         count = xs[0].shape[self.axes[-1]] if xs else like.shape[-1]
-        low = int(spec.low or 0)
-        top = (
-            spec.high if spec.high is not None else spec.count and spec.count.size(self.case.sizes)
-        )
+        low, top = int(spec.low or 0), spec.high
+        if top is None and spec.count is not None:
+            top = spec.count.size(self.case.sizes)
         if top is not None and low + count > top:
             raise NotApplicable(f"positions go to {top} only")
         row = torch.arange(low, low + count, device=like.device).to(like.dtype)

@@ -231,9 +231,14 @@ def _turned(made: Encoding, feature: int, axis: int, count: int) -> Tensor:
 
 
 def _products(made: Encoding, base: float, count: int, off: float) -> Evidence:
-    """⟨P₀, P_t⟩/⟨P₀, P₀⟩ against the mean of cos tθ."""
+    """⟨P₀, P_t⟩/⟨P₀, P₀⟩ against the mean of cos tθ.
+
+    Tables of cosines and of sines may hold each frequency twice, for both features of a pair.
+    """
+    tables = 1
     if made.sources:
-        table = torch.cat(made.patterns(made.axes[-1], count), -1).double()
+        parts = made.patterns(made.axes[-1], count)
+        table, tables = torch.cat(parts, -1).double(), len(parts)
     else:
         table, _ = _same(made, made.axes[-1])
         table = table.double()
@@ -243,7 +248,8 @@ def _products(made: Encoding, base: float, count: int, off: float) -> Evidence:
     found = table @ table[0] / size
     steps = torch.arange(len(table), dtype=torch.float64)[:, None]
     half = table.shape[1] // 2
-    laws = [law for law in _laws(base, table.shape[1]) if len(law) == half]
+    counts = {half, half // min(tables, 2)}
+    laws = [law for law in _laws(base, table.shape[1]) if len(law) in counts]
     gaps = [float((found - (steps * law).cos().mean(-1)).abs().amax()) for law in laws]
     return Evidence(
         error=min(gaps),

@@ -155,6 +155,11 @@ def ignores_its_reset(original: Call, x: Tensor, state: Any, reset: Tensor) -> A
 
 
 @around
+def resets_unless_told(original: Call, x: Tensor, state: Any, reset: Tensor) -> Any:
+    return original(x, state, ~reset)
+
+
+@around
 def resets_every_row(original: Call, x: Tensor, state: Any, reset: Tensor) -> Any:
     return original(x, state, reset.any(-1, keepdim=True).expand(reset.shape))
 

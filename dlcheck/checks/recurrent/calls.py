@@ -21,6 +21,7 @@ from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation, scatter_parameters, tensors_in
 
 State = tuple[Tensor, ...]
+_STEPS = 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +57,44 @@ class Recurrence:
     # --- calls --------------------------------------------------------------------------------
 
     def __call__(
-        self, x: Tensor, state: Any = None, further: dict[str, Tensor] | None = None
+        self,
+        x: Tensor,
+        state: Any = None,
+        further: dict[str, Tensor] | None = None,
+        *,
+        start: int = 0,
     ) -> tuple[Tensor, Any]:
-        """(y, state). state: as the subject returns it, a tuple of tensors, or None."""
-        y, after = self.parts(self.raw(x, state, further))
+        """(y, state). state: as the subject returns it, a tuple of tensors, or None.
+
+        start: the step at which x begins; other inputs over time are cut to the steps of x.
+        """
+        y, after = self.parts(self.raw(x, state, further, start=start))
         return y, after
 
-    def raw(self, x: Tensor, state: Any, further: dict[str, Tensor] | None = None) -> Any:
+    def raw(
+        self, x: Tensor, state: Any, further: dict[str, Tensor] | None = None, *, start: int = 0
+    ) -> Any:
         own = {**self.case.inputs, **(further or {})}
-        others = [own[name] for name in own if name != self.x and name not in self.state_names]
+        others = [
+            self._cut(name, value, x, start)
+            for name, value in own.items()
+            if name != self.x and name not in self.state_names
+        ]
         given: list[Any] = [x]
         if state is not None or others:
             given.append(self._packed(state))
         seed_everything(self.case.recipe.seed)
         return self.subject(*given, *others)
+
+    def _cut(self, name: str, value: Tensor, x: Tensor, start: int) -> Tensor:
+        """The steps of another input that belong to those of x."""
+        if self.time is None:
+            return value
+        steps = self.case.specs[self.x].dims[self.time].name
+        for axis, dim in enumerate(self.case.specs[name].dims):
+            if steps and dim.name == steps and value.shape[axis] > x.shape[self.time]:
+                value = value.narrow(axis, start, x.shape[self.time])
+        return value
 
     def _packed(self, state: Any) -> Any:
         alone = isinstance(state, tuple) and len(state) == 1 and len(self.state_names) == 1
@@ -107,9 +132,15 @@ class Recurrence:
 
     @property
     def inputs(self) -> tuple[Tensor, State | None]:
-        """The case's own x and state; None for the state where it is no input."""
+        """The case's own x and state; None for the state where it is no input.
+
+        Of 17 steps at most, unless a reset or lengths have as many.
+        """
         state = tuple(self.case.inputs[name].detach() for name in self.state_names)
-        return self.case.inputs[self.x].detach(), state or None
+        x = self.case.inputs[self.x].detach()
+        if self.time is not None and len(self.case.inputs) == 1 + len(state):
+            x = self.steps(x, slice(0, _STEPS))
+        return x, state or None
 
     def drawn(self, salt: str) -> tuple[Tensor, State | None]:
         """Other numbers of the same shapes."""

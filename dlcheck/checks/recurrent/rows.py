@@ -141,6 +141,7 @@ def recurrent_rows_are_independent(subject: Implementation, case: Case) -> Itera
         broken.ignores_its_reset,
         broken.resets_every_row,
         broken.resets_at_the_first_step_only,
+        broken.resets_unless_told,
     ],
     accepts=[RESTARTING],
 )
@@ -149,7 +150,8 @@ def a_reset_forgets_the_state(subject: Implementation, case: Case) -> Iterator[E
 
     Row r restarts at step t. Then its state and its steps before t are drawn anew: its outputs
     after t and its last state stay, within rounding, whether the state restarts before step t
-    or after it. The other rows are as without a reset. A `bool` or number restarts where it is
+    or after it. The other rows are as without a reset. With a reset at every step no output after
+    the first depends on the state. A `bool` or number restarts where it is
     true, a `mask`, being of what to keep, where it is false.
     """
     made = Recurrence.of(subject, case)
@@ -187,6 +189,15 @@ def a_reset_forgets_the_state(subject: Implementation, case: Case) -> Iterator[E
         of_row(after),
         of_row(plain),
         of_row(room),
+    )
+    later = slice(1, None) if timed else slice(None)
+    drawn = made.drawn("state")[1]
+    one, other = (made(x, s, {name: torch.logical_not(none).to(none)})[0] for s in (state, drawn))
+    yield agreement(
+        "outputs under a reset at every step, the state drawn anew",
+        one if made.time is None else made.steps(one, later),
+        other if made.time is None else made.steps(other, later),
+        room[0] if made.time is None else made.steps(room[0], later),
     )
     if x.shape[made.batch] > 1:
         unreset = made.flat(x, state, {name: none})

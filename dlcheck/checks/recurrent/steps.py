@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -58,6 +59,8 @@ def chunks_are_the_whole(subject: Implementation, case: Case) -> Iterator[Eviden
     """
     made = Recurrence.of(subject, case)
     made.must_have_steps(2)
+    if subject.options.get("lengths"):
+        raise NotApplicable("takes lengths, which chunks do not have")
     x, state = made.inputs
     if state is None:
         made.must_return_its_state(made(x)[1])
@@ -69,7 +72,7 @@ def chunks_are_the_whole(subject: Implementation, case: Case) -> Iterator[Eviden
     room = made.room(x, state)
     for cut in sorted({1, made.random(1, made.length, "cut")}):
         first, between = made(made.steps(x, slice(0, cut)), state)
-        second, after = made(made.steps(x, slice(cut, None)), between)
+        second, after = made(made.steps(x, slice(cut, None)), between, start=cut)
         joined = torch.cat((first, second), made.time or 0)
         what = f"of {made.length} steps in chunks of {cut} and {made.length - cut}"
         yield from both_agree(what, (joined, *tensors_in(after)), whole, room)
@@ -197,7 +200,8 @@ def _moves(made: Recurrence, leaves: dict[str, Tensor], name: str, y: Tensor) ->
     part.add_((1e-3 * z).to(part))
     with torch.no_grad():
         gap = (_last(made, {**given, name: moved}.values()) - y).abs()
-    return largest_of(gap) > torch.finfo(y.dtype).eps ** 0.5 * largest_of(y)
+    eps: float = torch.finfo(y.dtype).eps
+    return largest_of(gap) > math.sqrt(eps) * largest_of(y)
 
 
 @check(
