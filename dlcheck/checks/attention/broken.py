@@ -152,7 +152,8 @@ def _means_drop(
 
 
 def _first(answer: Any) -> Tensor:
-    return answer[0] if isinstance(answer, tuple) else answer
+    first: Tensor = answer[0] if isinstance(answer, tuple) else answer
+    return first
 
 
 def _is_empty(mask: Tensor, *, upside_down: bool) -> Tensor:

@@ -23,6 +23,7 @@ from dlcheck.isolation import guarded, seed_everything
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
+_MOST = 66  # tokens of a case
 FAR = 1e5  # size of tokens that must have no influence: their logits pass 1e4, but not 1e9
 
 
@@ -55,9 +56,11 @@ class Attention:
         tokens = _axis_of_names(made)
         if tokens is None:
             tokens = _axis_of_effect(made)
+        case = _cropped(made, tokens)
         others = [axis for axis in range(case.inputs[sources[0]].dim() - 1) if axis != tokens]
         made = replace(
             made,
+            case=case,
             tokens=tokens,
             batch=others[0] if others else None,
             heads=others[1] if len(others) == 2 else None,
@@ -212,6 +215,26 @@ class Attention:
             raise NotApplicable("is no function of query, key and value alone")
 
 
+def _cropped(made: Attention, tokens: int) -> Case:
+    """The case with 66 tokens at most, just past a tile: more would cost their square."""
+    case, names = made.case, {*made.sources, *({made.mask.name} if made.mask else ())}
+    free = all(case.specs[name].dims[tokens].name for name in made.sources)
+    declared = made.subject.declared
+    bound = {dim.name for dim in bound_dims(declared.args).values()}
+    bound |= {
+        name for name in case.sizes if (size_bounds(declared.options, name) or (0,))[0] > _MOST
+    }
+    if not free or {*case.inputs} - names:
+        return case
+    if bound & {case.specs[name].dims[tokens].name for name in made.sources}:
+        return case
+    inputs = {
+        name: x.narrow(tokens, 0, min(x.shape[tokens], _MOST)) if name in made.sources else x
+        for name, x in case.inputs.items()
+    }
+    return replace(case, inputs=inputs)
+
+
 def _lacks_an_argument(error: SubjectRaised) -> bool:
     """Can the mask not be omitted?"""
     return isinstance(error.__cause__, TypeError) and "missing" in str(error)
@@ -235,6 +258,7 @@ def _axis_of_names(made: Attention) -> int | None:
     return differ[0] if len(differ) == 1 else None
 
 
+@torch.no_grad()
 def _axis_of_effect(made: Attention) -> int:
     """The one axis along which changing the first index of the values changes the others."""
     xs = made.xs
@@ -260,6 +284,7 @@ def _axis_of_effect(made: Attention) -> int:
     return xs[0].dim() - 2
 
 
+@torch.no_grad()
 def _layout(made: Attention, mask: Mask) -> tuple[str, ...]:
     """The axes of the mask: declared, or the first that the subject takes."""
     batch = ""

@@ -31,7 +31,7 @@ class _CausalSelfAttention(nn.Module):
         kept = past if mask is None else past & mask
         p = 0.2 if self.training else 0.0
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=kept, dropout_p=p)
-        return self.out(y.transpose(1, 2).flatten(2))
+        return F.linear(y.transpose(1, 2).flatten(2), self.out.weight, self.out.bias)
 
 
 def _from_the_end(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -84,7 +84,8 @@ def _direction(made: Attention, features: int) -> Tensor:
     shape = (features // heads,)
     z = torch.rand(shape, generator=made.case.generator("u"), dtype=torch.float64) + 0.5
     z = z / (torch.linalg.vector_norm(z) * math.sqrt(abs(_declared(made, features)) or 1.0))
-    return z.repeat(heads).to(made.xs[0])
+    repeated: Tensor = z.repeat(heads).to(made.xs[0])
+    return repeated
 
 
 def _judged(made: Attention, factor: Callable[[Tensor], Tensor], u: Tensor) -> Iterator[Evidence]:
@@ -92,8 +93,9 @@ def _judged(made: Attention, factor: Callable[[Tensor], Tensor], u: Tensor) -> I
     expected = _declared(made, u.numel())
     with torch.no_grad():
         found, doubled = factor(u), factor(2 * u)
-    gap = (doubled - found).abs()
-    if bool(torch.isfinite(doubled).all()) and not bool((gap <= _BILINEAR * found.abs()).all()):
+    gap, size = (doubled - found).abs(), found.abs()
+    bilinear = (gap <= _BILINEAR * size) & (size > _BILINEAR**2 * abs(expected))
+    if bool(torch.isfinite(doubled).all()) and not bool(bilinear.all()):
         return
     room = made.room_of(factor, [u])
     ratio = float(found.flatten()[0]) / expected if expected else math.nan

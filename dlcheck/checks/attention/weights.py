@@ -159,7 +159,10 @@ def weights_are_a_scaled_softmax(subject: Implementation, case: Case) -> Iterato
     made = Attention.of(subject, case)
     xs = made.aligned(made.xs)
     if made.is_self and set_to_identity(subject):
-        yield from scale_of_self_attention(made)
+        scale = list(scale_of_self_attention(made))
+        if not scale:
+            raise NotApplicable("has logits that are not bilinear")
+        yield from scale
         return
     if len(made.sources) < 3:
         raise NotApplicable("has no values of its own")
@@ -172,7 +175,8 @@ def weights_are_a_scaled_softmax(subject: Implementation, case: Case) -> Iterato
 def _linear(made: Attention, xs: Sequence[Tensor]) -> Evidence:
     one, two = xs[2], made.aligned((*xs[:2], made.drawn("value", 2)))[2]
 
-    def gap(q: Tensor, k: Tensor, v: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+    def gap(*moved: Tensor) -> tuple[Tensor, Tensor]:
+        q, k, v, w = moved
         return made(q, k, v + w) - made(q, k, v), made(q, k, w) - made(q, k, 0 * w)
 
     with torch.no_grad():
