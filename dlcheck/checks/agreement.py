@@ -95,7 +95,7 @@ def _nudged(x: Tensor, h: float, generator: torch.Generator) -> Tensor:
 
 def largest_of(values: Tensor) -> float:
     """The largest |value| that is finite; 0 without any."""
-    finite = values[torch.isfinite(values)]
+    finite = values.detach()[torch.isfinite(values)]
     return float(finite.abs().amax()) if finite.numel() else 0.0
 
 

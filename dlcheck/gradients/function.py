@@ -28,6 +28,8 @@ from dlcheck.numerics.differences import Point
 from dlcheck.numerics.layouts import lay_out
 
 _REPEATS = 4  # calls that measure how much a function without a fixed answer varies
+_STEPS = 4  # roundings of terms that cancel
+_QUANTUM = 2.0**-16  # of the rounding of terms: no difference of them is smaller
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ class Function:
     is_connected: bool = True  # does any output require a gradient?
     unit: float = torch.finfo(torch.float64).eps
     deviations: list[Tensor] = field(default_factory=list)  # of repeated calls, where they differ
+    cancelling: float = 0.0  # the size of terms that may cancel within an output
     _records: bool = False  # must gradients be recorded in every call?
     _live: tuple[bool, ...] = ()
     _usable: Tensor | None = None  # [m] bool, where some outputs are not finite
@@ -346,8 +349,13 @@ class Function:
         return self._living(guarded(self.call, leaves))
 
     def noise(self, v: Tensor) -> float:
-        """By how much ⟨v, f(x)⟩ differs between calls, as measured."""
-        return 2 * max((abs(float(v @ deviation)) for deviation in self.deviations), default=0.0)
+        """By how much ⟨v, f(x)⟩ differs between calls, as measured, and what cancelling loses."""
+        varied = max((abs(float(v @ deviation)) for deviation in self.deviations), default=0.0)
+        quantum = self.unit * self.cancelling
+        if not quantum:
+            return 2 * varied
+        left = torch.where(may_be_what_is_left(self.value, quantum), v, 0.0)
+        return 2 * varied + _STEPS * quantum * float(torch.linalg.vector_norm(left))
 
     def shaped(self, v: Tensor) -> list[Tensor]:
         """A cotangent [m] as tensors in the shapes of the outputs; a copy, which may be changed."""
@@ -418,6 +426,15 @@ def _laid_out(leaf: Tensor, layout: str) -> Tensor:
     if isinstance(leaf, nn.Parameter) or leaf.layout != torch.strided:
         return leaf
     return lay_out(leaf.detach(), layout).requires_grad_()
+
+
+def may_be_what_is_left(y: Tensor, quantum: float) -> Tensor:
+    """Which elements may be what is left of terms, of which `quantum` is the rounding.
+
+    Such a difference is 0 or a multiple of the rounding, so that an element that is neither, but
+    far smaller, was computed in another way and is no rounding error.
+    """
+    return (y == 0) | (y.abs() >= _QUANTUM * quantum)
 
 
 def _equal(first: Tensor, second: Tensor) -> bool:

@@ -24,7 +24,7 @@ from dlcheck.gradients.directions import (
     finite_parts,
 )
 from dlcheck.gradients.expectations import Expectation, below_the_limit
-from dlcheck.gradients.function import Function, Gradient
+from dlcheck.gradients.function import Function, Gradient, may_be_what_is_left
 from dlcheck.gradients.looks import FURTHER, Finding, Look, Place
 from dlcheck.numerics.differences import (
     FIRST_STEP,
@@ -40,7 +40,6 @@ from dlcheck.numerics.perturbations import tiled_direction
 
 _SHARP = 16
 _FINER = (2.0**-10, 2.0**-22)  # of the first step: where an alarm must hold too
-_QUANTUM = 2.0**-16  # of ε‖v‖: no difference of terms as large as v is smaller
 NUDGES = 2  # gradients at inputs rounded otherwise
 NUDGE_SAFETY = 24  # a spread seen in two draws against its size
 _SECOND_POINT = 0.05  # its distance, relative to each element
@@ -355,13 +354,9 @@ class Judge:
 
 
 def _reach_of_cancellation(look: Look, quantum: float) -> float:
-    """‖u‖ over the elements whose gradient may be what is left of terms as large as v.
-
-    Such a difference is 0 or a multiple of the rounding of v, so that an element that is neither,
-    but far smaller, was computed in another way and is no rounding error.
-    """
+    """‖u‖ over the elements whose gradient may be what is left of terms as large as v."""
     sizes = []
     for g, u in zip(look.gradient.parts, look.direction.parts, strict=True):
-        may = (g == 0) | (g.abs() >= _QUANTUM * quantum)
-        sizes.append(float(torch.linalg.vector_norm(torch.where(may, u, 0.0))))
+        left = torch.where(may_be_what_is_left(g, quantum), u, 0.0)
+        sizes.append(float(torch.linalg.vector_norm(left)))
     return math.hypot(*sizes)

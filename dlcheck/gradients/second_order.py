@@ -55,6 +55,7 @@ def gradient_of(first: Function, generator: torch.Generator) -> Function:
         constants=first.constants,
         seed=first.seed,
         borrows=first.borrows,
+        cancelling=float(z.abs().amax()) if z.numel() else 0.0,  # as in v(p − 1) where p is 1
     )
 
 

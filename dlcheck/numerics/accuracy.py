@@ -11,19 +11,25 @@ units of w the errors of the candidate c are held against those of the baseline 
 operation in the same type:
 
     grade A, as accurate as the baseline:
-        RMS(c) ≤ 2·max(RMS(b), RMS(r rounded), 1 in float32) + ¼√n·u₃₂/u
+        RMS(c) ≤ 2·max(RMS(b), RMS(r rounded), 1 in float32) + ⅓√n·u₃₂/u
         max(c) ≤ 3·max(max(b), max(r rounded), 2 in float32, ½ in half types) + √n·u₃₂/u
-        |slope of c on r| ≤ 6 standard errors + 2·|slope of b| + rounding of the constants
+        |slope of c − r or of c − b on r| ≤ t standard errors + rounding of the constants
     grade B, norm-wise stable in the type, with w = u(|r| + RMS(r)) + s:
-        RMS(c) ≤ 2·max(1 + ⅛√n, RMS(b)),  max(c) ≤ 2·max(4 + ½√n, max(b))
+        RMS(c) ≤ 2·max(1 + ⅓√n, RMS(b)),  max(c) ≤ 2·max(4 + √n, max(b))
     grade C: neither.
 
 One error of a baseline may be small by luck: `Errors` pools those at points an ulp apart.
 
-The slope finds what is smaller than the noise of each element: an eps, a ddof, a smoothing. In
-half types the arithmetic inside is expected in float32 with 4 bits to spare. Of n terms, which a
-sum rounds one by one, √n remains (Higham & Mary, SIAM J. Sci. Comput. 41(5), 2019). In float64 r
-is no more exact than c: there grade B is all that can be asked, with both errors allowed.
+The slope finds what is smaller than the noise of each element: an eps, a ddof, a smoothing. t is
+Student's quantile at 10⁻³, for the caller to reject on three independent draws; rows of equal
+values round alike and count once. c − b is free of the rounding that c and b share, c − r of a
+bias of b: both must show the factor. In half types the arithmetic inside is expected in float32
+with 4 bits to spare. In float64 r is no more exact than c: there grade B is all that can be
+asked, with both errors allowed.
+
+A sum of n like terms a, one by one, rounds partial sums ka, each by up to u·ka, by u·ka/√3 in the
+root mean square: of the mean, u·a·√(Σk²/3)/n = ⅓√n·u·a (independent roundings: Higham & Mary, A
+new approach to probabilistic rounding error analysis, SIAM J. Sci. Comput. 41(5), 2019).
 
 NaN and infinities stand where the baseline's do. But terms of a sum that together respond by s
 may be as large as √n·s: where |r| + √n·s is beyond the type, intermediates may overflow.
@@ -37,6 +43,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from scipy.special import stdtrit
 from torch import Tensor
 
 from dlcheck.numerics.rounding import unit_roundoff
@@ -44,10 +51,11 @@ from dlcheck.numerics.rounding import unit_roundoff
 NUDGE = 2.0**-26  # relative change in float64: large against its rounding, small against all else
 _SINGLE = 2.0**-24  # u of float32
 _DOUBLE = 2.0**-53  # u of float64
-_INSIDE = 16 * _SINGLE  # what the arithmetic inside a half type's operation is expected to keep
-_SUM = 0.25  # × √n roundings: a sum of n terms
+INSIDE = 16 * _SINGLE  # what the arithmetic inside a half type's operation is expected to keep
+_SUM = 1 / 3  # × √n roundings: a sum of n terms
 _FEW = 64  # elements below which a slope says nothing
 _ROWS = 8  # rows whose errors are independent of one another
+_ALPHA = 1e-3  # two-sided, of a slope
 
 
 class Grade(enum.Enum):
@@ -93,6 +101,10 @@ class Accuracy:
             return Grade.C
         return Grade.A if all(criterion.holds for criterion in self.tight) else Grade.B
 
+    def overall(self, wanted: Grade) -> Criterion:
+        """That of all elements together: their root mean square error."""
+        return (self.tight if wanted is Grade.A else self.stable)[0]
+
     def deciding(self, wanted: Grade) -> Criterion:
         """The criterion of that grade with the least room."""
         chosen = self.tight if wanted is Grade.A else self.stable
@@ -105,7 +117,6 @@ class Errors:
 
     rms: float = 0.0
     largest: float = 0.0
-    slope: float = 0.0
     coarse_rms: float = 0.0
     coarse_largest: float = 0.0
 
@@ -121,7 +132,6 @@ class Errors:
         return cls(
             rms=_rms(fine),
             largest=_max(fine),
-            slope=abs(units.slope(fine)),
             coarse_rms=_rms(coarse),
             coarse_largest=_max(coarse),
         )
@@ -145,26 +155,25 @@ class Units:
 
     @classmethod
     def of(
-        cls, dtype: torch.dtype, r: Tensor, response: Tensor, declared: torch.dtype | None = None
+        cls,
+        dtype: torch.dtype,
+        r: Tensor,
+        response: Tensor,
+        declared: torch.dtype | None = None,
+        usual: float = 0.0,
     ) -> Units:
         """declared: the type of the arithmetic inside, where that is coarser."""
         u, tiny = unit_roundoff(dtype), torch.finfo(dtype).tiny
         u = max(u, unit_roundoff(declared)) if declared is not None else u
-        inside = u if u <= _SINGLE else _INSIDE
+        inside = u if u <= _SINGLE else INSIDE
         floor = tiny * u if dtype == torch.float16 else tiny  # the others may flush subnormals
         return cls(
             u=u,
             ideal=r.to(dtype).double() - r,
             r=r,
             fine=u * r.abs() + inside * response + floor,
-            coarse=u * (r.abs() + _rms(r)) + u * response + floor,
+            coarse=u * (r.abs() + max(_rms(r), usual)) + u * response + floor,
         )
-
-    def slope(self, errors: Tensor) -> float:
-        """The factor, less 1, by which r multiplied fits r + errors·w best."""
-        q = self.r / self.fine
-        size = float((q * q).sum())
-        return float((errors * q).sum()) / size if 0 < size < math.inf else 0.0
 
 
 def accuracy(
@@ -175,6 +184,7 @@ def accuracy(
     terms: int,
     beside: Errors,
     inside: torch.dtype | None = None,
+    usual: float = 0.0,
 ) -> Accuracy:
     """Measure `candidate` [*] of some floating type against `exact` [*] in float64.
 
@@ -182,7 +192,8 @@ def accuracy(
     response [*], float64: root mean square change of `exact` per relative change of the inputs.
     terms: how many numbers an element is summed from. beside: errors of the baseline, in the
     candidate's type or, for float64, in float32: rounding is alike in both. inside: the type that
-    is declared for the arithmetic inside, the candidate's own or a coarser one.
+    is declared for the arithmetic inside, the candidate's own or a coarser one. usual: what RMS(r)
+    is for other values, if these happen to give a tiny result.
     """
     dtype = candidate.dtype
     c, b, r = candidate.double(), baseline.double(), exact
@@ -193,13 +204,15 @@ def accuracy(
     if not index.numel():
         nothing = (Criterion("root mean square error", 0.0, 1.0),)
         return Accuracy(nothing, nothing, 0.0, 0, pattern)
-    units = Units.of(dtype, r[finite], response[finite], inside)
-    own = (c - r)[finite]
-    rows = index // max(1, r.numel() // (r.shape[0] if r.dim() > 1 else 1))
-    stable = tuple(_stable(units, own / units.coarse, math.sqrt(terms), beside))
-    tight = tuple(_tight(units, own / units.fine, math.sqrt(terms), beside, rows))
+    units = Units.of(dtype, r[finite], response[finite], inside, usual)
+    own, root = (c - r)[finite], math.sqrt(terms)
+    stable = tuple(_stable(units, own / units.coarse, root, beside))
+    tight = [*_tight(units, own / units.fine, root, beside)]
+    rows = _rows(units.r, index, r.numel() // max(r.shape[0] if r.dim() else 1, 1))
+    if own.numel() >= _FEW and int(rows.max()) + 1 >= _ROWS:
+        tight.append(_common_factor(units, own, (c - b)[finite], root, rows))
     return Accuracy(
-        tight=stable if dtype == torch.float64 else tight,
+        tight=stable if dtype == torch.float64 else tuple(tight),
         stable=stable,
         size=_rms(units.r / units.fine),
         worst_element=int(index[(own / units.fine).abs().argmax()]),
@@ -207,39 +220,62 @@ def accuracy(
     )
 
 
-def _tight(
-    units: Units, own: Tensor, root: float, beside: Errors, rows: Tensor
-) -> Iterator[Criterion]:
-    """Grade A. root: √terms; rows [*]: elements of one row share their error."""
+def _tight(units: Units, own: Tensor, root: float, beside: Errors) -> Iterator[Criterion]:
+    """Grade A of each element. root: √terms."""
     sums, ideal = _SUM * root * _SINGLE / units.u, units.ideal / units.fine
     is_half = units.u > _SINGLE
     least = max(beside.rms, _rms(ideal), 0.0 if is_half else 1.0)
     yield Criterion("root mean square error", _rms(own), 2 * least + sums)
     least = max(beside.largest, _max(ideal), 0.5 if is_half else 2.0)
-    yield Criterion("largest error", _max(own), 3 * least + 4 * sums)
-    if own.numel() >= _FEW and int(rows.unique().numel()) >= _ROWS:
-        yield _common_factor(units, own, root, beside, rows)
+    yield Criterion("largest error", _max(own), 3 * least + 3 * sums)
+
+
+def _rows(r: Tensor, index: Tensor, length: int) -> Tensor:
+    """The number of each element's row, of `length` elements; equal rows have one number.
+
+    r [*]: the elements whose places in the whole tensor are `index`.
+    """
+    rows = index // max(length, 1)
+    keys = torch.zeros(int(rows.max()) + 1, dtype=r.dtype, device=r.device)
+    keys.index_add_(0, rows, r * (1 + index % max(length, 1)).sqrt())  # tells permutations apart
+    kinds: Tensor = keys.unique(return_inverse=True)[1]
+    found: Tensor = kinds[rows].unique(return_inverse=True)[1]
+    return found
 
 
 def _common_factor(
-    units: Units, own: Tensor, root: float, beside: Errors, rows: Tensor
+    units: Units, own: Tensor, paired: Tensor, root: float, rows: Tensor
 ) -> Criterion:
-    """A factor common to all elements, as far as rounding, alike in a row, allows."""
-    q = units.r / units.fine
-    slope, size = units.slope(own), float((q * q).sum())
+    """A factor common to all elements, as far as rounding, alike in a row, allows.
+
+    own: c − r, paired: c − b; of the two criteria the one with more room.
+    """
+    found = []
+    for difference in (own, paired):
+        slope, deviation = _slope(difference / units.fine, units.r / units.fine, rows)
+        t = float(stdtrit(int(rows.max()), 1 - _ALPHA / 2))
+        constants = 4 * _SINGLE * max(1.0, root / 8)
+        found.append(Criterion("common factor", abs(slope), t * deviation + constants))
+    return min(found, key=lambda criterion: criterion.ratio)
+
+
+def _slope(errors: Tensor, q: Tensor, rows: Tensor) -> tuple[float, float]:
+    """The factor by which q fits the errors best, and its standard error, clustered by rows."""
+    size = float((q * q).sum())
+    if not 0 < size < math.inf:
+        return 0.0, math.inf
+    slope = float((errors * q).sum()) / size
     rest = torch.zeros(int(rows.max()) + 1, dtype=q.dtype, device=q.device)
-    rest.index_add_(0, rows, (own - slope * q) * q)
-    deviation = float(rest.square().sum().sqrt()) / size if size > 0 else math.inf
-    constants = 4 * _SINGLE * max(1.0, root / 8)
-    return Criterion("common factor", abs(slope), 6 * deviation + 2 * beside.slope + constants)
+    rest.index_add_(0, rows, (errors - slope * q) * q)
+    return slope, float(torch.linalg.vector_norm(rest)) / size
 
 
 def _stable(units: Units, own: Tensor, root: float, beside: Errors) -> Iterator[Criterion]:
     """Grade B; in float64 the exact result is as far off."""
     sides = 1 if units.u > _DOUBLE else 2
-    least = max(1 + _SUM * root / 2, beside.coarse_rms)
+    least = max(1 + _SUM * root, beside.coarse_rms)
     yield Criterion("root mean square error", _rms(own), sides * 2 * least)
-    least = max(4 + root / 2, beside.coarse_largest)
+    least = max(4 + root, beside.coarse_largest)
     yield Criterion("largest error", _max(own), sides * 2 * least)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlcheck.checks.agreement import largest_of
 from dlcheck.checks.every.answers import Answers, Question, terms_of
+from dlcheck.checks.every.conditioning import least_slope
 from dlcheck.checks.every.twin import in_dtype
 from dlcheck.errors import NotApplicable, SubjectError, SubjectRaised
 from dlcheck.gradients.spread import Narrow, moved
@@ -125,7 +125,9 @@ class _Duel:
         right = self.question.put_to(self.high)
         names = [name for name in right if name in claimed]
         unit = self.narrow.ulp
-        spread = {name: 4 * unit * self._least_slope(name, right) for name in names}
+        spread = {
+            name: 4 * unit * least_slope(name, self.question, self.high, right) for name in names
+        }
         found = {
             name: self._evidence(name, claimed[name], right[name], spread[name]) for name in names
         }
@@ -160,17 +162,6 @@ class _Duel:
             cause=self._cause(y, right) if wrong else "",
             resolution=narrow.resolution,
         )
-
-    def _least_slope(self, name: str, right: Answers) -> float:
-        """|v|·max|y|·max(1, 1/max|x|) of a gradient: what rounding inside one operation moves."""
-        if not name.startswith("gradient of "):
-            return 0.0
-        leaves = {**self.question.case.inputs, **self.high.parameters}
-        x = largest_of(leaves[name.removeprefix("gradient of ")].detach())
-        outputs = [y for n, y in right.items() if not n.startswith("gradient of ")]
-        pairs = zip(self.question.cotangents, outputs, strict=False)
-        rise = max((largest_of(v) * largest_of(y) for v, y in pairs), default=0.0)
-        return rise * max(1.0, 1 / x) if x > 0 else rise
 
     def _lost(self, y: Tensor, right: Tensor) -> Tensor:
         """What is not finite though inputs of size 1 give a result that the type holds."""

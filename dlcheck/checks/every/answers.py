@@ -13,8 +13,13 @@ from dlcheck.errors import SubjectError
 from dlcheck.isolation import seed_everything
 from dlcheck.model import NOTHING
 from dlcheck.numerics.perturbations import direction
+from dlcheck.numerics.rounding import unit_roundoff
+from dlcheck.numerics.stochastic_rounding import StochasticRounding
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation, gradients, tensors_in
+
+_DRAWS = 4
+_COARSER = 64  # ulps to which operations round when their rounding is measured
 
 Answers = dict[str, Tensor]  # "output 0", "gradient of x", …, each detached, in its own dtype
 
@@ -100,9 +105,10 @@ def floating(tensors: Iterator[Tensor]) -> list[Tensor]:
 def terms_of(name: str, case: Case, parameters: Mapping[str, Tensor]) -> int:
     """How many numbers an element of an answer may be summed from.
 
-    An output is summed over a row of the largest tensor, a gradient over the rows too.
+    An output is summed over a row of the largest tensor, be it of indices, a gradient over the
+    rows too.
     """
-    tensors = [case.inputs[n] for n in case.floating] + list(parameters.values())
+    tensors = [*case.inputs.values(), *parameters.values()]
     whole = max((x.numel() for x in tensors), default=1)
     if name.startswith("gradient"):
         return max(whole, 1)
@@ -161,3 +167,27 @@ def put(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) ->
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(values[name])
+
+
+def rounded_otherwise(
+    question: Question,
+    made: Implementation,
+    right: Answers,
+    names: Sequence[str],
+    parameters: Mapping[str, Tensor] | None = None,
+    inside: torch.dtype | None = None,
+) -> Answers:
+    """Root mean square change per unit roundoff when each operation rounds otherwise.
+
+    inside: to which type; float64, a little coarser, unless told.
+    """
+    coarser = _COARSER if inside is None else 1
+    dtype = torch.float64 if inside is None else inside
+    total = {name: torch.zeros_like(right[name]) for name in names}
+    for seed in range(1, _DRAWS + 1):
+        with StochasticRounding(dtype, seed << 20, coarser=coarser):
+            answers = question.put_to(made, parameters=parameters)
+        for name in names:
+            change = (answers[name] - right[name]) / (coarser * unit_roundoff(dtype))
+            total[name] += change.square()
+    return {name: (square / _DRAWS).sqrt() for name, square in total.items()}

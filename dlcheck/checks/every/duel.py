@@ -11,34 +11,45 @@ import torch
 from torch import Tensor
 
 from dlcheck.checks.agreement import largest_of
-from dlcheck.checks.every.answers import Answers, Question, answers_nearby, inputs_in, terms_of
-from dlcheck.checks.every.judged import GRADIENT, Judged, is_gradient
+from dlcheck.checks.every.answers import (
+    Answers,
+    Question,
+    inputs_in,
+    rounded_otherwise,
+    terms_of,
+)
+from dlcheck.checks.every.conditioning import Conditioning
+from dlcheck.checks.every.judged import Judged, is_gradient
 from dlcheck.checks.every.twin import in_dtype, paired_names, reference_of
 from dlcheck.errors import SubjectError
-from dlcheck.numerics.accuracy import NUDGE, Errors, Grade, accuracy
+from dlcheck.model import NOTHING
+from dlcheck.numerics.accuracy import INSIDE, Errors, Grade, accuracy
 from dlcheck.numerics.perturbations import normal
 from dlcheck.numerics.rounding import unit_roundoff
-from dlcheck.numerics.stochastic_rounding import StochasticRounding
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
-_DRAWS = 4  # directions along which conditioning is measured
-_JUMP = 2.0**-10  # what a change of 2⁻²⁶ does to nothing smooth
-_AWAY = 2.0**-10  # how far from a kink gradients are compared instead
-_POINTS = 4  # beside the point, at which the reference's errors are measured too
-_COARSER = 64  # ulps to which operations round when their rounding is measured
+_ROUNDINGS = 4  # of the inputs, that a few steps amount to
+_POINTS = 16  # beside the point, at which the reference's errors are measured too
 
 
-def judged_answers(subject: Implementation, case: Case) -> dict[str, Judged]:
-    """Every answer of the subject, judged; at a point beside, where the reference has a kink."""
+def judged_answers(
+    subject: Implementation, case: Case, usual: Mapping[str, float] = NOTHING
+) -> dict[str, Judged]:
+    """Every answer of the subject, judged; at a point beside, where the reference has a kink.
+
+    usual: the root mean square of right answers to other values.
+    """
     exact = reference_of(subject, case, torch.float64)
-    duel = Duel(subject, exact, case, Question.of(exact, case, dtype=case.dtype))
-    right = duel.question.put_to(exact)
-    kinked = duel.kinks(right)
+    question = Question.of(exact, case, dtype=case.dtype)
+    duel = Duel(subject, exact, case, question, usual)
+    right = question.put_to(exact)
+    kinked = duel.conditioning.kinks(right)
     found = duel.judged(right, [name for name in right if name not in kinked])
     if kinked:
-        beside = duel.moved_away()
-        found |= beside.judged(beside.question.put_to(exact), sorted(kinked))
+        beside = duel.conditioning.case_beside()
+        moved = Duel(subject, exact, beside, replace(question, case=beside), usual)
+        found |= moved.judged(moved.question.put_to(exact), sorted(kinked))
     return found
 
 
@@ -50,10 +61,12 @@ class Duel:
     exact: Implementation
     case: Case
     question: Question
-    generator: torch.Generator = field(init=False)
+    usual: Mapping[str, float]
+    conditioning: Conditioning = field(init=False)
 
     def __post_init__(self) -> None:
-        self.generator = self.case.generator("conditioning")
+        generator = self.case.generator("conditioning")
+        self.conditioning = Conditioning(self.exact, self.question, generator)
 
     def judged(self, right: Answers, names: Sequence[str]) -> dict[str, Judged]:
         """The subject's answers of these names, each held against the right one."""
@@ -62,32 +75,33 @@ class Duel:
         dtype = self.case.dtype
         narrow = torch.float32 if dtype == torch.float64 else dtype
         got = self.question.put_to(self.subject, parameters=self._paired(self.subject))
-        response = self._response(right)
+        response = self.conditioning.response(right)
         twin = reference_of(self.subject, self.case, narrow)
         trusted, errors = self._trusted(twin, right, response)
         beside = right if dtype == torch.float64 else trusted
 
         def judge(name: str) -> Judged:
             terms = terms_of(name, self.case, self.exact.parameters)
-            measured = accuracy(
-                got[name],
-                beside[name],
-                right[name],
-                response[name],
-                terms,
-                errors[name],
-                self._inside,
-            )
+            answers = got[name], beside[name], right[name], response[name]
+            usual = self.usual.get(name, 0.0)
+            measured = accuracy(*answers, terms, errors[name], self._inside, usual)
             wanted = Grade.B if is_gradient(name) or self._inside else Grade.A
             return Judged(name, got[name], right[name], measured, wanted)
 
         found = {name: judge(name) for name in names if name in got and name in beside}
-        if any(not one.is_good for one in found.values()):  # by luck the reference may be exact
-            for more in self._trusted_nearby(twin, response):
-                errors = {name: errors[name] | more.get(name, Errors()) for name in errors}
+        for more in self._trusted_nearby(twin, response):  # by luck the reference may be exact
+            if all(one.is_good for one in found.values()):
+                break
+            errors = {name: errors[name] | more.get(name, Errors()) for name in errors}
             found = {name: judge(name) for name in found}
-        for spreads in (self._reference_rounding, self._subject_rounding, self._overflow):
-            wrong = [name for name, one in found.items() if self._may_be_rounding(one)]
+        excuses = (
+            (self._response_of_rows, lambda one: one.is_wrong_by_numbers),
+            (self._reference_rounding, self._may_be_rounding),
+            (self._subject_rounding, self._may_be_rounding),
+            (self._overflow, self._may_be_rounding),
+        )
+        for spreads, may_be in excuses:
+            wrong = [name for name, one in found.items() if may_be(one)]
             for name, spread in (spreads(right, wrong) if wrong else {}).items():
                 response[name] = torch.maximum(response[name], spread)
                 found[name] = judge(name)
@@ -124,7 +138,7 @@ class Duel:
         u = unit_roundoff(twin.dtype)
         for _ in range(_POINTS):
             moved = {
-                name: (x * (1 + 2 * u * normal(x, self.generator))).to(twin.dtype)
+                name: (x * (1 + 2 * u * normal(x, self.conditioning.generator))).to(twin.dtype)
                 for name, x in inputs_in(self.case, torch.float64).items()
                 if name in self.case.floating
             }
@@ -147,18 +161,38 @@ class Duel:
         closer = self.case.dtype == torch.float64 or self._inside is not None
         return judged.accuracy.grade is Grade.C and (closer or is_gradient(judged.name))
 
+    def _response_of_rows(self, right: Answers, names: Sequence[str]) -> Answers:
+        """Root mean square over the last axis, to moves of a few roundings of the inside.
+
+        Elements of a row share what is computed from it, as its mean, though one of them may lie
+        where it does not respond; and beside a huge offset the squares of moves count. Moves of
+        float64 show the rounding of the right answers too.
+        """
+        u = unit_roundoff(self.case.dtype)
+        inside = unit_roundoff(self._inside) if self._inside else min(u, INSIDE)
+        found = self.conditioning.response(right, _ROUNDINGS * inside)
+        return {name: _norm_of_rows(found[name]) for name in names}
+
     def _reference_rounding(self, right: Answers, names: Sequence[str]) -> Answers:
-        return _spread(self.question, self.exact, right, names, None, self._inside)
+        return rounded_otherwise(self.question, self.exact, right, names, None, self._inside)
 
     def _subject_rounding(self, right: Answers, names: Sequence[str]) -> Answers:
-        """That of the subject's gradients, where they can be computed in float64."""
-        slopes = [name for name in names if is_gradient(name)]
+        """That of the subject, where it can be computed in float64.
+
+        Of its gradients, or of all where its arithmetic is declared; an overflow excuses nothing.
+        """
+        chosen = [name for name in names if is_gradient(name) or self._inside]
         try:
             twin = in_dtype(self.subject, self.case, torch.float64)
             own = self.question.put_to(twin, parameters=self._paired(twin))
-            return _spread(self.question, twin, own, slopes, self._paired(twin), self._inside)
+            found = rounded_otherwise(
+                self.question, twin, own, chosen, self._paired(twin), self._inside
+            )
         except SubjectError:
             return {}
+        if self._inside is None:
+            return found
+        return {name: spread.nan_to_num(0.0, 0.0) for name, spread in found.items()}
 
     def _overflow(self, right: Answers, names: Sequence[str]) -> Answers:
         """Infinite where a sum of products of two inputs is beyond the declared type."""
@@ -193,107 +227,9 @@ class Duel:
         pairs = paired_names(self.subject, self.exact)
         return {name: own[pairs[name]] for name in self.exact.parameters if pairs[name] in own}
 
-    def _nearby(self, *, relative: bool) -> Iterator[Answers]:
-        """Answers to inputs that are moved by 2⁻²⁶.
 
-        Relative: and to cotangents, along several directions, whose law is symmetric; else along
-        one, both ways, so that a kink is crossed.
-        """
-        for _ in range(_DRAWS if relative else 1):
-            incoming = self.question.cotangents
-            if relative:
-                incoming = tuple(v * (1 + NUDGE * normal(v, self.generator)) for v in incoming)
-            question = replace(self.question, cotangents=incoming)
-            yield from answers_nearby(
-                lambda moved, question=question: question.put_to(self.exact, moved=moved),
-                self.case,
-                self.exact,
-                NUDGE,
-                relative=relative,
-                generator=self.generator,
-                signs=(1,) if relative else (1, -1),
-            )
-
-    def _response(self, right: Answers) -> Answers:
-        """Root mean square change of each element per relative change of all inputs.
-
-        Of a gradient at least |v|·max|y|·max(1, 1/max|x|): a slope y(1 − y) is known to u where
-        y is.
-        """
-        total = {name: torch.zeros_like(r) for name, r in right.items()}
-        count = 0
-        for answers in self._nearby(relative=True):
-            count += 1
-            for name in total.keys() & answers.keys():
-                total[name] += ((answers[name] - right[name]) / NUDGE).square()
-        found = {name: (square / count).sqrt() for name, square in total.items()}
-        for name in filter(is_gradient, found):
-            found[name] = found[name].clamp_min(self._least_slope(name, right))
-        return found
-
-    def _least_slope(self, name: str, right: Answers) -> float:
-        leaves = {**self.case.inputs, **self.exact.parameters}
-        x = largest_of(leaves[name.removeprefix(GRADIENT)].detach())
-        outputs = (y for name, y in right.items() if not is_gradient(name))
-        pairs = zip(self.question.cotangents, outputs, strict=False)
-        rise = max((largest_of(v) * largest_of(y) for v, y in pairs), default=0.0)
-        return rise * max(1.0, 1 / x) if x > 0 else rise
-
-    def kinks(self, right: Answers) -> set[str]:
-        """The answers that jump when the inputs move by 2⁻²⁶ of their size."""
-        found = set()
-        for answers in self._nearby(relative=False):
-            for name in right.keys() & answers.keys():
-                r = torch.where(torch.isfinite(right[name]), right[name], 0.0)
-                scale = r.abs() + float(r.square().mean().sqrt() if r.numel() else 0.0)
-                if bool(((answers[name] - right[name]).abs() > _JUMP * scale).any()):
-                    found.add(name)
-        return found
-
-    def moved_away(self) -> Duel:
-        """The same duel beside the point: inputs moved by 2⁻¹⁰ of their size, in the type."""
-        inputs = inputs_in(self.case, torch.float64)
-        moves = answers_nearby(
-            lambda moved: {name: x.detach() for name, x in moved.items()},
-            self.case,
-            self.exact,
-            _AWAY,
-            relative=False,
-            generator=self.generator,
-            signs=(1,),
-        )
-        for moved in moves:
-            inputs |= moved
-        case = replace(
-            self.case,
-            inputs={
-                name: x.to(self.case.dtype) if x.is_floating_point() else x
-                for name, x in inputs.items()
-            },
-        )
-        return Duel(self.subject, self.exact, case, replace(self.question, case=case))
-
-
-def _spread(
-    question: Question,
-    made: Implementation,
-    right: Answers,
-    names: Sequence[str],
-    parameters: Mapping[str, Tensor] | None = None,
-    inside: torch.dtype | None = None,
-) -> Answers:
-    """Root mean square change per unit roundoff when each operation rounds otherwise.
-
-    inside: to which type; float64, a little coarser, unless told. Infinite where it overflows.
-    """
-    coarser = _COARSER if inside is None else 1
-    dtype = torch.float64 if inside is None else inside
-    total = {name: torch.zeros_like(right[name]) for name in names}
-    for seed in range(1, _DRAWS + 1):
-        with StochasticRounding(dtype, seed << 20, coarser=coarser):
-            answers = question.put_to(made, parameters=parameters)
-        for name in names:
-            change = (answers[name] - right[name]) / (coarser * unit_roundoff(dtype))
-            lost = torch.isfinite(right[name]) & ~torch.isfinite(answers[name])
-            total[name] += torch.where(lost, math.inf, change.square())
-    return {name: (square / _DRAWS).sqrt() for name, square in total.items()}
+def _norm_of_rows(response: Tensor) -> Tensor:
+    """The root mean square over the last axis, at every element of it."""
+    if not response.dim() or not response.numel():
+        return response
+    return response.square().mean(-1, keepdim=True).sqrt().expand_as(response)

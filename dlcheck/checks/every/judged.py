@@ -12,12 +12,19 @@ from dlcheck.model import Evidence
 from dlcheck.numerics.accuracy import Accuracy, Criterion, Grade
 from dlcheck.numerics.rounding import unit_roundoff
 
+_COARSEST = 64  # roundings of the type: a bound below that still says something
 GRADIENT = "gradient of "  # what the name of an answer that is one begins with
 
 
 def is_gradient(name: str) -> bool:
     """Is an answer of this name a gradient, not an output?"""
     return name.startswith(GRADIENT)
+
+
+def magnitude(answer: Tensor) -> float:
+    """The root mean square of what is finite."""
+    finite = answer[torch.isfinite(answer)].double()
+    return float(torch.linalg.vector_norm(finite)) / math.sqrt(max(finite.numel(), 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,15 @@ class Judged:
         """Is it stable, but less accurate than asked for? Chance may do that once."""
         return self.wanted is Grade.A and self.accuracy.grade is Grade.B
 
+    @property
+    def is_wrong_by_numbers(self) -> bool:
+        """Is it of grade C for the size of its error, not for NaN or infinities?"""
+        return self.accuracy.grade is Grade.C and not self.accuracy.pattern
+
+    @property
+    def magnitude(self) -> float:
+        return magnitude(self.right)
+
     def __lt__(self, other: Judged) -> bool:
         return self._rank < other._rank
 
@@ -53,12 +69,12 @@ class Judged:
 
     def evidence(self) -> Evidence:
         """The criterion that decides, in units of rounding; the place of the worst element."""
-        found, u = self.criterion, unit_roundoff(self.got.dtype)
+        u, wrong = unit_roundoff(self.got.dtype), not self.is_good
+        found = self.criterion if wrong else self.accuracy.overall(self.wanted)
         is_factor = found.name == "common factor"
         place = self.accuracy.worst_element
         shown = float(self.got.reshape(-1)[place]) if self.got.numel() else 0.0
         truth = float(self.right.reshape(-1)[place]) if self.got.numel() else 0.0
-        wrong = bool(self.accuracy.pattern) or not found.holds
         index = tuple(int(i) for i in torch.unravel_index(torch.tensor(place), self.got.shape))
         return Evidence(
             error=math.inf if self.accuracy.pattern else found.value,
@@ -70,7 +86,7 @@ class Judged:
             got=f"{shown:.9g}" if wrong else "",
             where=f"element {list(index)} is worst" if wrong else "",
             cause=self._cause() if wrong else "",
-            resolution=max(0.01, 16 * u),
+            resolution=max(0.01, _COARSEST * u),
             values={"grade": self.accuracy.grade.value},
         )
 

@@ -37,8 +37,9 @@ def _of_its_type(value: Any) -> list[Any]:
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int):
-        found = [value + 1, 2 * value, value - 1, 1, 0, 2, 3]
-        return list(dict.fromkeys(other for other in found if other != value and other >= 0))
+        found = [value + 1, 2 * value, value - 1, 1, 2, 3]
+        least = min(value, 1)  # no stride is 0: some kernels divide by it and kill the process
+        return list(dict.fromkeys(other for other in found if other != value and other >= least))
     if isinstance(value, float):
         found = [value / 2, 2 * value, *_FLOATS, -value]
         return list(dict.fromkeys(other for other in found if other != value))

@@ -19,9 +19,7 @@ class _Backpropagation(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> tuple[Tensor, Tensor]:
         h = torch.tanh(x @ w1.T + b1)
         return h @ w2.T + b2, h
 
