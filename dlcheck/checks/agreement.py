@@ -8,7 +8,7 @@ and the whole. Both sides round, so they differ, by no more than rounding can mo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -96,7 +96,19 @@ def _nudged(x: Tensor, h: float, generator: torch.Generator) -> Tensor:
 def largest_of(values: Tensor) -> float:
     """The largest |value| that is finite; 0 without any."""
     finite = values.detach()[torch.isfinite(values)]
+    finite = finite.double() if finite.dtype == torch.bool else finite
     return float(finite.abs().amax()) if finite.numel() else 0.0
+
+
+def plain_slope(cotangents: Iterable[Tensor], outputs: Iterable[Tensor], x: Tensor) -> float:
+    """|v|·max|y|·max(1, 1/max|x|): of what the rounding of a gradient by x is, at least.
+
+    A slope y(1 − y) is known to u where y is, however small it is.
+    """
+    pairs = zip(cotangents, outputs, strict=False)
+    rise = max((largest_of(v) * largest_of(y) for v, y in pairs), default=0.0)
+    size = largest_of(x)
+    return rise * max(1.0, 1 / size) if size > 0 else rise
 
 
 def agreement(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dlcheck.checks.agreement import largest_of
+from dlcheck.checks.agreement import plain_slope
 from dlcheck.checks.every.answers import Answers, Question, answers_nearby, inputs_in
 from dlcheck.checks.every.judged import GRADIENT, is_gradient
 from dlcheck.numerics.accuracy import NUDGE
@@ -104,15 +104,9 @@ def _answers(question: Question, made: Implementation, moved: Mapping[str, Tenso
 
 
 def least_slope(name: str, question: Question, made: Implementation, right: Answers) -> float:
-    """|v|·max|y|·max(1, 1/max|x|) of a gradient: what rounding inside one operation moves.
-
-    A slope y(1 − y) is known to u where y is, however small it is. Of an output: 0.
-    """
+    """What the rounding of a gradient is at least relative to; of an output: 0."""
     if not is_gradient(name):
         return 0.0
     leaves = {**question.case.inputs, **made.parameters}
-    x = largest_of(leaves[name.removeprefix(GRADIENT)])
-    outputs = (y for name, y in right.items() if not is_gradient(name))
-    pairs = zip(question.cotangents, outputs, strict=False)
-    rise = max((largest_of(v) * largest_of(y) for v, y in pairs), default=0.0)
-    return rise * max(1.0, 1 / x) if x > 0 else rise
+    outputs = (y for other, y in right.items() if not is_gradient(other))
+    return plain_slope(question.cotangents, outputs, leaves[name.removeprefix(GRADIENT)])

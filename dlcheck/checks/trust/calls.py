@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from dlcheck.checks.agreement import agreement, largest_of, rounding_room
+from dlcheck.checks.agreement import agreement, largest_of, plain_slope, rounding_room
 from dlcheck.checks.still import Still
 from dlcheck.errors import NotApplicable, SubjectRaised
 from dlcheck.model import Evidence, worst
@@ -82,6 +82,16 @@ class Asked:
             self._cotangents[key] = values.to(y.detach())
         return self._cotangents[key].clone()
 
+    def plain_slopes(self, answer: Answer) -> list[float]:
+        """For each tensor of an answer, what the rounding of a gradient is at least relative to."""
+        leaves = [self.case.inputs[name] for name in self.case.floating]
+        leaves += self.subject.parameters.values()
+        count = len(answer) - len(leaves) if len(answer) > len(leaves) else len(answer)
+        outputs = answer[:count]
+        incoming = [self._cotangent(place, y) for place, y in enumerate(outputs)]
+        slopes = (plain_slope(incoming, outputs, x) for x in leaves)
+        return [*[0.0] * count, *slopes][: len(answer)]
+
     def names(self, count: int) -> list[str]:
         """What each tensor of an answer of so many is."""
         floating, parameters = self.case.floating, self.subject.parameters
@@ -126,7 +136,8 @@ def held(
     pieces = judged(lambda _, y: least * largest_of(y))
     if any(not piece.error <= piece.bound for piece in pieces):
         measured = rounding_room(asked.subject, asked.case, inputs, asked)
-        pieces = judged(lambda i, _: measured[i])
+        slopes = asked.plain_slopes(expected)
+        pieces = judged(lambda i, _: measured[i] + least * slopes[i])
     return worst(pieces)
 
 
