@@ -240,6 +240,15 @@ class _Row:
 
 
 @dataclass(slots=True)
+class _Change:
+    """What f does on a step of the line, on the device."""
+
+    weighted: Tensor  # [m], by the cotangent
+    moved: Tensor  # bool: by anything at all?
+    claimed: Tensor  # what the gradient says of ⟨v, f⟩, if that is asked for
+
+
+@dataclass(slots=True)
 class _Ladder:
     """Halved steps, and two Romberg tables over them."""
 
@@ -331,33 +340,52 @@ class _Ladder:
         [⟨v, up⟩, ⟨v, down⟩, ‖v∘up‖, ‖v∘down‖, moved, claimed slope, sums…, norms…], up and down
         being the changes of f at ±h, and the last two the gauges of each order.
         """
-        line = self.line
-        ahead = line.at(h)
-        up = line.function(ahead)
-        predicted = self._moved_by(ahead) if self.exact else None
-        del ahead
-        behind = line.at(-h) if up is not None else []
-        down = line.function(behind) if up is not None else None
+        up = self._change(h)
+        down = self._change(-h) if up is not None else None
         if up is None or down is None:
             return None
-        if predicted is None:
-            claimed = up.new_full((1,), self.claimed)
-        else:
-            claimed = ((predicted - self._moved_by(behind)) / (2 * h)).reshape(1)
-        changes = torch.stack([up, down]) - line.value
-        weighted = line.v * changes
-        self.evens = [*self.evens[-_ORDERS:], weighted.sum(0) / (2 * h)]
-        numbers = [
-            weighted.sum(1),
-            torch.linalg.vector_norm(weighted, dim=1),
-            changes.any().double().reshape(1),
-            claimed,
-        ]
-        if len(self.evens) > 1:
-            weights = _gauge_weights(len(self.evens)).to(up.device)
-            gauges = weights @ torch.stack(self.evens)
-            numbers += [gauges.sum(1), torch.linalg.vector_norm(gauges, dim=1)]
-        return torch.cat(numbers)
+        swings = [torch.linalg.vector_norm(change.weighted) for change in (up, down)]
+        claimed = torch.as_tensor(self.claimed, dtype=torch.float64)
+        if self.exact:
+            claimed = (up.claimed - down.claimed) / (2 * h)
+        numbers = torch.stack(
+            [
+                up.weighted.sum(),
+                down.weighted.sum(),
+                *swings,
+                (up.moved | down.moved).double(),
+                claimed.to(up.weighted),
+            ]
+        )
+        even = up.weighted.add_(down.weighted).div_(2 * h)
+        self.evens = [*self.evens[-_ORDERS:], even]
+        return torch.cat([numbers, *self._gauges()])
+
+    def _change(self, step: float) -> _Change | None:
+        """v∘(f(x + hu) − f(x)); None where f is not defined there."""
+        point = self.line.at(step)
+        value = self.line.function(point)
+        if value is None:
+            return None
+        claimed = self._moved_by(point) if self.exact else value.new_zeros(())
+        del point
+        weighted = value - self.line.value
+        moved = weighted.any()
+        return _Change(weighted.mul_(self.line.v), moved, claimed)
+
+    def _gauges(self) -> Iterator[Tensor]:
+        """Sums and norms of the extrapolated even parts, of each order; part by part, to save
+        memory."""
+        if len(self.evens) < 2:
+            return
+        weights = _gauge_weights(len(self.evens)).to(self.evens[0].device)
+        sums = norms = weights.new_zeros(len(weights))
+        for parts in zip(*(even.split(_CHUNK) for even in self.evens), strict=True):
+            gauges = weights @ torch.stack(parts)
+            sums = sums + gauges.sum(1)
+            norms = torch.hypot(norms, torch.linalg.vector_norm(gauges, dim=1))
+        yield sums
+        yield norms
 
     def _moved_by(self, point: Point) -> Tensor:
         """⟨g, point − x⟩, what the claim says of the way to the evaluated point."""
