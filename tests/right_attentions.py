@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from declaring import declared
 from torch import Tensor, nn
 
 from dlcheck import Subject
@@ -22,23 +23,8 @@ DROPS = {"name": "attn_mask", "meaning": "drop", "axis": "pair"}
 PADDING = {"name": "key_padding_mask", "meaning": "drop", "axis": "key"}
 
 
-def right(
-    name: str,
-    target: Any,
-    inputs: dict[str, str],
-    *traits: str,
-    args: dict[str, Any] | None = None,
-    **options: Any,
-) -> Subject:
-    return Subject(
-        name=name,
-        target=target,
-        kind="attention",
-        args=args or {},
-        inputs=inputs,
-        traits=frozenset(traits),
-        options=options,
-    )
+def right(name: str, target: Any, inputs: dict[str, str], *traits: str, **more: Any) -> Subject:
+    return declared("attention", name, target, inputs, *traits, **more)
 
 
 def by_einsum(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:

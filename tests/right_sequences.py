@@ -6,31 +6,12 @@ import math
 from typing import Any
 
 import torch
+from declaring import declared
 from torch import Tensor, nn
 
 from dlcheck import Subject
 
 ROTATED = {"axes": [-2], "mode": "rotate", "relative": "rotation", "base": "base", "first": 0}
-
-
-def declared(
-    kind: str,
-    name: str,
-    target: Any,
-    inputs: dict[str, str],
-    *traits: str,
-    args: dict[str, Any] | None = None,
-    **options: Any,
-) -> Subject:
-    return Subject(
-        name=name,
-        target=target,
-        kind=kind,
-        args=args or {},
-        inputs=inputs,
-        traits=frozenset(traits),
-        options=options,
-    )
 
 
 def position(name: str, target: Any, inputs: dict[str, str], *traits: str, **more: Any) -> Subject:

@@ -1,24 +1,29 @@
-"""Honest positions and recurrences pass every check of their kind; each real bug fails one."""
+"""Honest attention, positions and recurrences pass every check of their kind; each bug fails."""
 
 from __future__ import annotations
 
 import pytest
-from right_sequences import RIGHT
+import right_attentions
+import right_sequences
+import wrong_attentions
+import wrong_sequences
 from verdicts import verdicts
-from wrong_sequences import WRONG
 
 from dlcheck import Subject
 from dlcheck.model import Verdict
 
 OWN = (
+    "dlcheck.checks.attention.*",
     "dlcheck.checks.positional.*",
     "dlcheck.checks.recurrent.*",
     "dlcheck.checks.layer.modes:eval_is_deterministic",
 )
+RIGHT = [*right_attentions.RIGHT, *right_sequences.RIGHT]
+WRONG = [*wrong_attentions.WRONG, *wrong_sequences.WRONG]
 
 
 @pytest.mark.parametrize("subject", RIGHT, ids=lambda subject: subject.name)
-def test_honest_sequence_passes(subject: Subject) -> None:
+def test_an_honest_subject_passes(subject: Subject) -> None:
     found = verdicts(subject, OWN)
     assert Verdict.PASSED in found.values()
     assert not {name: verdict for name, verdict in found.items() if not verdict.is_good}
