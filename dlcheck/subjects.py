@@ -205,6 +205,8 @@ def build(
     target = None if no_lane else load_target(subject.target, near=subject.file)
     args = resolve_args(subject.args, sizes)
     seed_everything(seed)
+    if kind.form != "module" and inspect.isroutine(target):
+        args = {name: _in_its_type(value, device, dtype) for name, value in args.items()}
     made = not_run(no_lane) if no_lane else _make(kind, target, args)
     if isinstance(made, nn.Module):
         guarded(made.to, device=device, dtype=dtype)
@@ -249,6 +251,13 @@ def _make(kind: Kind, target: Any, args: Mapping[str, Any]) -> Any:
     if not inspect.isroutine(target) and not isinstance(target, functools.partial) and not args:
         return guarded(copy.deepcopy, target) if hasattr(target, "update") else target
     return functools.partial(target, **args) if args else target
+
+
+def _in_its_type(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """A tensor among the arguments of a function, as `Module.to` leaves the tensors of a module."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    return value.to(device, dtype if value.is_floating_point() else value.dtype)
 
 
 def replace_args(subject: Subject, args: Mapping[str, Any]) -> Subject:

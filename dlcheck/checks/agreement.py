@@ -51,7 +51,7 @@ def rounding_room(
     generator = case.generator("rounding room")
     parameters = list(subject.parameters.values())
     middle = _answers(call or subject, given, case)
-    response = [torch.zeros_like(y, dtype=torch.float64) for y in middle]
+    response = [torch.zeros(y.shape, dtype=torch.float64, device=y.device) for y in middle]
     kept = [p.detach().clone() for p in parameters]
     for _ in range(_DRAWS):
         moved = [_nudged(x, h, generator) for x in given]
@@ -61,7 +61,7 @@ def rounding_room(
         answers = _answers(call or subject, moved, case)
         for total, y, z in zip(response, answers, middle, strict=True):
             if y.shape == z.shape:
-                torch.maximum(total, (y.double() - z.double()).abs().nan_to_num(0.0), out=total)
+                torch.maximum(total, (_wide(y) - _wide(z)).abs().nan_to_num(0.0), out=total)
     with torch.no_grad():
         for parameter, value in zip(parameters, kept, strict=True):
             parameter.copy_(value)
@@ -71,13 +71,17 @@ def rounding_room(
 
 
 def _room(answer: Tensor, response: Tensor, h: float, factor: float) -> Tensor:
-    if not answer.is_floating_point():
+    if not (answer.is_floating_point() or answer.is_complex()):
         return torch.zeros_like(response)
     largest = largest_of(answer)
     smooth = response <= _JUMP * largest
     worst = float(response[smooth].amax()) if bool(smooth.any()) else 0.0
     bound = factor * (worst / h + largest)
     return torch.full_like(response, bound).masked_fill(~smooth, math.inf)
+
+
+def _wide(y: Tensor) -> Tensor:
+    return y.to(torch.complex128 if y.is_complex() else torch.float64)
 
 
 def _answers(call: Call, inputs: Sequence[Tensor], case: Case) -> list[Tensor]:
@@ -98,6 +102,11 @@ def largest_of(values: Tensor) -> float:
     finite = values.detach()[torch.isfinite(values)]
     finite = finite.double() if finite.dtype == torch.bool else finite
     return float(finite.abs().amax()) if finite.numel() else 0.0
+
+
+def exact_signal(values: Tensor) -> float:
+    """The largest |value|; 1 where each is 0, as no other number would be taken for it."""
+    return largest_of(values) or float(values.numel() > 0)
 
 
 def plain_slope(cotangents: Iterable[Tensor], outputs: Iterable[Tensor], x: Tensor) -> float:
@@ -126,7 +135,7 @@ def agreement(
     room: what `rounding_room` gave for this output, of the shape of `expected`, or one number.
     The bound of a difference is twice the room: both sides round. NaN and ±inf must stand at the
     same places; shapes must be equal; integers and booleans are compared exactly. signal: the
-    largest |expected| unless told.
+    largest |expected| unless told, or 1 where each is 0 and nothing else would pass.
     """
     if got.shape != expected.shape:
         return Evidence(
@@ -139,7 +148,7 @@ def agreement(
             where=where,
             cause=cause,
         )
-    a, b = got.detach().double(), expected.detach().double()
+    a, b = _wide(got.detach()), _wide(expected.detach())
     limit = torch.as_tensor(room, dtype=torch.float64, device=b.device).expand(b.shape)
     judged = torch.isfinite(limit)
     same = (a == b) | ((a != a) & (b != b))
@@ -147,11 +156,12 @@ def agreement(
     difference = torch.where(difference == difference, difference, math.inf)
     bound = 2 * float(limit[judged].amax()) if bool(judged.any()) else math.inf
     error = float(difference.amax()) if difference.numel() else 0.0
-    largest = largest_of(b[judged]) if signal is None else signal
+    if signal is None:
+        signal = largest_of(b[judged]) if bound else exact_signal(b[judged])
     return Evidence(
         error=error,
         bound=bound,
-        signal=largest,
+        signal=signal,
         what=what,
         where=where or _place(a, b, judged & ~same),
         cause=cause,
@@ -167,5 +177,5 @@ def _place(a: Tensor, b: Tensor, wrong: Tensor) -> str:
     index = tuple(int(i) for i in at)
     return (
         f"{int(wrong.sum())} of {a.numel()} elements; at {list(index)}: got "
-        f"{float(a[index]):.6g}, expected {float(b[index]):.6g}"
+        f"{a[index].item():.6g}, expected {b[index].item():.6g}"
     )

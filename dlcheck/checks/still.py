@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from dlcheck.checks.agreement import agreement, largest_of, rounding_room
+from dlcheck.checks.agreement import agreement, exact_signal, rounding_room
 from dlcheck.errors import NotApplicable
 from dlcheck.isolation import seed_everything
 from dlcheck.model import Evidence
@@ -86,7 +86,7 @@ def held(
 ) -> Evidence:
     """As `agreement`, with the room measured only where the two are not equal bit by bit."""
     if got.shape == expected.shape and torch.equal(got, expected):
-        return Evidence(error=0.0, bound=0.0, signal=largest_of(expected), what=what)
+        return Evidence(error=0.0, bound=0.0, signal=exact_signal(expected), what=what)
     return agreement(what, got, expected, room(), cause=cause)
 
 

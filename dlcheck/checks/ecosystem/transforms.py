@@ -29,7 +29,7 @@ from dlcheck.checks.ecosystem.fragile_computations import (
     ReadsItsParametersFromAList,
 )
 from dlcheck.checks.ecosystem.fragile_modules import made_by
-from dlcheck.checks.every.answers import Question
+from dlcheck.checks.every.answers import Question, floating
 from dlcheck.errors import NotApplicable, SubjectRaised
 from dlcheck.isolation import seed_everything
 from dlcheck.model import Evidence, Subject
@@ -109,9 +109,8 @@ def _gradients_by_func(
     def slope(values: Mapping[str, Tensor]) -> Tensor:
         state = {name: values[_key(name)] for name in subject.parameters}
         made = _functional(subject, state)
-        outputs = made.tensors(*({**given, **{n: values[n] for n in case.floating}}).values())
-        floating = [y for y in outputs if y.is_floating_point()]
-        total = sum((y * v.to(y)).sum() for y, v in zip(floating, cotangents, strict=True))
+        answers = made.tensors(*({**given, **{n: values[n] for n in case.floating}}).values())
+        total = sum((y * v.to(y)).sum() for y, v in zip(floating(answers), cotangents, strict=True))
         assert isinstance(total, Tensor)
         return total
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dlcheck.errors import SubjectError
+from dlcheck.errors import NotApplicable, SubjectError
+from dlcheck.gradients.variables import coordinates
 from dlcheck.isolation import seed_everything
 from dlcheck.model import NOTHING
 from dlcheck.numerics.perturbations import direction
@@ -41,6 +42,8 @@ class Question:
         """The question, with cotangents of the shape of what `made` answers, drawn in dtype."""
         generator = case.generator("incoming gradients")
         outputs = floating(tensors_in(called(made, inputs_in(case, made.dtype), case)))
+        if not outputs:
+            raise NotApplicable("answers no real or complex numbers")
         cotangents = tuple(
             torch.randn(y.shape, generator=generator, dtype=torch.float64)
             .to(dtype)
@@ -98,8 +101,9 @@ def inputs_in(case: Case, dtype: torch.dtype) -> dict[str, Tensor]:
     }
 
 
-def floating(tensors: Iterator[Tensor]) -> list[Tensor]:
-    return [y for y in tensors if y.is_floating_point()]
+def floating(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """Those that hold real numbers; a complex one as pairs of them."""
+    return [coordinates(y) for y in tensors if y.is_floating_point() or y.is_complex()]
 
 
 def terms_of(name: str, case: Case, parameters: Mapping[str, Tensor]) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor
 from dlcheck.checks.every.edges import if_real
 from dlcheck.checks.still import Still
 from dlcheck.errors import NotApplicable, SubjectRaised
+from dlcheck.gradients.variables import coordinates
 from dlcheck.model import Evidence, Subject
 from dlcheck.mutants import around, on_tensors
 from dlcheck.registry import check
@@ -75,9 +76,11 @@ def does_not_overflow_inside(subject: Implementation, case: Case) -> Iterator[Ev
         if answers[-1] is None:
             raise NotApplicable(f"does not take inputs scaled by {scale:g}")
     found = [answer for answer in answers if answer is not None]
-    for place in range(len(found[0])):
-        if found[0][place].is_floating_point():
-            yield from _growth([answer[place] for answer in found], place)
+    judged = [place for place, y in enumerate(found[0]) if y.is_floating_point() or y.is_complex()]
+    if not judged:
+        raise NotApplicable("answers no real or complex numbers")
+    for place in judged:
+        yield from _growth([coordinates(answer[place]) for answer in found], place)
 
 
 def _scaled(
