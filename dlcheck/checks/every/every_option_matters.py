@@ -84,8 +84,30 @@ def _tempered(x: Tensor, axis: int = -1, temperature: float = 1.0) -> Tensor:
     return torch.softmax(x / temperature, axis)
 
 
+def _idle_fill(x: Tensor, border: str = "wrap", fill: float = 0.0) -> Tensor:
+    return nn.functional.pad(x, (1, 1), "circular" if border == "wrap" else "replicate")
+
+
+def _bordered(x: Tensor, border: str = "wrap", fill: float = 0.0) -> Tensor:
+    if border == "fill":
+        return nn.functional.pad(x, (1, 1), value=fill)
+    return nn.functional.pad(x, (1, 1), "circular")
+
+
+class _Padded(nn.Module):
+    """Modes that only torch knows, and an argument for one of them."""
+
+    def __init__(self, mode: str = "circular", fill: float | None = 0.0) -> None:
+        super().__init__()
+        self.mode, self.fill = mode, fill
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.pad(x, (1, 1), self.mode, self.fill)
+
+
 _LAYER: dict[str, Any] = {"kind": "layer", "inputs": {"x": "float b n"}}
 _OP: dict[str, Any] = {"kind": "op", "inputs": {"x": "float b n"}}
+_ROWS: dict[str, Any] = {"kind": "op", "inputs": {"x": "float b c n"}}
 
 
 @check(
@@ -98,10 +120,13 @@ _OP: dict[str, Any] = {"kind": "op", "inputs": {"x": "float b n"}}
         Subject(name="idle_dropout", target=_IdleDropout, **_LAYER),
         Subject(name="idle_flag", target=_IdleFlag, **_LAYER),
         Subject(name="idle_keyword", target=_idle_keyword, **_OP),
+        Subject(name="idle_beside_a_mode", target=_idle_fill, **_ROWS),
     ],
     accepts=[
         Subject(name="scaled", target=_Scaled, **_LAYER),
         Subject(name="tempered", target=_tempered, **_OP),
+        Subject(name="fills_in_one_mode", target=_bordered, **_ROWS),
+        Subject(name="fills_in_a_mode_of_torch", target=_Padded, **{**_ROWS, "kind": "layer"}),
         Subject(
             name="embedding_with_dependent_options",
             target="torch.nn:Embedding",
@@ -117,15 +142,16 @@ _OP: dict[str, Any] = {"kind": "op", "inputs": {"x": "float b n"}}
 def every_option_matters(subject: Implementation, case: Case) -> Evidence:
     """Every argument with a default, set to clearly other values, changes something.
 
-    Numbers and switches, one at a time, to values of `matrix`, of `knobs`, or far from the given
-    one. What may change: answers in train and evaluation, gradients, the state before and after,
-    the input, aliasing, types; bit by bit, over five regimes of inputs. An argument that changes
-    nothing alone is tried beside every other one (a momentum needs running statistics, a norm
-    type a largest norm) and beside two switches turned on. `inplace` is left out. Declare `paths`
-    (speed only) and `invariant_to` (no effect).
+    Numbers, switches and the names of modes, one at a time, to values of `matrix`, of `knobs`, of
+    comparisons in the source, or far from the given one. What may change: answers in train and
+    evaluation, gradients, the state before and after, the input, aliasing, types; bit by bit, over
+    five regimes of inputs. An argument that changes nothing alone is tried beside every other one
+    (a momentum needs running statistics, a norm type a largest norm) and beside two switches
+    turned on. `inplace` is left out. Declare `paths` (speed only) and `invariant_to` (no effect).
 
     A real number that changes nothing at all is idle. A switch or a count may choose between
-    paths that give the same bits: it is idle only if the source shows that it is never read.
+    paths that give the same bits, and a number may belong to a mode whose name is not to be seen
+    in the source: these are idle only if the source shows that they are never read.
     """
     declared = subject.declared
     if isinstance(load_target(declared.target, near=declared.file), nn.Module):
@@ -173,7 +199,8 @@ def _effect(probe: _Probe, name: str, value: Any, knobs: Mapping[str, Any]) -> b
         taken |= differs is not None
     if not taken:
         return None
-    if not isinstance(value, float) and not probe.is_idle_in_source(name):
+    is_clear = isinstance(value, float) and not probe.has_unknown_modes
+    if not is_clear and not probe.is_idle_in_source(name):
         return None
     # A number may need two switches: a clamp of a gate needs the gate, and the clamp.
     switches = [other for other, own in knobs.items() if own is False and other != name]
@@ -207,6 +234,10 @@ class _Probe:
     def __init__(self, subject: Implementation, case: Case) -> None:
         self.subject, self.cases = subject, list(_cases(case))
         self.unset = _unset(subject)
+        self.has_unknown_modes = any(
+            isinstance(value, str) and not alternatives(subject, name, value)
+            for name, value in optional_arguments(subject).items()
+        )
         self._seen: dict[tuple[str, int], Behaviour | None] = {}
 
     def values(self, name: str, value: Any) -> list[Any]:

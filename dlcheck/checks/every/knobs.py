@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from dlcheck.checks.every.source import compared_with
 from dlcheck.subjects import Implementation
 from dlcheck.targets import load_target
 
@@ -16,7 +17,8 @@ _FLOATS = (0.37, 0.0, 1.0, 2.5, 30.0)
 def alternatives(subject: Implementation, name: str, value: Any) -> list[Any]:
     """Values that differ clearly from the given one: of `matrix`, of `knobs`, else by the type.
 
-    Neutral and extreme ones too: an ε of 1e-8 and one of 1e-7 look alike.
+    Neutral and extreme ones too: an ε of 1e-8 and one of 1e-7 look alike. Of a string: what the
+    source compares it with.
     """
     stated = subject.declared.matrix.get(name)
     if stated is not None:
@@ -29,6 +31,9 @@ def alternatives(subject: Implementation, name: str, value: Any) -> list[Any]:
         if isinstance(value, int) and not isinstance(value, bool):
             found = [round(other) for other in found]
         return list(dict.fromkeys(other for other in found if other != value))
+    if isinstance(value, str):
+        known = compared_with(load_target(subject.declared.target), name)
+        return [other for other in known if other != value]
     return _of_its_type(value)
 
 

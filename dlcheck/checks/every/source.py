@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import itertools
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import nn
@@ -41,6 +42,42 @@ def is_never_read(target: Any, name: str) -> bool:
     return not any(
         _reads_attribute(tree, attribute) for tree in trees if tree for attribute in stored
     )
+
+
+def compared_with(target: Any, name: str) -> list[str]:
+    """The strings that the source compares an argument with, or its annotation lists."""
+    owners = (
+        [o for o in target.__mro__ if o not in (nn.Module, object)]
+        if inspect.isclass(target)
+        else [target]
+    )
+    trees = [tree for tree in map(_source, owners) if tree is not None]
+    found: dict[str, None] = {}
+    for node in itertools.chain.from_iterable(map(ast.walk, trees)):
+        if isinstance(node, ast.arg) and node.arg == name and node.annotation is not None:
+            found |= dict.fromkeys(_strings(node.annotation))
+        elif isinstance(node, ast.Compare) and _is_argument(node.left, name):
+            for other in node.comparators:
+                found |= dict.fromkeys(_strings(other))
+        elif isinstance(node, ast.Match) and _is_argument(node.subject, name):
+            for case in node.cases:
+                found |= dict.fromkeys(_strings(case.pattern))
+    return list(found)
+
+
+def _is_argument(node: ast.AST, name: str) -> bool:
+    """Is it the argument, or what `self.name = name` stored, in lower case or not?"""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        node = node.func.value
+    if isinstance(node, ast.Attribute):
+        return node.attr.lstrip("_") == name
+    return isinstance(node, ast.Name) and node.id == name
+
+
+def _strings(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
 
 
 @functools.cache
