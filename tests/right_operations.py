@@ -200,3 +200,16 @@ def scatter_reduce_and_index_add(draw: Draw) -> Call:
         return torch.zeros(3, 4, dtype=x.dtype).index_add(0, rows, torch.sin(x))
 
     return gathered, [draw.leaf(5, 4)]
+
+
+def weighted_by_nearness(x: Tensor) -> Tensor:
+    """A bilateral filter on a ring: neighbours weigh as near as their values are. x [c, n]."""
+    around = torch.stack([x.roll(k, -1) for k in range(-4, 5)])
+    weights = torch.softmax(-2 * (around - x).square().sum(1), 0)
+    return (weights[:, None] * around).sum(0)
+
+
+@right()
+def bilateral_filter_far_from_zero(draw: Draw) -> Call:
+    """The values are so large that no step resolves the weights: they differ by 8, σ is ½."""
+    return weighted_by_nearness, [(8 * draw(3, 36) + 3e4).requires_grad_()]

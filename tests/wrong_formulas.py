@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from gradient_cases import Call, Draw, Wrong, claiming, only, registered
+from gradient_cases import Call, Claim, Draw, Wrong, claiming, only, registered
+from right_operations import weighted_by_nearness
 from torch import Tensor
 
 FORMULAS: dict[str, Wrong] = {}
@@ -270,3 +271,30 @@ def matrix_root_not_symmetrised(draw: Draw) -> Call:
         return torch.linalg.eigvalsh(moments).sqrt().sum()
 
     return claiming(root, only(0, lambda g, *_: g.triu())), [draw.leaf(8, 8)]
+
+
+@wrong(cause=SCALE)
+def bilateral_filter_off_by_a_ten_thousandth(draw: Draw) -> Call:
+    """Beside the point, too, the claim is not what the steps measure."""
+    x = (8 * draw(3, 36) + 3e4).requires_grad_()
+    return claiming(weighted_by_nearness, only(0, lambda g, *_: g * (1 + 1e-4))), [x]
+
+
+def _none_where(chosen: Callable[[Tensor], Tensor]) -> Claim:
+    return only(0, lambda g, inputs, _: torch.where(chosen(inputs[0]), 0.0, g))
+
+
+@wrong()
+def no_gradient_at_exactly_zero(draw: Draw) -> Call:
+    """The claim jumps right beside the point."""
+    x = draw(30)
+    x[::6] = 0
+    return claiming(torch.sin, _none_where(lambda x: x == 0)), [x.requires_grad_()]
+
+
+@wrong()
+def no_gradient_in_a_narrow_interval(draw: Draw) -> Call:
+    """Steps that leave the interval meet a right claim; smaller ones tell."""
+    x = draw(30)
+    x[::6] = 5e-4 * draw(5)
+    return claiming(torch.sin, _none_where(lambda x: x.abs() < 2e-3)), [x.requires_grad_()]

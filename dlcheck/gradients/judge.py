@@ -26,6 +26,7 @@ from dlcheck.gradients.directions import (
 from dlcheck.gradients.expectations import Expectation, below_the_limit
 from dlcheck.gradients.function import Function, Gradient, may_be_what_is_left
 from dlcheck.gradients.looks import FURTHER, Finding, Look, Place
+from dlcheck.gradients.means import is_mean_of_claims
 from dlcheck.numerics.differences import (
     FIRST_STEP,
     Line,
@@ -40,6 +41,7 @@ from dlcheck.numerics.perturbations import tiled_direction
 
 _SHARP = 16
 _FINER = (2.0**-10, 2.0**-22)  # of the first step: where an alarm must hold too
+_SMALLER = 2.0**-6  # than the step that is in doubt
 NUDGES = 2  # gradients at inputs rounded otherwise
 NUDGE_SAFETY = 24  # a spread seen in two draws against its size
 _SECOND_POINT = 0.05  # its distance, relative to each element
@@ -168,7 +170,27 @@ class Judge:
                 "the slope depends on the step: the function has structure finer than its inputs"
             )
             return replace(look, slope=finer)
+        if self._is_overlooked(look, again):
+            return replace(look, doubt="the claimed slope changes within the smallest usable step")
         return replace(look, slope=replace(look.slope, bound=again.bound), is_alarm=True)
+
+    def _is_overlooked(self, look: Look, again: Slope) -> bool:
+        """Do the steps see other slopes than x, as claimed, and can no smaller ones tell?"""
+        v, between = self.function.shaped(look.v), None if look.other is None else look.other.x
+
+        def claim_at(t: float) -> float:
+            pairs = zip(look.place.x, look.direction.parts, strict=True)
+            moved = [shifted(x, u, t) for x, u in pairs]
+            gradient = self.claim(self.function.gradient(v, at=moved, between=between))
+            return inner(gradient.parts, look.direction.parts)
+
+        if not is_mean_of_claims(claim_at, again):
+            return False
+        finer = self.slope(
+            look.place, look.direction, look.v, look.gradient,
+            first_step=_SMALLER * again.step, exact=True,
+        )  # fmt: skip
+        return not finer.is_suspicious
 
     def _finer(self, look: Look, again: Slope) -> Slope | None:
         """A slope from much smaller steps that agrees with the claim, and not with larger ones.
