@@ -233,3 +233,26 @@ def test_flags_that_torch_testing_has_frozen_are_left_alone(
     with pytest.raises(RuntimeError, match="not allowed to set"):
         torch.backends.cudnn.deterministic = torch.backends.cudnn.deterministic
     assert dlcheck.validate(twice, **ONE).passed
+
+
+class _ReadsMemoryInOrder(torch.autograd.Function):
+    """Its backward takes its saved input for contiguous, whatever the strides say."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return torch.sin(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        flat = x.as_strided(x.shape, torch.empty(x.shape).stride())
+        return gradients[0] * torch.cos(flat)
+
+
+def test_gradients_are_taken_in_the_declared_layouts_only() -> None:
+    declared: dict[str, Any] = {"kind": "op", "inputs": {"x": "float b n"}, "profile": "quick"}
+    only = {"checks": ["gradient_matches_difference"]}
+    assert not dlcheck.validate(_ReadsMemoryInOrder, **declared, **only).passed
+    contiguous = {"layouts": ["contiguous"]}
+    assert dlcheck.validate(_ReadsMemoryInOrder, **declared, **only, options=contiguous).passed

@@ -96,7 +96,7 @@ def _conditions(judge: Judge, v: Tensor, plain: Gradient) -> Iterator[_Condition
         )  # fmt: skip
     if function.draws:
         return  # in another layout the random numbers meet other elements
-    for layout in REARRANGED:
+    for layout in function.layouts:
         if _can_lie(function, layout):
             yield _Condition(
                 f"the backward ignores the memory layout of its inputs ({layout})",

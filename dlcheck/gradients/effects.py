@@ -73,7 +73,7 @@ def _with_strides(function: Function, v: Tensor) -> Iterator[Gradient]:
 
 
 def _with_layouts(function: Function, v: Tensor) -> Iterator[Gradient]:
-    for layout in REARRANGED:
+    for layout in function.layouts:
         yield function.gradient(function.shaped(v), layout=layout)
 
 

@@ -25,7 +25,7 @@ from dlcheck.gradients.variables import (
 )
 from dlcheck.isolation import guarded, seed_everything
 from dlcheck.numerics.differences import Point
-from dlcheck.numerics.layouts import lay_out
+from dlcheck.numerics.layouts import REARRANGED, lay_out
 
 _REPEATS = 4  # calls that measure how much a function without a fixed answer varies
 _STEPS = 4  # roundings of terms that cancel
@@ -63,6 +63,7 @@ class Function:
     overwrites: bool = False  # its inputs, as documented
     borrows: bool = False  # a module that could not be copied
     meanwhile: Callable[[Sequence[Tensor]], Any] | None = None  # the other call; `call` by default
+    layouts: Sequence[str] = REARRANGED  # in which its inputs may lie, too
     x: tuple[Tensor, ...] = ()
     value: Tensor = field(default_factory=lambda: torch.empty(0))
     shapes: tuple[torch.Size, ...] = ()  # of the outputs that are differentiated

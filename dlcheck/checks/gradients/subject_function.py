@@ -15,6 +15,7 @@ from dlcheck.gradients.function import Function
 from dlcheck.gradients.judge import Judge
 from dlcheck.gradients.variables import Variable
 from dlcheck.isolation import kept_buffers
+from dlcheck.numerics.layouts import LAYOUTS, REARRANGED
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 from dlcheck.targets import load_target
@@ -80,6 +81,7 @@ def differentiable(
         seed=case.recipe.seed,
         overwrites="in_place" in subject.traits,
         meanwhile=None if names else meanwhile,
+        layouts=[each for each in REARRANGED if each in subject.options.get("layouts", LAYOUTS)],
     )
 
 
