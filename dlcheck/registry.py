@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
@@ -57,10 +58,13 @@ class Catalogue:
         return self._by_target.get(target) if isinstance(target, str) else None
 
     def checks_of(self, kind: str) -> tuple[Check, ...]:
-        """The checks of a kind and of every kind, in order of name."""
+        """The checks of a kind and of every kind, most general first, then in order of name.
+
+        What a general claim finds often breaks the special ones too.
+        """
         if kind not in self._by_kind:
             found = (c for c in self.checks.values() if kind in c.kinds or "*" in c.kinds)
-            self._by_kind[kind] = tuple(sorted(found, key=lambda check: check.name))
+            self._by_kind[kind] = tuple(sorted(found, key=_generality))
         return self._by_kind[kind]
 
     def add(self, entry: Check | Reference) -> None:
@@ -248,6 +252,10 @@ def _enlist(live: Live) -> None:
         refuse_unknown_names(declared, catalogue().kinds)
         catalogue().add(declared)
     _LIVE[noun, declared.name] = live
+
+
+def _generality(check: Check) -> tuple[float, str]:
+    return (-math.inf if "*" in check.kinds else -len(check.kinds)), check.name
 
 
 def _is_read(declared: Check | Reference) -> bool:
