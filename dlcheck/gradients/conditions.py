@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from dlcheck.errors import SubjectRaised
+from dlcheck.gradients.confirmation import NUDGE_SAFETY, NUDGES
 from dlcheck.gradients.directions import all_finite
 from dlcheck.gradients.function import Function, Gradient
-from dlcheck.gradients.judge import NUDGE_SAFETY, NUDGES, Judge
+from dlcheck.gradients.judge import Judge
 from dlcheck.numerics.layouts import REARRANGED, lay_out
 
 _LARGE = 2**16  # elements

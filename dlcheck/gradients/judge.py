@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from dlcheck.gradients.confirmation import confirmed
 from dlcheck.gradients.directions import (
     Direction,
     all_finite,
@@ -24,15 +25,13 @@ from dlcheck.gradients.directions import (
     finite_parts,
 )
 from dlcheck.gradients.expectations import Expectation, below_the_limit
-from dlcheck.gradients.function import Function, Gradient, may_be_what_is_left
+from dlcheck.gradients.function import Function, Gradient
 from dlcheck.gradients.looks import FURTHER, Finding, Look, Place
-from dlcheck.gradients.means import is_mean_of_claims
 from dlcheck.numerics.differences import (
     FIRST_STEP,
     Line,
     Point,
     Slope,
-    inner,
     norm_of_product,
     shifted,
     slope,
@@ -40,10 +39,6 @@ from dlcheck.numerics.differences import (
 from dlcheck.numerics.perturbations import tiled_direction
 
 _SHARP = 16
-_FINER = (2.0**-10, 2.0**-22)  # of the first step: where an alarm must hold too
-_SMALLER = 2.0**-6  # than the step that is in doubt
-NUDGES = 2  # gradients at inputs rounded otherwise
-NUDGE_SAFETY = 24  # a spread seen in two draws against its size
 _SECOND_POINT = 0.05  # its distance, relative to each element
 _NEARBY = 2.0**-7  # the distance of the point that decides for a kink, relative to each tensor
 
@@ -88,7 +83,7 @@ class Judge:
         if direction is None:
             return None
         found = self.slope(place, direction, v, gradient)
-        return self._confirmed(Look(place, direction, v, gradient, found, other))
+        return confirmed(self, Look(place, direction, v, gradient, found, other))
 
     def claimed(self, place: Place, *, other: Place | None = None) -> tuple[Tensor, Gradient]:
         """A fresh cotangent and the gradient that is claimed for it."""
@@ -148,94 +143,6 @@ class Judge:
             exact=exact,
             uncertainty=uncertainty,
         )
-
-    def _confirmed(self, look: Look) -> Look:
-        """An alarm if the contradiction survives other steps and the noise of the gradient."""
-        if not look.slope.is_suspicious:
-            return look
-        again = self.slope(
-            look.place, look.direction, look.v, look.gradient,
-            first_step=0.77 * FIRST_STEP, exact=True, uncertainty=self._noise(look),
-            precise=min(self.precise, look.slope.relative_bound),
-        )  # fmt: skip
-        if not again.is_suspicious:
-            doubt = "" if again.is_resolved else "hidden by the rounding of the gradient itself"
-            return replace(look, slope=again, doubt=doubt)
-        # Two ladders that disagree measure something else, as x rounded to float32 inside.
-        if abs(again.measured - look.slope.measured) > again.bound + look.slope.bound:
-            return replace(look, doubt="two series of steps disagree")
-        finer = self._finer(look, again)
-        if finer is not None:
-            self.notes.append(
-                "the slope depends on the step: the function has structure finer than its inputs"
-            )
-            return replace(look, slope=finer)
-        if self._is_overlooked(look, again):
-            return replace(look, doubt="the claimed slope changes within the smallest usable step")
-        return replace(look, slope=replace(look.slope, bound=again.bound), is_alarm=True)
-
-    def _is_overlooked(self, look: Look, again: Slope) -> bool:
-        """Do the steps see other slopes than x, as claimed, and can no smaller ones tell?"""
-        v, between = self.function.shaped(look.v), None if look.other is None else look.other.x
-
-        def claim_at(t: float) -> float:
-            pairs = zip(look.place.x, look.direction.parts, strict=True)
-            moved = [shifted(x, u, t) for x, u in pairs]
-            gradient = self.claim(self.function.gradient(v, at=moved, between=between))
-            return inner(gradient.parts, look.direction.parts)
-
-        if not is_mean_of_claims(claim_at, again):
-            return False
-        finer = self.slope(
-            look.place, look.direction, look.v, look.gradient,
-            first_step=_SMALLER * again.step, exact=True,
-        )  # fmt: skip
-        return not finer.is_suspicious
-
-    def _finer(self, look: Look, again: Slope) -> Slope | None:
-        """A slope from much smaller steps that agrees with the claim, and not with larger ones.
-
-        Large steps average over what oscillates within them. Where nothing moves, or nothing is
-        claimed, small steps show nothing.
-        """
-        if not abs(again.claimed) > again.bound:
-            return None
-        steps = [FIRST_STEP * smaller for smaller in _FINER]
-        if again.size > 0 and 0 < (reach := again.swing / again.size) < FIRST_STEP:
-            steps.append(0.5 * reach)  # where the change that is claimed is one that was seen
-        for first_step in steps:
-            finer = self.slope(
-                look.place, look.direction, look.v, look.gradient,
-                first_step=first_step, exact=True,
-            )  # fmt: skip
-            if not finer.is_resolved or finer.is_suspicious or finer.swing == 0:
-                continue
-            if abs(finer.measured - again.measured) > finer.bound + again.bound:
-                return finer
-        return None
-
-    def _noise(self, look: Look) -> float:
-        """What ⟨g, u⟩ may be off by in a right backward.
-
-        Its conditioning: how much it moves when the inputs are rounded otherwise. And what it
-        loses where terms as large as v cancel, as in v(p − 1) at a saturated softmax: ε‖v‖‖u‖,
-        over the elements that may come from such a difference.
-        """
-        function, spread = self.function, 0.0
-        v, between = function.shaped(look.v), None if look.other is None else look.other.x
-        for _ in range(NUDGES):
-            # Only what the direction moves: a label of exactly 1 must stay one.
-            nudged = [
-                torch.where(u != 0, self.nudged(x), x)
-                for x, u in zip(look.place.x, look.direction.parts, strict=True)
-            ]
-            nearby = self.claim(function.gradient(v, at=nudged, between=between))
-            ways = [a - b for a, b in zip(nearby.parts, look.gradient.parts, strict=True)]
-            change = inner(ways, look.direction.parts)
-            spread = max(spread, abs(change)) if math.isfinite(change) else spread
-        size = float(torch.linalg.vector_norm(look.v))
-        reach = _reach_of_cancellation(look, function.unit * size)
-        return NUDGE_SAFETY * spread + 32 * function.unit * size * reach
 
     def nudged(self, x: Tensor) -> Tensor:
         signs = torch.randn(x.shape, generator=self.generator, device=self.generator.device).sign()
@@ -373,12 +280,3 @@ class Judge:
             if place is not None:
                 looks += self._settled(place, first=index)
         return self._weighed(looks)
-
-
-def _reach_of_cancellation(look: Look, quantum: float) -> float:
-    """‖u‖ over the elements whose gradient may be what is left of terms as large as v."""
-    sizes = []
-    for g, u in zip(look.gradient.parts, look.direction.parts, strict=True):
-        left = torch.where(may_be_what_is_left(g, quantum), u, 0.0)
-        sizes.append(float(torch.linalg.vector_norm(left)))
-    return math.hypot(*sizes)
