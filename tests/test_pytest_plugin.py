@@ -176,7 +176,7 @@ def test_fixtures_and_marks_reach_items(suite: pytest.Pytester) -> None:
 def test_a_failure_says_what_where_and_how_to_run_it_again(suite: pytest.Pytester) -> None:
     result = run(suite, "plugin.toml", "--profile", "quick", "--seed", "7")
     text = result.stdout.str()
-    assert "A call changes none of its inputs." in text
+    assert "A call changes none of its inputs, in train and in evaluation." in text
     assert "changed elements of x" in text
     assert f"pytest '{BAD}[cpu-float64]' --profile quick --seed 7" in text
     assert "Traceback" not in text
@@ -282,7 +282,7 @@ def test_a_subject_that_raises_fails_with_its_own_traceback(suite: pytest.Pytest
 
 
 def test_expected_failures_are_strict(suite: pytest.Pytester) -> None:
-    more = '[[subject.expect_failure]]\ncheck = "leaves_*"\nreason = "known"\n'
+    more = '[[subject.expect_failure]]\ncheck = "leaves_inputs_unchanged"\nreason = "known"\n'
     one_subject(suite, "subjects_of_the_test:bad", more).assert_outcomes(xfailed=1)
     result = one_subject(suite, "subjects_of_the_test:good", more)
     result.assert_outcomes(failed=1)
@@ -315,11 +315,11 @@ def test_parametrize_in_an_ordinary_test(suite: pytest.Pytester) -> None:
         import dlcheck
         from subjects_of_the_test import bad, good
 
-        @dlcheck.parametrize(good, kind="op", inputs={"x": "float n"}, checks=["leaves_*"])
+        @dlcheck.parametrize(good, kind="op", inputs={"x": "float n"}, checks=["leaves_inputs_unchanged"])
         def test_good(check):
             check()
 
-        @dlcheck.parametrize(bad, kind="op", inputs={"x": "float n"}, checks=["leaves_*"])
+        @dlcheck.parametrize(bad, kind="op", inputs={"x": "float n"}, checks=["leaves_inputs_unchanged"])
         def test_bad(check):
             check()
         """
