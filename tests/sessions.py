@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import sys
 import time
+from multiprocessing import popen_forkserver  # noqa: F401  # else it is one of what is forgotten
 from pathlib import Path
 
 import pytest

@@ -124,7 +124,16 @@ def test_new_never_overwrites(folder: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_validate_passes_and_fails(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    common = ["--kind", "op", "--input", "x=float n", "--check", "leaves_inputs_unchanged", "--device", "cpu"]
+    common = [
+        "--kind",
+        "op",
+        "--input",
+        "x=float n",
+        "--check",
+        "leaves_inputs_unchanged",
+        "--device",
+        "cpu",
+    ]
     assert main(["validate", "mine.py:twice", *common]) == 0
     assert "1 passed" in capsys.readouterr().out
     assert main(["validate", "mine.py:overwrites", *common]) == 1

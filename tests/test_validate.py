@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import re
 from typing import Annotated, Any
 
@@ -256,3 +258,40 @@ def test_gradients_are_taken_in_the_declared_layouts_only() -> None:
     assert not dlcheck.validate(_ReadsMemoryInOrder, **declared, **only).passed
     contiguous = {"layouts": ["contiguous"]}
     assert dlcheck.validate(_ReadsMemoryInOrder, **declared, **only, options=contiguous).passed
+
+
+def rude(x: Tensor) -> Tensor:
+    """Changes what every later trial would see."""
+    torch.set_default_dtype(torch.float16)
+    torch.set_grad_enabled(mode=False)
+    torch.set_num_threads(1 if torch.get_num_threads() > 1 else 2)
+    torch.use_deterministic_algorithms(mode=True)
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("medium")
+    torch.manual_seed(3), random.seed(3), np.random.seed(3)
+    os.environ["RUDE"] = "1"
+    return x * 2
+
+
+def test_state_is_restored_after_every_trial() -> None:
+    def state() -> tuple[object, ...]:
+        return (
+            torch.get_default_dtype(),
+            torch.is_grad_enabled(),
+            torch.get_num_threads(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.backends.cudnn.benchmark,
+            torch.get_float32_matmul_precision(),
+            torch.get_rng_state().tolist(),
+            random.getstate(),
+            np.random.get_state()[1].tolist(),
+            os.environ.get("RUDE"),
+        )
+
+    before = state()
+    report = dlcheck.validate(
+        rude, kind="op", inputs={"x": "float n"}, checks=["leaves_inputs_unchanged"],
+        profile="quick", device="cpu",
+    )  # fmt: skip
+    assert state() == before
+    assert report.passed
