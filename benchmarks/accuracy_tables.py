@@ -66,7 +66,7 @@ def _grades(found: Sequence[Any]) -> Table:
         failed = [one for one in runs if one.verdict == "failed"]
         grades = Counter(one.grade for one in failed)
         share = f"{100 * grades['B'] / len(runs):.2f} %" if runs else "–"
-        rows.append((dtype, len(runs), len(runs) - len(failed), grades["B"], share, grades["C"]))
+        rows.append((dtype, len(runs), sum(map(_passed, runs)), grades["B"], share, grades["C"]))
     columns = ("dtype", "runs", "passed", "grade B", "share", "grade C")
     return Table(title="Right implementations", columns=columns, rows=rows)
 

@@ -19,7 +19,7 @@ from dlcheck.checks.every.answers import (
     terms_of,
 )
 from dlcheck.checks.every.conditioning import Conditioning
-from dlcheck.checks.every.judged import Judged, is_gradient
+from dlcheck.checks.every.judged import Judged, is_gradient, magnitude
 from dlcheck.checks.every.twin import in_dtype, paired_names, reference_of
 from dlcheck.errors import SubjectError
 from dlcheck.model import NOTHING
@@ -30,6 +30,7 @@ from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
 _ROUNDINGS = 4  # of the inputs, that a few steps amount to
+_ALTOGETHER = 0.25  # of what an output is: such a change is one to another answer
 _POINTS = 16  # beside the point, at which the reference's errors are measured too
 
 
@@ -99,6 +100,7 @@ class Duel:
             (self._reference_rounding, self._may_be_rounding),
             (self._subject_rounding, self._may_be_rounding),
             (self._overflow, self._may_be_rounding),
+            (self._undetermined, lambda one: is_gradient(one.name) and not one.is_good),
         )
         for spreads, may_be in excuses:
             wrong = [name for name, one in found.items() if may_be(one)]
@@ -168,10 +170,30 @@ class Duel:
         where it does not respond; and beside a huge offset the squares of moves count. Moves of
         float64 show the rounding of the right answers too.
         """
+        found = self.conditioning.response(right, self._few_roundings)
+        return {name: _norm_of_rows(found[name]) for name in names}
+
+    def _undetermined(self, right: Answers, names: Sequence[str]) -> Answers:
+        """Infinite for gradients of an output that a few roundings change altogether.
+
+        Attention to keys whose scores are as large as 1/u has a winner by chance, and slopes only
+        where rounding makes two scores equal.
+        """
+        step = self._few_roundings
+        found = self.conditioning.response(right, step)
+        if not any(
+            step * largest_of(found[name]) > _ALTOGETHER * magnitude(answer)
+            for name, answer in right.items()
+            if not is_gradient(name)
+        ):
+            return {}
+        return {name: torch.full_like(right[name], math.inf) for name in names}
+
+    @property
+    def _few_roundings(self) -> float:
         u = unit_roundoff(self.case.dtype)
         inside = unit_roundoff(self._inside) if self._inside else min(u, INSIDE)
-        found = self.conditioning.response(right, _ROUNDINGS * inside)
-        return {name: _norm_of_rows(found[name]) for name in names}
+        return _ROUNDINGS * inside
 
     def _reference_rounding(self, right: Answers, names: Sequence[str]) -> Answers:
         return rounded_otherwise(self.question, self.exact, right, names, None, self._inside)
