@@ -24,7 +24,8 @@ class Table:
 
     def __str__(self) -> str:
         lines = [f"### {self.title}", "", _line(self.columns), _line(["---"] * len(self.columns))]
-        lines += [_line(row) for row in self.rows] or [_line(["none", *[""] * (len(self.columns) - 1)])]
+        nothing = ["none", *[""] * (len(self.columns) - 1)]
+        lines += map(_line, self.rows or [nothing])
         return "\n".join([*lines, "", self.note, ""] if self.note else [*lines, ""])
 
 
