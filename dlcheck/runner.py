@@ -38,7 +38,8 @@ from dlcheck.strategies import (
     stream_seed,
     typical_recipe,
 )
-from dlcheck.subjects import Implementation, build, inputs_of, tensors_in
+from dlcheck.subjects import Implementation, build, tensors_in
+from dlcheck.taken import inputs_of
 
 
 class _CaseFailed(Exception):

@@ -10,23 +10,24 @@ import copy
 import dataclasses
 import functools
 import inspect
-import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from dlcheck import kinds
 from dlcheck.arrangement import arranged
-from dlcheck.domains import Input, parse_inputs, resolve_args
+from dlcheck.domains import resolve_args
 from dlcheck.errors import DeclarationError, SubjectError
 from dlcheck.isolation import guarded as guarded
 from dlcheck.isolation import seed_everything
 from dlcheck.lanes import not_run, why_no_lane
 from dlcheck.model import NOTHING, Kind, Subject
+from dlcheck.regimes import make_values
 from dlcheck.registry import catalogue
+from dlcheck.taken import inputs_of
 from dlcheck.targets import load_target
 
 
@@ -215,9 +216,28 @@ def build(
             f"{subject.name} was built as {type(made).__qualname__}, which cannot be called; "
             f"a subject of kind {kind.name!r} is called {kind.call}"
         )
-    return Implementation(
+    built = Implementation(
         declared=subject, kind=kind, target=made, device=device, dtype=dtype, args=args
     )
+    if isinstance(made, nn.Module) and any(map(is_lazy, (*made.parameters(), *made.buffers()))):
+        _show_its_inputs(built, made, sizes, seed)
+    return built
+
+
+def _show_its_inputs(
+    built: Implementation, module: nn.Module, sizes: Mapping[str, int], seed: int
+) -> None:
+    """Call a lazy module once, in evaluation: its parameters take their shapes from its inputs."""
+    specs = inputs_of(built.declared)
+    if not all(dim.name in sizes for spec in specs.values() for dim in spec.dims if dim.name):
+        return  # the first call of its user shows them
+    generator = torch.Generator().manual_seed(seed)
+    values = [make_values(spec, sizes, "normal", generator) for spec in specs.values()]
+    was_training = module.training
+    guarded(module.eval)
+    with torch.no_grad():
+        built(*(_in_its_type(x, built.device, built.dtype) for x in values))
+    guarded(module.train, was_training)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,62 +315,3 @@ def scatter_parameters(made: Implementation, seed: int) -> None:
                 z = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
                 scale = 0.25 * max(abs(float(parameter.flatten()[0])), 1.0)
                 parameter.add_((scale * z).to(parameter))
-
-
-def inputs_of(subject: Subject) -> dict[str, Input]:
-    """The subject's inputs: declared, from its task or kind, or from jaxtyping annotations.
-
-    Raises DeclarationError where there is nothing to go by.
-    """
-    kind = catalogue().kind(subject.kind)
-    declared = kinds.inputs_of(kind, subject.inputs, subject.options)
-    if not declared:
-        declared = _annotated_inputs(load_target(subject.target, near=subject.file))
-    if not declared:
-        tasks = f" or options.task = {' | '.join(kind.by_task)}" if kind.by_task else ""
-        raise DeclarationError(
-            f"subject {subject.name!r} of kind {kind.name!r} does not say what it takes; "
-            f'declare its inputs, as inputs = {{ x = "float b n" }}{tasks}'
-        )
-    return parse_inputs(declared)
-
-
-def _annotated_inputs(target: Any) -> dict[str, str]:
-    """`x: Float[Tensor, "b n"]` → {"x": "float b n"}, as jaxtyping writes its annotations.
-
-    `*batch` and `...` stand for one axis, `#b` for the axis that may be 1, `_` for any. Raises
-    DeclarationError where an annotation cannot be a domain: an integer without a range.
-    """
-    if isinstance(target, nn.Module) or (inspect.isclass(target) and issubclass(target, nn.Module)):
-        target = target.forward
-    try:
-        hints = typing.get_type_hints(target)
-    except (TypeError, NameError, AttributeError):
-        return {}
-    hints.pop("return", None)
-    found = {}
-    for name, hint in hints.items():
-        dims, dtypes = getattr(hint, "dim_str", None), getattr(hint, "dtypes", ())
-        if dims is not None:
-            found[name] = f"{_annotated_element(name, dtypes)} {_annotated_dims(name, dims)}"
-    return found
-
-
-def _annotated_element(name: str, dtypes: Any) -> str:
-    named = [str(dtype) for dtype in dtypes] if isinstance(dtypes, (list, tuple)) else []
-    if any("float" in dtype for dtype in named):
-        return "float"
-    if any("bool" in dtype for dtype in named):
-        return "bool"
-    raise DeclarationError(
-        f"the annotation of {name} says no range of its numbers; declare what it takes, as "
-        f'inputs = {{ {name} = "index[n] b t" }} (see: dlcheck list elements)'
-    )
-
-
-def _annotated_dims(name: str, dims: str) -> str:
-    parts = []
-    for position, part in enumerate(dims.split()):
-        plain = part.lstrip("*#?").partition("=")[2] or part.lstrip("*#?")
-        parts.append({"...": "batch", "_": f"{name}_{position}"}.get(plain, plain))
-    return " ".join(parts)

@@ -176,7 +176,7 @@ def trials_of(
     except SuiteError as error:
         raise DeclarationError("\n".join(problem.message for problem in error.problems)) from None
     if not kinds.inputs_of(catalogue().kind(declared.kind), declared.inputs, declared.options):
-        from dlcheck.subjects import inputs_of
+        from dlcheck.taken import inputs_of
 
         inputs_of(declared)  # nothing to go by is a usage error, here and not in every trial
     axes = {"device": ["auto"], "dtype": [dtype or "float64"]}

@@ -15,7 +15,7 @@ from dlcheck.inherited import attached, of_component
 from dlcheck.model import Subject
 from dlcheck.registry import catalogue
 from dlcheck.selection import complete, unchecked
-from dlcheck.subjects import inputs_of
+from dlcheck.taken import inputs_of
 
 FILE = """
 import torch

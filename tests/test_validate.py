@@ -295,3 +295,22 @@ def test_state_is_restored_after_every_trial() -> None:
     )  # fmt: skip
     assert state() == before
     assert report.passed
+
+
+@pytest.mark.parametrize(
+    ("layer", "args", "inputs", "traits"),
+    [
+        (nn.LazyLinear, {"out_features": 3}, {"x": "float b 4"}, []),
+        (nn.LazyConv2d, {"out_channels": 3, "kernel_size": 2}, {"x": "float b 2 4 5"}, []),
+        (nn.LazyBatchNorm1d, {}, {"x": "float b 3"}, ["batch_coupled", "updates_buffers"]),
+        (nn.Sequential(nn.LazyLinear(4), nn.Tanh(), nn.LazyLinear(2)), {}, {"x": "float b 3"}, []),
+    ],
+    ids=["linear", "convolution", "batch normalization", "instance"],
+)
+def test_a_lazy_layer_sees_its_inputs_first(
+    layer: Any, args: dict[str, Any], inputs: dict[str, str], traits: list[str]
+) -> None:
+    dlcheck.validate(
+        layer, kind="layer", args=args, inputs=inputs, traits=traits, profile="quick",
+        options={"sizes": {"b": [2, 5]}},
+    ).raise_for_failures()  # fmt: skip

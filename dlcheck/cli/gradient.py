@@ -195,7 +195,7 @@ def _inputs(declared: Subject) -> dict[str, Input]:
     from dlcheck.errors import UsageError
     from dlcheck.kinds import inputs_of as declared_inputs
     from dlcheck.registry import catalogue
-    from dlcheck.subjects import inputs_of
+    from dlcheck.taken import inputs_of
 
     kind = catalogue().kind(declared.kind)
     try:
