@@ -1,4 +1,4 @@
-"""What a judge relies on, as it was before any subject was loaded: clocks, comparisons, torch.
+"""What a judge relies on, as it was before a subject ran: clocks, comparisons, torch, dlcheck.
 
 A subject that replaces `torch.allclose` or `time.perf_counter` judges itself. The originals are
 captured when this module is imported, which the engine does before it builds a subject; what has
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -90,6 +91,8 @@ _HOOKS: dict[str, dict[int, Any]] = {
     for name, value in vars(torch.nn.modules.module).items()
     if name.startswith("_global_") and isinstance(value, dict)
 }
+_OWN: dict[str, tuple[ModuleType, tuple[tuple[str, ...], tuple[Any, ...]]]] = {}
+_SEEN = [0]  # how many modules there were
 _KEPT = 100
 _LATELY: list[tuple[object, Replaced]] = []  # with the target whose trial it was
 _TRIALS: list[object] = []  # targets of the trials that run now, one inside the other
@@ -100,7 +103,27 @@ def replaced() -> list[Replaced]:
     untouched = all(
         all(map(is_, map(there.get, names), values)) for there, (names, values) in _BY_NAMESPACE
     )
-    return _replaced(_OF_VERDICTS if untouched else _ORIGINALS)
+    return _replaced((*(_OF_VERDICTS if untouched else _ORIGINALS), *_own_that_changed()))
+
+
+def _own_that_changed() -> Iterator[tuple[Any, str, Any, bool]]:
+    for there, (names, values) in _OWN.values():
+        if not all(map(is_, map(vars(there).get, names), values)):
+            yield from (
+                (there, name, value, False) for name, value in zip(names, values, strict=True)
+            )
+
+
+def _note_own() -> None:
+    """dlcheck's own functions and classes, of modules that are new."""
+    known = len(sys.modules)
+    if known == _SEEN[-1]:
+        return
+    _SEEN[:] = [known]
+    for module, there in list(sys.modules.items()):
+        if module.partition(".")[0] == "dlcheck" and module not in _OWN:
+            own = {n: v for n, v in vars(there).items() if callable(v) and n[:2] != "__"}
+            _OWN[module] = there, (tuple(own), tuple(own.values()))
 
 
 def _replaced(among: Iterable[tuple[Any, str, Any, bool]]) -> list[Replaced]:
@@ -149,6 +172,7 @@ def leave(standing: Standing) -> None:
 
 def restore_the_judge() -> Standing:
     """Put clocks and comparisons back, note what was found, and tell how the rest stands."""
+    _note_own()
     found = replaced()
     for entry in found:
         if entry.is_of_a_judge:

@@ -67,12 +67,12 @@ def run_trial(trial: Trial) -> Outcome:
     """
     started, seen = time.perf_counter(), _Seen()
     try:
+        live = live_check(trial.check)  # and what it imports, before the subject could change it
         with restored_state(trial.subject.target), time_limit(trial.timeout):
             device = usable_device(trial.device)
             if device.type == "cpu" and "benchmark" not in trial.check.tags:
                 # Cases are small: a second thread only waits, and changes the order of sums.
                 torch.set_num_threads(1)
-            live = live_check(trial.check)
             specs = inputs_of(trial.subject)
             _search(trial, live, specs, device, seen)
         verdict, message = _judged(seen, trial)

@@ -126,7 +126,7 @@ def test_an_unknown_reference_lends_nothing() -> None:
 def test_says_which_declaration_would_check_more() -> None:
     plain = complete(Subject(name="f", target=torch.tanh, kind="op", inputs={"x": "float n"}))
     missing = unchecked(plain, catalogue())
-    assert missing["a reference"] == ["matches_reference"]
+    assert "matches_reference" in missing["a reference"]
     assert "second_gradient_matches_difference" in missing["trait twice_differentiable"]
     assert "trait surrogate_gradient" not in missing  # it would exempt from other checks
     report = dlcheck.validate(torch.tanh, kind="op", inputs={"x": "float n"}, profile="quick")

@@ -68,10 +68,10 @@ def leaves_other_code_alone(subject: Implementation, case: Case) -> Evidence:
     imported, the subjects of that module are told.
     """
     found = _of_its_module(subject)
-    standing, own = originals.restore_the_judge(), _own_functions()
+    standing = originals.restore_the_judge()
     made, switched = _built_elsewhere(subject, case)
     made(*case.fresh())
-    found += [*switched, *originals.restore(standing), *_restored(own)]
+    found += [*switched, *originals.restore(standing)]
     originals.restored_lately(subject.declared.target, "")
     return Evidence(
         error=float(len(found)),
@@ -100,27 +100,6 @@ def _built_elsewhere(subject: Implementation, case: Case) -> tuple[Implementatio
     torch.set_default_dtype(default)
     torch.set_num_threads(threads)
     return made, changed
-
-
-def _restored(own: Mapping[tuple[str, str], Any]) -> list[str]:
-    """dlcheck's functions that are no longer those, put back."""
-    found = []
-    for (module, name), function in own.items():
-        if getattr(sys.modules.get(module), name, function) is not function:
-            setattr(sys.modules[module], name, function)
-            found.append(f"{module}.{name}")
-    return found
-
-
-def _own_functions() -> dict[tuple[str, str], Any]:
-    """dlcheck's functions and classes, by module and name."""
-    return {
-        (module, name): value
-        for module, loaded in list(sys.modules.items())
-        if module.partition(".")[0] == "dlcheck"
-        for name, value in vars(loaded).items()
-        if callable(value) and not name.startswith("__")
-    }
 
 
 def _of_its_module(subject: Implementation) -> list[str]:
