@@ -11,6 +11,8 @@ from torch.nn import functional as F
 from dlcheck.checks.every.duel import judged_answers
 from dlcheck.checks.every.judged import Judged
 from dlcheck.checks.every.usual import redrawn, usual_sizes
+from dlcheck.checks.every.whole_numbers import whole_numbers_agree
+from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence, Subject
 from dlcheck.mutants import around, on_tensors, scaled_gradient, scaled_value
 from dlcheck.registry import check
@@ -47,6 +49,30 @@ def _cross_entropy_by_hand(prediction: Tensor, target: Tensor) -> Tensor:
     return (prediction.logsumexp(-1) - chosen).mean()
 
 
+def _largest(x: Tensor) -> tuple[Tensor, Tensor]:
+    values, places = x.max(-1)
+    return values, places
+
+
+def _largest_of_the_last(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The right values, and the last of equal places: right as well."""
+    values = x.amax(-1)
+    return values, x.shape[-1] - 1 - (x == values[..., None]).flip(-1).int().argmax(-1)
+
+
+def _places_from_one(x: Tensor) -> tuple[Tensor, Tensor]:
+    values, places = x.max(-1)
+    return values, places + 1
+
+
+def _is_positive(x: Tensor) -> Tensor:
+    return x > 0
+
+
+def _is_large(x: Tensor) -> Tensor:
+    return x > 0.1 * x.abs().amax()
+
+
 def _row_softmax(x: Tensor) -> Tensor:
     return F.softmax(x, -1)
 
@@ -61,6 +87,20 @@ def _row_softmax(x: Tensor) -> Tensor:
         adds_a_small_constant,
         answers_in_bfloat16,
         sees_its_first_input_shifted,
+        Subject(
+            name="places_from_one",
+            target=_places_from_one,
+            kind="op",
+            inputs={"x": "float b n"},
+            reference=_largest,
+        ),
+        Subject(
+            name="another_threshold",
+            target=_is_large,
+            kind="op",
+            inputs={"x": "float b n"},
+            reference=_is_positive,
+        ),
     ],
     accepts=[
         Subject(
@@ -78,6 +118,14 @@ def _row_softmax(x: Tensor) -> Tensor:
             inputs={"prediction": "logit b k", "target": "label[k] b"},
             options={"sizes": {"k": [2, 17]}},
             reference=F.cross_entropy,
+        ),
+        Subject(
+            name="largest_and_last",
+            target=_largest_of_the_last,
+            kind="op",
+            inputs={"x": "float b n"},
+            traits=frozenset({"nonsmooth"}),
+            reference=_largest,
         ),
         Subject(
             name="linear",
@@ -99,11 +147,19 @@ def matches_reference(subject: Implementation, case: Case) -> Iterator[Evidence]
     `compute_dtype` declares the arithmetic inside to be that of the type, against what a
     norm-wise stable computation keeps (grade B), beside answers to other values too, since a loss
     may happen to be 0. Below grade A fails only if three draws of the values do. Where the
-    reference jumps or has a kink, the point is moved by 2⁻¹⁰.
+    reference jumps or has a kink, the point is moved by 2⁻¹⁰. Integers and booleans are compared
+    one by one, where the reference's do not change with moves of the inputs by 64 roundings.
     Source: numerics/accuracy.py; Higham, Accuracy and Stability of Numerical Algorithms, §1.6.
     """
     scatter_parameters(subject, case.recipe.seed)
-    found = _judged_by_usual_sizes(subject, case)
+    whole = whole_numbers_agree(subject, case)
+    yield from whole
+    try:
+        found = _judged_by_usual_sizes(subject, case)
+    except NotApplicable:
+        if whole:
+            return
+        raise
     for strike in range(1, _STRIKES):
         again = [name for name, one in found.items() if one.is_doubtful]
         if not again:
