@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 import dlcheck
+from dlcheck.checks.every import whole_numbers
+from dlcheck.model import Evidence
 
 
 def _complex_product(x: Tensor) -> Tensor:
@@ -78,6 +80,14 @@ def test_a_complex_answer_that_mixes_rows_fails() -> None:
         _rows_leak, kind="op", inputs={"x": "float b n"}, profile="quick", seed=1
     )
     assert "rows_are_independent" in {failure.check for failure in report.failures}
+
+
+def test_a_draw_that_says_nothing_acquits_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = Evidence(error=2.0, bound=0.0, signal=9.0, what="integers")
+    draws = iter([[wrong], [], []])
+    monkeypatch.setattr(whole_numbers, "_compared", lambda *_: next(draws))
+    monkeypatch.setattr(whole_numbers, "redrawn", lambda case, _: case)
+    assert whole_numbers.whole_numbers_agree(Any, Any) == [wrong]  # type: ignore[arg-type]
 
 
 def test_a_tensor_among_the_arguments_of_a_function_takes_the_type_of_the_trial() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
 
 from dlcheck.checks.every.answers import called, inputs_in
+from dlcheck.checks.every.judged import magnitude
 from dlcheck.checks.every.twin import reference_of
 from dlcheck.checks.every.usual import redrawn
 from dlcheck.errors import SubjectError
@@ -29,16 +29,14 @@ def whole_numbers_agree(subject: Implementation, case: Case) -> list[Evidence]:
     At a tie any winner is right, and where rounding decides: there the reference's own answer
     changes when the inputs move by 64u of their size, there or back, and nothing is compared.
     """
-    found = list(_compared(subject, case))
+    found = {one.what: one for one in _compared(subject, case)}
     for strike in range(1, _STRIKES):
-        if not any(one.error for one in found):
+        if not any(one.error for one in found.values()):
             break
-        others = list(_compared(subject, redrawn(case, strike)))
-        found = [
-            other if other.error < one.error else one
-            for one, other in zip(found, others, strict=False)
-        ]
-    return found
+        for other in _compared(subject, redrawn(case, strike)):  # one that says nothing is absent
+            if other.what in found and other.error < found[other.what].error:
+                found[other.what] = other
+    return [*found.values()]
 
 
 def _compared(subject: Implementation, case: Case) -> Iterator[Evidence]:
@@ -101,6 +99,4 @@ def _moves(case: Case, inputs: Mapping[str, Tensor]) -> Iterator[dict[str, Tenso
 
 def _size(x: Tensor) -> Tensor:
     """|x| and the root mean square of all: a 0 moves too."""
-    values = x.double()
-    whole = float(torch.linalg.vector_norm(values)) / math.sqrt(max(values.numel(), 1))
-    return values.abs() + whole
+    return x.double().abs() + magnitude(x)
