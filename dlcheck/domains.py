@@ -25,7 +25,12 @@ ELEMENTS: Mapping[str, tuple[str, bool, str]] = {
     "positive": ("", True, "greater than 0"),
     "unit": ("", True, "in (0, 1)"),
     "signed": ("", True, "in (-1, 1)"),
-    "probability": ("", True, "non-negative, the last axis sums to 1"),
+    "probability": (
+        "dim?",
+        True,
+        "non-negative, sums to 1 along the last axis, or that of probability[k]",
+    ),
+    "log_probability": ("dim?", True, "the logarithm of a probability, of probability[k]"),
     "logit": ("", True, "an unnormalised log-probability"),
     "direction": ("", True, "rows of unit norm"),
     "image": ("range?", True, "smooth, in (0, 1); image[lo:hi] gives another range"),
@@ -47,7 +52,15 @@ _DIM = re.compile(
     r"(?P<head>\d{1,9}|[A-Za-z_]\w*)(?:\*(?P<times>[1-9]\d{0,8}))?(?P<ragged>~?)", re.ASCII
 )
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-_AXES = {"probability": 1, "onehot": 1, "direction": 1, "image": 2, "spd": 2, "orthogonal": 2}
+_AXES = {
+    "probability": 1,
+    "log_probability": 1,
+    "onehot": 1,
+    "direction": 1,
+    "image": 2,
+    "spd": 2,
+    "orthogonal": 2,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +90,15 @@ class Input:
     low: float | None = None
     high: float | None = None
     count: Dim | None = None  # of label[k] and index[n]
+    along: Dim | None = None  # of probability[k]: the dim that sums to 1, by default the last
+    ignored: int | None = None  # the label that stands for no target, where some are ignored
+
+    @property
+    def axis(self) -> int:
+        """The axis along which a probability sums to 1, counted from the end."""
+        if self.along is None:
+            return -1
+        return self.dims.index(self.along) - len(self.dims)
 
     @property
     def is_floating(self) -> bool:
@@ -93,8 +115,8 @@ class Input:
 
     def __str__(self) -> str:
         inside = ""
-        if self.count is not None:
-            inside = f"[{self.count}]"
+        if self.count is not None or self.along is not None:
+            inside = f"[{self.count or self.along}]"
         elif self.low is not None:
             inside = f"[{_shortest(self.low)}:{_shortest(self.high)}]"
         return " ".join([self.element + inside, *(str(dim) for dim in self.dims)])
@@ -147,6 +169,11 @@ def _with_brackets(element: str, inside: str | None, dims: tuple[Dim, ...], text
         raise DeclarationError(f"{text!r}: {element} needs its range, write {shape}")
     if inside is None:
         return Input(element, dims)
+    if takes == "dim?":
+        along = parse_dim(inside.strip())
+        if along not in dims:
+            raise DeclarationError(f"{text!r}: sums to 1 along {along}, which is none of its dims")
+        return Input(element, dims, along=along)
     if takes == "count":
         count = parse_dim(inside.strip())
         if count.ragged:

@@ -236,6 +236,7 @@ _KINDS = (
             "weighted": "takes class weights",
             "smoothed": "smooths the targets",
             "class_balanced": "classes count equally, not rows",
+            "ordered_classes": "classes have an order, or one is special (background, blank)",
             "continuous": "has no jumps",
             "redescending": "the gradient falls for large errors",
             "margin": "is zero beyond a margin",
@@ -323,6 +324,7 @@ _KINDS = (
         form="factory",
         call="f(params, **args)",
         summary="a torch.optim.Optimizer",
+        inputs={"weight": "float n m", "bias": "float n"},
         options={
             "decay": "none, coupled or decoupled",
             "decay_order": "before or after",
@@ -347,6 +349,7 @@ _KINDS = (
         form="factory",
         call="f(optimizer, **args)",
         summary="a learning-rate schedule",
+        inputs={"weight": "float n"},
         options={"closed_form": "in t, base_lr, the arguments and math", "steps": "how many"},
     ),
     Kind(
@@ -354,6 +357,7 @@ _KINDS = (
         form="function",
         call="clip(parameters, limit)",
         summary="limits gradients or weights in place",
+        inputs={"weight": "float n m", "bias": "float n"},
         options={
             "by": "global_norm, norm, unit_norm or value",
             "target": "gradients or weights",
@@ -529,5 +533,27 @@ def inputs_of(
         return declared
     task = options.get("task")
     if isinstance(task, str) and task in kind.by_task:
-        return kind.by_task[task]
+        return {name: _in_form(name, text, options) for name, text in kind.by_task[task].items()}
     return kind.inputs
+
+
+# What a loss of a task takes where it is not the element of the task: form → element.
+_FORMS: Mapping[str, Mapping[str, str]] = {
+    "logit": {"probabilities": "probability", "log_probabilities": "log_probability"},
+    "probability": {"logits": "logit", "log_probabilities": "log_probability"},
+    "float": {"probabilities": "unit", "logits": "logit"},
+}
+
+
+def _in_form(name: str, text: str, options: Mapping[str, object]) -> str:
+    """An input of a task in the declared form: logits, probabilities or their logarithms."""
+    element, _, dims = text.partition(" ")
+    form = options.get(name)
+    if options.get("task") == "regression" and options.get("prediction") == "log_rate":
+        return f"positive {dims}" if name == "target" else text
+    if options.get("task") == "binary" and element == "logit":
+        return f"unit {dims}" if form == "probabilities" else text
+    wanted = _FORMS.get(element, {}).get(form if isinstance(form, str) else "", element)
+    if wanted in ("probability", "log_probability") and dims.split()[1:2] == ["k"]:
+        wanted += "[k]"  # b k h w: along the classes
+    return f"{wanted} {dims}"

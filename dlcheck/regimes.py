@@ -28,6 +28,7 @@ REGIMES: Mapping[str, tuple[str, ...]] = {
     "signed": _BOUNDED,
     "probability": ("normal", "onehot", "uniform"),
     "image": ("normal", "noise", "constant"),
+    "log_probability": ("normal", "uniform"),
     "label": ("normal", "constant"),
     "index": ("normal", "constant"),
     "bool": ("normal", "constant"),
@@ -40,6 +41,8 @@ def regimes_of(spec: Input, allowed: Sequence[str] = ()) -> list[str]:
     known = REGIMES.get(spec.element, ("normal",))
     if spec.low is not None and spec.is_floating:
         known = _BOUNDED
+    if spec.ignored is not None:
+        known = (*known, "ignored")
     return [regime for regime in known if not allowed or regime in allowed] or ["normal"]
 
 
@@ -50,6 +53,10 @@ def make_values(
     shape = spec.shape(sizes)
     if not spec.is_floating:
         return _integers(spec, sizes, shape, regime, generator)
+    if spec.along is not None:  # the axis that hangs together is the last one of the makers
+        order = [*shape[: spec.axis], *shape[len(shape) + spec.axis + 1 :], shape[spec.axis]]
+        made = _MAKERS[spec.element](tuple(order), regime, generator)
+        return made.movedim(-1, spec.axis).contiguous()
     values = _MAKERS[spec.element](shape, regime, generator)
     if spec.low is None or spec.high is None:
         return values
@@ -151,6 +158,10 @@ def _probability(shape: tuple[int, ...], regime: str, generator: torch.Generator
     return torch.softmax(0 * z if regime == "uniform" else z, -1)
 
 
+def _log_probability(shape: tuple[int, ...], regime: str, generator: torch.Generator) -> Tensor:
+    return _probability(shape, regime, generator).log()
+
+
 def _direction(shape: tuple[int, ...], regime: str, generator: torch.Generator) -> Tensor:
     z = _normal(shape, generator)
     return z / torch.linalg.vector_norm(z, dim=-1, keepdim=True) if shape else z.sign()
@@ -197,6 +208,7 @@ _MAKERS: Mapping[str, Callable[[tuple[int, ...], str, torch.Generator], Tensor]]
     "unit": _unit,
     "signed": _signed,
     "probability": _probability,
+    "log_probability": _log_probability,
     "direction": _direction,
     "image": _image,
     "spd": _spd,
@@ -222,6 +234,10 @@ def _integers(
     values = torch.randint(low, max(high, low + 1), shape, generator=generator)
     if regime == "constant" and shape:
         values = values.flatten()[:1].expand(values.numel()).reshape(shape).clone()
+    if regime == "ignored" and spec.ignored is not None and values.numel() > 1:
+        dropped = torch.rand(shape, generator=generator) < 0.4
+        dropped.view(-1)[0] = False  # a mean over no target at all is for a check of its own
+        values = values.masked_fill(dropped, spec.ignored)
     if spec.element == "uint8":
         return values.to(torch.uint8)
     return values.bool() if spec.element in ("bool", "mask") else values

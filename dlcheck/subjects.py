@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from dlcheck.arrangement import arranged
+from dlcheck.constructors import Remade as Remade
+from dlcheck.constructors import default_of as default_of
 from dlcheck.domains import resolve_args
 from dlcheck.errors import DeclarationError, SubjectError
 from dlcheck.isolation import guarded as guarded
@@ -240,17 +242,6 @@ def _show_its_inputs(
     guarded(module.train, was_training)
 
 
-@dataclass(frozen=True, slots=True)
-class Remade:
-    """A target made from another one: how a mutant breaks a subject of any form.
-
-    `change` takes the built original (module, function or factory) and returns the built mutant.
-    """
-
-    original: Subject
-    change: Callable[[Any], Any]
-
-
 def _make(kind: Kind, target: Any, args: Mapping[str, Any]) -> Any:
     if isinstance(target, Remade):
         inner = load_target(target.original.target, near=target.original.file)
@@ -283,23 +274,6 @@ def _in_its_type(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
 def replace_args(subject: Subject, args: Mapping[str, Any]) -> Subject:
     """The same subject with other constructor arguments."""
     return dataclasses.replace(subject, args=dict(args))
-
-
-def default_of(subject: Subject, argument: str) -> Any:
-    """The default of an argument in the subject's signature; `Parameter.empty` without one."""
-    target = load_target(subject.target, near=subject.file)
-    if isinstance(target, Remade):
-        return default_of(target.original, argument)
-    for owner in inspect.getmro(target) if inspect.isclass(target) else (target,):
-        try:
-            parameters = inspect.signature(owner).parameters
-        except (TypeError, ValueError):
-            break
-        if argument in parameters:
-            return parameters[argument].default
-        if all(p.kind is not inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
-            break  # else it may hand keywords on to its base
-    return inspect.Parameter.empty
 
 
 def scatter_parameters(made: Implementation, seed: int) -> None:

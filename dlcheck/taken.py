@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import typing
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
 from dlcheck import kinds
-from dlcheck.domains import Input, parse_inputs
+from dlcheck.constructors import argument_of
+from dlcheck.domains import Dim, Input, parse_inputs
 from dlcheck.errors import DeclarationError
 from dlcheck.model import Subject
 from dlcheck.registry import catalogue
@@ -31,7 +33,26 @@ def inputs_of(subject: Subject) -> dict[str, Input]:
             f"subject {subject.name!r} of kind {kind.name!r} does not say what it takes; "
             f'declare its inputs, as inputs = {{ x = "float b n" }}{tasks}'
         )
-    return parse_inputs(declared)
+    return _completed(subject, parse_inputs(declared))
+
+
+def _completed(subject: Subject, specs: dict[str, Input]) -> dict[str, Input]:
+    """What the declaration of a loss says of its inputs beside them: classes, ignored targets."""
+    if subject.kind != "loss":
+        return specs
+    counts = [spec.count for spec in specs.values() if spec.element == "label" and spec.count]
+    ignored = argument_of(subject, "ignore_index") if "masked" in subject.traits else None
+    return {name: _of_loss(spec, counts, ignored) for name, spec in specs.items()}
+
+
+def _of_loss(spec: Input, counts: list[Dim], ignored: Any) -> Input:
+    """Probabilities sum to 1 along the classes, wherever they stand; some labels are ignored."""
+    if spec.element in ("probability", "log_probability") and spec.along is None:
+        classes = next((dim for dim in spec.dims if dim in counts), None)
+        return replace(spec, along=classes)
+    if spec.element == "label" and isinstance(ignored, int):
+        return replace(spec, ignored=ignored)
+    return spec
 
 
 def _annotated_inputs(target: Any) -> dict[str, str]:

@@ -20,7 +20,7 @@ LAYERS = (
      "inherited", "expansion", "settings", "shipped"),
     ("numerics", "stats", "measure", "datasets", "isolation", "originals", "features",
      "gradients", "lanes"),
-    ("arrangement", "taken", "subjects", "mutants", "regimes", "inside", "strategies", "plans"),
+    ("arrangement", "constructors", "taken", "subjects", "mutants", "regimes", "inside", "strategies", "plans"),
     ("references", "checks", "benchmarks"),
     ("runner", "proof"),
     ("results", "environment"),

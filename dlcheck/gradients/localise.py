@@ -100,7 +100,7 @@ class Part:
     def room(self, at: int, u: Tensor) -> float:
         """How far one element may be moved: its own size where its domain has no bounds."""
         spec = self.judge.function.variables[self.index].spec
-        if spec is not None and spec.element not in ("float", "logit"):
+        if spec is not None and spec.element not in ("float", "logit", "log_probability"):
             return float(u.reshape(-1)[at].abs())
         return float(self.x.reshape(-1)[at].abs()) or root_mean_square(self.x)
 

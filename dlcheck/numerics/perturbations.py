@@ -37,8 +37,11 @@ def direction(
         case "positive":
             return z * x.abs()
         case "probability" | "onehot":  # Σ pᵢ(zᵢ − Σ pⱼzⱼ) = 0, and zeros stay
-            mean: Tensor = (x * z).sum(-1, keepdim=True)
+            axis = spec.axis if spec is not None else -1
+            mean: Tensor = (x * z).sum(axis, keepdim=True)
             return x * (z - mean)
+        case "log_probability":  # of such p; on and off the simplex a slope is the same
+            return z
         case "direction":  # the tangent of the sphere
             along: Tensor = (x * z).sum(-1, keepdim=True)
             return z - along * x

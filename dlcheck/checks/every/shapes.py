@@ -112,7 +112,8 @@ def _elements(spec: Input, y: Tensor, case: Case) -> Iterator[Evidence]:
                       if math.isfinite(low) else rounding)  # fmt: skip
     match spec.element:
         case "probability":
-            yield _broken("|Σ − 1| of a row", float((wide.sum(-1) - 1).abs().amax()), rounding)
+            sums = wide.sum(spec.axis)
+            yield _broken("|Σ − 1| of a row", float((sums - 1).abs().amax()), rounding)
         case "onehot":
             wrong = ((wide != 0) & (wide != 1)).sum() + (wide.sum(-1) != 1).sum()
             yield _broken("elements that are neither 0 nor the only 1", float(wrong), 0.0)
