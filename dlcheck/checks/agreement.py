@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
+from dlcheck.domains import Input
 from dlcheck.isolation import seed_everything
 from dlcheck.model import Evidence
+from dlcheck.numerics.perturbations import bounds_of
 from dlcheck.numerics.rounding import unit_roundoff
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation, tensors_in
@@ -51,10 +53,13 @@ def rounding_room(
     generator = case.generator("rounding room")
     parameters = list(subject.parameters.values())
     middle = _answers(call or subject, given, case)
+    specs: list[Input | None] = [None] * len(given)
+    if len(case.specs) == len(given):
+        specs = list(case.specs.values())
     response = [torch.zeros(y.shape, dtype=torch.float64, device=y.device) for y in middle]
     kept = [p.detach().clone() for p in parameters]
     for _ in range(_DRAWS):
-        moved = [_nudged(x, h, generator) for x in given]
+        moved = [_nudged(x, h, generator, spec) for x, spec in zip(given, specs, strict=True)]
         with torch.no_grad():
             for parameter, value in zip(parameters, kept, strict=True):
                 parameter.copy_(_nudged(value, h, generator))
@@ -90,11 +95,13 @@ def _answers(call: Call, inputs: Sequence[Tensor], case: Case) -> list[Tensor]:
         return [y.detach() for y in tensors_in(call(*inputs))]
 
 
-def _nudged(x: Tensor, h: float, generator: torch.Generator) -> Tensor:
+def _nudged(x: Tensor, h: float, generator: torch.Generator, spec: Input | None = None) -> Tensor:
     if not x.is_floating_point():
         return x
     signs = torch.randint(0, 2, x.shape, generator=generator).to(x) * 2 - 1
-    return x * (1 + h * signs)
+    moved = x * (1 + h * signs)
+    bounds = bounds_of(spec)
+    return moved if bounds is None else moved.clamp(*bounds)
 
 
 def largest_of(values: Tensor) -> float:

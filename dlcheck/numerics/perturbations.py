@@ -19,6 +19,15 @@ _SAMPLED = 4096  # elements that tell the size of a tensor
 _BOUNDS = {"unit": (0.0, 1.0), "image": (0.0, 1.0), "signed": (-1.0, 1.0)}
 
 
+def bounds_of(spec: Input | None) -> tuple[float, float] | None:
+    """Between which two numbers the elements of an input lie; None where they may be any."""
+    if spec is None:
+        return None
+    if spec.low is not None and spec.high is not None:
+        return spec.low, spec.high
+    return (0.0, 1.0) if spec.element in ("probability", "onehot") else _BOUNDS.get(spec.element)
+
+
 def direction(
     x: Tensor, spec: Input | None, generator: torch.Generator, *, relative: bool
 ) -> Tensor:
@@ -28,10 +37,8 @@ def direction(
     """
     z = normal(x, generator)
     element = spec.element if spec is not None else "float"
-    bounds = _BOUNDS.get(element)
-    if spec is not None and spec.low is not None and spec.high is not None:
-        bounds = spec.low, spec.high
-    if bounds is not None:
+    bounds = bounds_of(spec)
+    if bounds is not None and element not in ("probability", "onehot"):
         return z * torch.minimum(x - bounds[0], bounds[1] - x).clamp_min(0)
     match element:
         case "positive":

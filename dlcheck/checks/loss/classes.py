@@ -1,0 +1,437 @@
+"""Classes and their names: no class is special, and only differences of logits count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dlcheck.checks.agreement import agreement
+from dlcheck.checks.loss.broken import CLASSES, DISTRIBUTIONS, wrong
+from dlcheck.checks.loss.ignored import IGNORING
+from dlcheck.checks.loss.meaning import Meaning
+from dlcheck.errors import NotApplicable
+from dlcheck.model import Evidence, Subject
+from dlcheck.mutants import around
+from dlcheck.registry import check
+from dlcheck.strategies import Case
+from dlcheck.subjects import Implementation
+
+_LABELS = {"kind": "loss", "options": CLASSES}
+
+
+@around
+def normalises_the_logits(original: Any, *inputs: Any, **keywords: Any) -> Any:
+    """z/√(1 + z²) on the way: the size of a logit counts, not only their differences."""
+    z, *rest = inputs
+    return original(z / (1 + z.square()).sqrt(), *rest, **keywords)
+
+
+@around
+def clamps_the_logits(original: Any, *inputs: Any, **keywords: Any) -> Any:
+    z, *rest = inputs
+    return original(z.clamp(-1, 1), *rest, **keywords)
+
+
+def _guards_the_exponentials(prediction: Tensor, target: Tensor) -> Tensor:
+    """e^z / (Σ e^z + ε): the guard counts where all logits are small."""
+    p = prediction.exp() / (prediction.exp().sum(-1, keepdim=True) + 1e-2)
+    return F.nll_loss(p.log(), target)
+
+
+def _one_against_all(prediction: Tensor, target: Tensor) -> Tensor:
+    hot = F.one_hot(target, prediction.shape[-1]).to(prediction)
+    return F.binary_cross_entropy_with_logits(prediction, hot)
+
+
+@check(
+    kind="loss",
+    needs={"shift_invariant"},
+    rejects=[
+        normalises_the_logits,
+        clamps_the_logits,
+        wrong(_guards_the_exponentials, CLASSES, "shift_invariant"),
+        wrong(_one_against_all, CLASSES, "shift_invariant"),
+    ],
+    accepts=[
+        Subject(
+            name="torch_cross_entropy",
+            target=F.cross_entropy,
+            traits=frozenset({"shift_invariant", "convex"}),
+            **_LABELS,
+        ),
+    ],
+    dtypes=["float64", "float32"],
+    regimes=["normal", "ties", "offset", "ignored", "constant"],
+)
+def shifting_logits_changes_nothing(subject: Implementation, case: Case) -> Iterator[Evidence]:
+    """A constant added to all logits of a row, another for each row, leaves the loss.
+
+    By up to ±8 along the axis of the classes. The bound is rounding, of the shifted logits too.
+    Source: softmax(z + c) = softmax(z).
+    """
+    meaning = Meaning(subject, case)
+    name = meaning.prediction
+    z = meaning.inputs[name]
+    axis = meaning.class_axis
+    shape = [*z.shape]
+    shape[axis] = 1
+    u = torch.rand(shape, generator=case.generator("shift"), dtype=torch.float64)
+    moved = z + (16 * u - 8).to(z)
+    room = meaning.call.room()()[0]
+    shifted = meaning.call.room([moved if n == name else x for n, x in meaning.inputs.items()])()[0]
+    whole = meaning.answer({})
+    yield agreement(
+        "loss of shifted logits",
+        meaning.answer({name: moved}), whole, room + shifted,
+        signal=float(whole.abs().amax()) or 1.0,
+    )  # fmt: skip
+
+
+def _first_class_is_background(prediction: Tensor, target: Tensor) -> Tensor:
+    rows = F.cross_entropy(prediction, target, reduction="none")
+    return (rows * (target != 0)).mean()
+
+
+def _counts_the_distance(prediction: Tensor, target: Tensor) -> Tensor:
+    """(k − y)² in expectation: classes have an order."""
+    places = torch.arange(prediction.shape[-1]).to(prediction)
+    return (prediction.softmax(-1) * (places - target[:, None]).square()).sum(-1).mean()
+
+
+def _sees_two_classes(prediction: Tensor, target: Tensor) -> Tensor:
+    """The margin to class 0 or 1 alone."""
+    z = prediction.gather(1, target[:, None])[:, 0]
+    return F.softplus(prediction[:, :2].logsumexp(-1) - z).mean()
+
+
+def _leaves_the_last_class(prediction: Tensor, target: Tensor) -> Tensor:
+    logs = prediction.log_softmax(-1)[:, :-1]
+    hot = F.one_hot(target, prediction.shape[-1])[:, :-1].to(prediction)
+    return -(hot * logs).sum(-1).mean()
+
+
+@check(
+    kind="loss",
+    options={"task": ["classification", "segmentation", "sequence"]},
+    forbids={"ordered_classes", "weighted", "stochastic"},
+    rejects=[
+        wrong(_first_class_is_background, CLASSES),
+        wrong(_counts_the_distance, CLASSES),
+        wrong(_sees_two_classes, CLASSES),
+        wrong(_leaves_the_last_class, CLASSES),
+    ],
+    accepts=[
+        Subject(name="torch_multi_margin", target=F.multi_margin_loss, **_LABELS),
+        Subject(
+            name="one_against_all",
+            target=_one_against_all,
+            **_LABELS,
+        ),
+    ],
+    dtypes=["float64", "float32"],
+    regimes=["normal", "ties", "ignored", "constant"],
+)
+def names_of_classes_do_not_matter(subject: Implementation, case: Case) -> Iterator[Evidence]:
+    """Classes permuted, in logits and labels together, leave the loss.
+
+    The ignored label stays itself. A loss with an ordinal scale, a background or a blank declares
+    ordered_classes. The bound is rounding. Source: labels are names.
+    """
+    meaning = Meaning(subject, case)
+    if not meaning.has_labels:
+        raise NotApplicable("its target is no label")
+    target, z = meaning.inputs[meaning.target], meaning.inputs[meaning.prediction]
+    axis, ignored = meaning.class_axis, meaning.spec(meaning.target).ignored
+    classes = z.shape[axis]
+    if ignored is not None and 0 <= ignored < classes:
+        raise NotApplicable("the ignored label is one of the classes")
+    if classes < 2:
+        raise NotApplicable("one class has one name")
+    order = torch.randperm(classes, generator=case.generator("names"))
+    if bool((order == torch.arange(classes)).all()):
+        order = order.roll(1)
+    order = order.to(z.device)
+    new = torch.argsort(order)  # class c now stands at new[c]
+    renamed = torch.where(
+        meaning.ignored_of(target), target, new[target.clamp(0, classes - 1)].to(target)
+    )
+    whole = meaning.answer({})
+    yield agreement(
+        "loss with permuted classes",
+        meaning.answer(
+            {meaning.prediction: z.index_select(axis, order), meaning.target: renamed}
+        ),
+        whole, meaning.call.room()()[0], signal=float(whole.abs().sum()) or 1.0,
+        cause="classes are told apart by their number: if they have an order, or one is special, "
+        "declare ordered_classes",
+    )  # fmt: skip
+
+
+def _averages_over_classes(prediction: Tensor, target: Tensor) -> Tensor:
+    """Divided by the number of classes."""
+    return F.cross_entropy(prediction, target, reduction="sum") / prediction.numel()
+
+
+def _averages_a_divergence(prediction: Tensor, target: Tensor) -> Tensor:
+    """kl_div's reduction "mean": over elements, where batchmean is meant."""
+    logs = target.clamp_min(1e-300).log() - prediction.log_softmax(-1)
+    return (target * logs).mean()
+
+
+def _smooths_unasked(prediction: Tensor, target: Tensor) -> Tensor:
+    return F.cross_entropy(prediction, target, label_smoothing=0.1)
+
+
+def _counts_the_uniform(prediction: Tensor, target: Tensor) -> Tensor:
+    """+ log k: relative to chance."""
+    return F.cross_entropy(prediction, target) / max(prediction.shape[-1], 2) ** 0.5
+
+
+def _divergence(prediction: Tensor, target: Tensor) -> Tensor:
+    logs = torch.special.xlogy(target, target) - target * prediction.log_softmax(-1)
+    return logs.sum(-1).mean()
+
+
+_SUMMED = {**DISTRIBUTIONS, "reduction": "batchmean"}
+
+
+@check(
+    kind="loss",
+    options={"task": ["classification", "segmentation", "sequence", "distribution"]},
+    forbids={"smoothed", "class_balanced", "weighted", "stochastic"},
+    rejects=[
+        wrong(_averages_over_classes, CLASSES, "shift_invariant"),
+        wrong(_smooths_unasked, CLASSES, "shift_invariant"),
+        wrong(_counts_the_uniform, CLASSES, "shift_invariant"),
+        wrong(_averages_a_divergence, _SUMMED),
+    ],
+    accepts=[
+        Subject(
+            name="torch_cross_entropy",
+            target=F.cross_entropy,
+            traits=frozenset({"shift_invariant", "convex"}),
+            **_LABELS,
+        ),
+        wrong(_divergence, _SUMMED, "shift_invariant"),
+    ],
+    dtypes=["float64", "float32"],
+    regimes=["normal", "ties", "ignored", "constant"],
+)
+def an_impossible_class_changes_nothing(subject: Implementation, case: Case) -> Iterator[Evidence]:
+    """A further class of probability 0, that is never the target, leaves the loss.
+
+    Its logit is 80 below the least (e⁻⁸⁰ = 2·10⁻³⁵ beside the others). Of a softmax loss
+    (shift_invariant) and of a divergence that is summed over classes (reduction sum or
+    batchmean); a mean over classes is divided by one more. The bound is rounding.
+    Source: 0 log 0 = 0 (Cover & Thomas, Elements of Information Theory, 2006, §2.1).
+    """
+    meaning = Meaning(subject, case)
+    summed = meaning.task == "distribution" and subject.options.get("reduction") in (
+        "sum", "batchmean",
+    )  # fmt: skip
+    if not summed and "shift_invariant" not in subject.traits:
+        raise NotApplicable("is no softmax loss (shift_invariant), nor summed over classes")
+    if meaning.task == "distribution" and not summed:
+        raise NotApplicable("is averaged over classes")
+    if meaning.form not in ("logits", "log_probabilities"):
+        raise NotApplicable("takes no logits")
+    axis = meaning.class_axis
+    longer: dict[str, Tensor] = {}
+    names = [meaning.prediction] + ([] if meaning.has_labels else [meaning.target])
+    for name in names:
+        x, spec = meaning.inputs[name], meaning.spec(name)
+        is_log = name == meaning.prediction or spec.element == "log_probability"
+        further = x.amin(axis, keepdim=True) - 80 if is_log else torch.zeros_like(
+            x.narrow(axis, 0, 1))  # fmt: skip
+        longer[name] = torch.cat([x, further], axis)
+    whole = meaning.answer({})
+    yield agreement(
+        "loss with one more class",
+        meaning.answer(longer), whole, meaning.call.room()()[0],
+        signal=float(whole.abs().sum()) or 1.0,
+        cause="the number of classes counts",
+    )  # fmt: skip
+
+
+def _weights_squared(prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    return F.cross_entropy(prediction, target, weight=None if weight is None else weight.square())
+
+
+def _weights_the_logits(prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    return F.cross_entropy(prediction if weight is None else prediction * weight, target)
+
+
+def _weights_by_prediction(
+    prediction: Tensor, target: Tensor, weight: Tensor | None = None
+) -> Tensor:
+    rows = F.cross_entropy(prediction, target, reduction="none")
+    return rows.mean() if weight is None else (rows * weight[prediction.argmax(-1)]).mean()
+
+
+def _weights_of_other_classes(
+    prediction: Tensor, target: Tensor, weight: Tensor | None = None
+) -> Tensor:
+    return F.cross_entropy(prediction, target, weight=None if weight is None else weight.roll(1))
+
+
+def _divides_by_rows(prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    return F.cross_entropy(prediction, target, weight=weight, reduction="sum") / len(target)
+
+
+_WEIGHTED = {**CLASSES, "class_weight": "weight", "reduction": "mean"}
+
+
+@check(
+    kind="loss",
+    needs={"weighted"},
+    options={"class_weight": True, "task": ["classification", "segmentation", "sequence"]},
+    rejects=[
+        wrong(_weights_squared, _WEIGHTED, "weighted"),
+        wrong(_weights_the_logits, _WEIGHTED, "weighted"),
+        wrong(_weights_by_prediction, _WEIGHTED, "weighted"),
+        wrong(_weights_of_other_classes, _WEIGHTED, "weighted"),
+        wrong(_divides_by_rows, {**_WEIGHTED, "denominator": "weights"}, "weighted"),
+    ],
+    accepts=[
+        Subject(
+            name="torch_weighted",
+            target="torch.nn:CrossEntropyLoss",
+            kind="loss",
+            args={"label_smoothing": 0.1},
+            traits=frozenset({"weighted", "smoothed", "masked"}),
+            options={**IGNORING, "class_weight": "weight", "denominator": "weights"},
+        ),
+        wrong(_divides_by_rows, {**_WEIGHTED, "denominator": "rows"}, "weighted"),
+    ],
+    dtypes=["float64", "float32"],
+    regimes=["normal", "ties", "ignored"],
+)
+def class_weights_count_as_declared(subject: Implementation, case: Case) -> Iterator[Evidence]:
+    """Weights of 1 are no weights, and the loss is the weighted mean of what each sample loses.
+
+    Three times the weights leave a mean over the weights, and triple a sum or a mean over rows,
+    as `denominator` says (either, where it does not). With weight 0 for a class its samples have
+    no influence, unless targets are smoothed. The bound is rounding.
+    Source: torch.nn.CrossEntropyLoss, the formula of its documentation.
+    """
+    meaning = Meaning(subject, case)
+    if not meaning.has_labels:
+        raise NotApplicable("its target is no label")
+    name = str(subject.options["class_weight"])
+    classes = meaning.inputs[meaning.prediction].shape[meaning.class_axis]
+    ones = torch.ones(classes, dtype=case.dtype, device=case.device)
+
+    def weighted(weight: Tensor | None) -> Meaning:
+        return Meaning(_with_argument(subject, name, weight), case)
+
+    plain = weighted(None)
+    whole, room = plain.answer({}), plain.call.room()()[0]
+    size = float(whole.abs().sum()) or 1.0
+    yield agreement("loss with weights of 1", weighted(ones).answer({}), whole, room, signal=size)
+    u = torch.rand(classes, generator=case.generator("weights"), dtype=torch.float64)
+    weight = (0.5 + 2 * u).to(ones)
+    one = weighted(weight)
+    base, room = one.answer({}), one.call.room()()[0]
+    three = weighted(3 * weight).answer({})
+    stated = subject.options.get("denominator")
+    how = subject.options.get("reduction")
+    factors = {"weights": [1.0], "rows": [3.0], "valid": [3.0]}.get(str(stated), [1.0, 3.0])
+    factors = [3.0] if how in ("sum", "none") else factors
+    found = [
+        agreement(
+            "loss with three times the weights", three, f * base, f * room,
+            signal=float(base.abs().sum()) or 1.0,
+            cause="weights do not count in proportion; see denominator",
+        )
+        for f in factors
+    ]  # fmt: skip
+    yield min(found, key=lambda piece: piece.tightness)
+    if "smoothed" not in subject.traits:
+        if (
+            meaning.task == "classification"
+            and how in ("mean", "sum")
+            and "batch_coupled" not in (subject.traits)
+        ):
+            yield from _weighted_mean(plain, one, weight, str(stated or ""), str(how))
+        yield from _without_a_class(meaning, weighted, weight)
+
+
+_FEW = 6  # samples whose losses are asked for one by one
+
+
+def _weighted_mean(
+    plain: Meaning, weighted: Meaning, weight: Tensor, stated: str, how: str
+) -> Iterator[Evidence]:
+    """Σ wᵢ lᵢ over Σ wᵢ or n, lᵢ being what the i-th sample loses alone and without weights."""
+    axes = plain.batch
+    target = plain.inputs[plain.target]
+    rows = torch.nonzero(~plain.ignored_of(target)).flatten()[:_FEW]
+    if target.dim() != 1 or not len(rows):
+        return
+
+    def of(meaning: Meaning, chosen: Tensor) -> Tensor:
+        return meaning.answer(
+            {n: meaning.inputs[n].index_select(axis, chosen) for n, axis in axes.items()}
+        )
+
+    weights = weight.double()[target[rows]]
+    each = torch.stack([of(plain, row[None]).double().reshape(()) for row in rows])
+    total = (weights * each).sum()
+    divisors = {"weights": weights.sum(), "rows": torch.tensor(float(len(rows)))}
+    divisors["valid"] = divisors["rows"]
+    wanted = [divisors[stated]] if stated in divisors else list(divisors.values())
+    got = of(weighted, rows)
+    room = float(weighted.call.room()()[0].sum()) + float(
+        plain.call.room()()[0].sum() * weight.double().max() * len(rows)
+    )
+    found = [
+        agreement(
+            "weighted loss against the weighted mean of the samples' own",
+            got, (total if how == "sum" else total / divisor.to(total)).to(got).reshape(got.shape),
+            room, signal=float(got.abs().sum()) or 1.0,
+            cause="a sample does not count by the weight of its target's class",
+        )
+        for divisor in wanted
+    ]  # fmt: skip
+    yield min(found, key=lambda piece: piece.tightness)
+
+
+def _without_a_class(meaning: Meaning, weighted: Any, weight: Tensor) -> Iterator[Evidence]:
+    """A class of weight 0: what is predicted for its samples changes nothing."""
+    target = meaning.inputs[meaning.target]
+    counted = ~meaning.ignored_of(target)
+    if not bool(counted.any()):
+        raise NotApplicable("no target counts")
+    chosen = int(target[counted].flatten()[0])
+    of_class = target == chosen
+    if bool((of_class | ~counted).all()):
+        return  # nothing else is left to count
+    zeroed = weight.clone()
+    zeroed[chosen] = 0
+    subject = weighted(zeroed)
+    z = meaning.inputs[meaning.prediction]
+    noise = torch.randn(z.shape, generator=meaning.case.generator("class"), dtype=torch.float64)
+    at = of_class.unsqueeze(meaning.class_axis).expand(z.shape)
+    moved = torch.where(at, noise.to(z), z)
+    if meaning.form != "logits":
+        return
+    before = subject.answer({})
+    yield agreement(
+        "loss with other predictions for samples of a class of weight 0",
+        subject.answer({meaning.prediction: moved}), before, subject.call.room()()[0],
+        signal=float(before.abs().sum()) or 1.0,
+        cause="the weights are not those of the targets' classes",
+    )  # fmt: skip
+
+
+def _with_argument(subject: Implementation, name: str, value: Any) -> Implementation:
+    """The same subject with one more argument, or with what it is by default."""
+    args = {key: given for key, given in subject.args.items() if key != name}
+    if value is not None:
+        args[name] = value
+    return replace(subject, args=args).rebuilt()
