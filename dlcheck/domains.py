@@ -39,6 +39,7 @@ ELEMENTS: Mapping[str, tuple[str, bool, str]] = {
     "onehot": ("", True, "one 1 in the last axis, else 0"),
     "bool": ("", False, "True or False"),
     "mask": ("", False, "True or False; a mask of what to keep"),
+    "sign": ("", False, "-1 or 1"),
     "int": ("range", False, "int[lo:hi], lo ≤ value < hi"),
     "label": ("count", False, "label[k], a class from 0 to k - 1"),
     "index": ("count", False, "index[n], a row number from 0 to n - 1; may repeat"),

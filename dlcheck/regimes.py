@@ -31,6 +31,7 @@ REGIMES: Mapping[str, tuple[str, ...]] = {
     "log_probability": ("normal", "uniform"),
     "label": ("normal", "constant"),
     "index": ("normal", "constant"),
+    "sign": ("normal", "constant"),
     "bool": ("normal", "constant"),
     "mask": ("normal", "constant"),
 }
@@ -225,7 +226,7 @@ def _integers(
     generator: torch.Generator,
 ) -> Tensor:
     low, high = 0, 256
-    if spec.element in ("bool", "mask"):
+    if spec.element in ("bool", "mask", "sign"):
         high = 2
     elif spec.count is not None:
         high = spec.count.size(sizes)
@@ -238,6 +239,8 @@ def _integers(
         dropped = torch.rand(shape, generator=generator) < 0.4
         dropped.view(-1)[0] = False  # a mean over no target at all is for a check of its own
         values = values.masked_fill(dropped, spec.ignored)
+    if spec.element == "sign":
+        values = 2 * values - 1
     if spec.element == "uint8":
         return values.to(torch.uint8)
     return values.bool() if spec.element in ("bool", "mask") else values

@@ -26,7 +26,7 @@ from dlcheck.gradients.looks import Look
 from dlcheck.numerics.differences import Slope, inner, product_norm, shifted
 from dlcheck.numerics.perturbations import direction, root_mean_square
 
-_COUPLED = ("probability", "onehot", "direction", "spd", "orthogonal")
+_COUPLED = ("probability", "log_probability", "onehot", "direction", "spd", "orthogonal")
 _NAMED = 3  # elements that are hunted down one by one
 _SAMPLE = 20  # elements that are measured to see how far the error reaches
 _ALIGNED = 3  # further ones that share an index with a wrong one, per dim
@@ -100,7 +100,7 @@ class Part:
     def room(self, at: int, u: Tensor) -> float:
         """How far one element may be moved: its own size where its domain has no bounds."""
         spec = self.judge.function.variables[self.index].spec
-        if spec is not None and spec.element not in ("float", "logit", "log_probability"):
+        if spec is not None and spec.element not in ("float", "logit"):
             return float(u.reshape(-1)[at].abs())
         return float(self.x.reshape(-1)[at].abs()) or root_mean_square(self.x)
 

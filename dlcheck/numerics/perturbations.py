@@ -47,8 +47,10 @@ def direction(
             axis = spec.axis if spec is not None else -1
             mean: Tensor = (x * z).sum(axis, keepdim=True)
             return x * (z - mean)
-        case "log_probability":  # of such p; on and off the simplex a slope is the same
-            return z
+        case "log_probability":  # Σ eˡ δ = 0, as a softmax before it sends back
+            axis = spec.axis if spec is not None else -1
+            weighted: Tensor = (x.exp() * z).sum(axis, keepdim=True)
+            return z - weighted
         case "direction":  # the tangent of the sphere
             along: Tensor = (x * z).sum(-1, keepdim=True)
             return z - along * x

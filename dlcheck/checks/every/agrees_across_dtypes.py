@@ -134,7 +134,7 @@ class _Duel:
         if any(not one.error <= one.bound for one in found.values()):
             for answers in self._rounded_otherwise():
                 for name in names:
-                    change = float(torch.linalg.vector_norm(answers[name] - right[name]))
+                    change = self._norm(answers[name] - right[name], right[name])
                     spread[name] = max(spread[name], change if change == change else math.inf)
             found = {
                 name: self._evidence(name, claimed[name], right[name], spread[name])
@@ -144,10 +144,10 @@ class _Duel:
 
     def _evidence(self, name: str, claimed: Tensor, right: Tensor, spread: float) -> Evidence:
         y, narrow = claimed.double(), self.narrow
-        size = float(torch.linalg.vector_norm(right))
+        size = self._norm(right, right)
         terms = terms_of(name, self.question.case, self.high.parameters)
         least = narrow.smallest * math.sqrt(max(y.numel(), 1))
-        error = float(torch.linalg.vector_norm(y - right)) / (size or 1.0)
+        error = self._norm(y - right, right) / (size or 1.0)
         bound = (4 + terms) * narrow.ulp / 2 + (narrow.safety * spread + least) / (size or 1.0)
         lost = self._lost(y, right)
         if math.isinf(bound) and not bool(lost.any()):
@@ -162,6 +162,11 @@ class _Duel:
             cause=self._cause(y, right) if wrong else "",
             resolution=narrow.resolution,
         )
+
+    def _norm(self, values: Tensor, right: Tensor) -> float:
+        """The norm of the elements for which float64 has an answer that the type holds."""
+        held = right.abs() < torch.finfo(self.narrow.dtype).max / 2  # NaN is none
+        return float(torch.linalg.vector_norm(torch.where(held, values, 0.0)))
 
     def _lost(self, y: Tensor, right: Tensor) -> Tensor:
         """What is not finite though inputs of size 1 give a result that the type holds."""
@@ -196,6 +201,6 @@ class _Duel:
 
 
 def _place(y: Tensor, right: Tensor) -> str:
-    off = (y - right).abs().nan_to_num(math.inf, math.inf)
+    off = torch.where(torch.isfinite(right), y - right, 0.0).abs().nan_to_num(math.inf, math.inf)
     index = tuple(int(i) for i in torch.unravel_index(off.argmax(), off.shape))
     return f"at {list(index)}: got {float(y[index]):.6g}, in float64 {float(right[index]):.6g}"

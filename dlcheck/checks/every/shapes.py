@@ -139,6 +139,7 @@ def _range(spec: Input, case: Case) -> tuple[float, float]:
         "positive": (0.0, math.inf),
         "unit": (0.0, 1.0),
         "signed": (-1.0, 1.0),
+        "sign": (-1.0, 1.0),
         "probability": (0.0, 1.0),
         "onehot": (0.0, 1.0),
         "image": (0.0, 1.0),

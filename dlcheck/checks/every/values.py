@@ -178,7 +178,7 @@ def convex(subject: Implementation, case: Case) -> Iterator[Evidence]:
         chord = (of_x[place] + of_y[place]) / 2
         yield within(
             f"height of answer {place} above the chord",
-            middle - chord,
+            torch.where(torch.isposinf(chord), 0.0, middle - chord),
             chord.abs() + middle.abs(),
             functools.partial(room, place),
         )

@@ -19,7 +19,7 @@ from dlcheck.checks.loss.broken import (
 )
 from dlcheck.checks.loss.meaning import Meaning
 from dlcheck.checks.still import Still
-from dlcheck.errors import NotApplicable
+from dlcheck.errors import NotApplicable, SubjectError
 from dlcheck.model import Evidence, Subject
 from dlcheck.registry import check
 from dlcheck.strategies import Case
@@ -92,12 +92,20 @@ def points_downhill(subject: Implementation, case: Case) -> Evidence:
         for name, g in zip(names, found, strict=True):
             if g is not None:
                 moved[name] = (inputs[name] - step * g).detach()
-        value = float(call(*moved.values())[0].detach().sum())
+        value = _value_of(call, moved)
         if start - value >= _ARMIJO * step * steepness:
             return _went(start, value, step, "")
         best = min(best, value) if value == value else best
         step /= 2
     return _went(start, best, step, "against its gradient the loss does not fall as it predicts")
+
+
+def _value_of(call: Still, inputs: dict[str, Tensor]) -> float:
+    """The loss there; NaN where the step left its domain."""
+    try:
+        return float(call(*inputs.values())[0].detach().sum())
+    except SubjectError:
+        return math.nan
 
 
 def _learning(subject: Implementation, case: Case) -> list[str]:

@@ -205,7 +205,7 @@ class Meaning:
         element = self.spec(self.target).element
         return self.fits_the_prediction and (
             self.task == "binary"
-            or element in ("bool", "mask", "label")
+            or element in ("bool", "mask", "label", "sign")
             or (element == "unit" and self.form == "logits")
         )
 
@@ -213,6 +213,7 @@ class Meaning:
     def ends(self) -> tuple[float, float]:
         """The two values of a binary target: 0 and 1, or −1 and 1."""
         low, _ = bounds_of(self.spec(self.target)) or (0.0, 1.0)
+        low = -1.0 if self.spec(self.target).element == "sign" else low
         return (-1.0 if low < 0 else 0.0), 1.0
 
     def toward(self, target: Tensor, scale: float) -> Tensor:
@@ -304,6 +305,8 @@ class Meaning:
             raise NotApplicable(
                 'whether the target is probabilities is not known; declare target = "probabilities"'
             )
+        if log_p.shape[axis] < 2:
+            raise NotApplicable("one class has one distribution")
         z = self._normal(log_p)
         if self.form == "probabilities":
             other = z.softmax(axis)

@@ -41,8 +41,8 @@ class Pairs:
             raise NotApplicable(f"does not take {needed} inputs of one shape")
         self.vectors = vectors[:needed]
         anchor = self.inputs[self.vectors[0]].double()
-        if anchor.dim() < 2 or anchor.shape[-1] < 1 or not anchor.numel():
-            raise NotApplicable("takes no rows of vectors")
+        if anchor.dim() < 2 or anchor.shape[-1] < 2 or not anchor.numel():
+            raise NotApplicable("vectors of one element have no angle between them")
         # A row of zeros has no direction for those that compare cosines.
         z = torch.randn(anchor.shape, generator=case.generator("anchor"), dtype=torch.float64)
         self.anchor = z.to(anchor.device)
@@ -74,7 +74,11 @@ class Pairs:
         if similar is None:
             raise NotApplicable('which label means "alike" is not known; declare similar')
         spec = self.case.specs[name]
-        low = spec.low if spec.low is not None else (-1.0 if spec.element == "signed" else 0.0)
+        low = (
+            spec.low
+            if spec.low is not None
+            else (-1.0 if spec.element in ("signed", "sign") else 0.0)
+        )
         others = [v for v in (low, 1.0, 0.0) if v != float(similar)]
         value = float(similar) if alike else others[0]
         return {name: torch.full_like(self.inputs[name], value)}
@@ -82,15 +86,14 @@ class Pairs:
     def apart(self, distance: float, salt: str = "apart") -> Tensor:
         """Vectors at that distance from the anchors, in units of a vector's size.
 
-        The way leads along a direction that is orthogonal to the anchor where there is one, so
-        that the angle grows with the distance.
+        The way leads along a direction that is orthogonal to the anchor, so that the angle
+        grows with the distance.
         """
         generator = self.case.generator(salt)
         z = torch.randn(self.anchor.shape, generator=generator, dtype=torch.float64)
         z = z.to(self.anchor.device)
-        if self.anchor.shape[-1] > 1:
-            unit = self.anchor / self.anchor.norm(dim=-1, keepdim=True)
-            z = z - (z * unit).sum(-1, keepdim=True) * unit
+        unit = self.anchor / self.anchor.norm(dim=-1, keepdim=True)
+        z = z - (z * unit).sum(-1, keepdim=True) * unit
         z = z / z.norm(dim=-1, keepdim=True).clamp_min(1e-12)
         return self.anchor + distance * self.size * z
 
@@ -241,8 +244,6 @@ def alike_are_pulled_together(subject: Implementation, case: Case) -> Iterator[E
     """
     pairs = Pairs(subject, case)
     labels = pairs.labels(alike=True)
-    if pairs.anchor.shape[-1] < 2:
-        raise NotApplicable("one number has no angle")
     if pairs.label is not None or len(pairs.anchor) < 2:
         values = [pairs.value(pairs.anchor, pairs.apart(d), labels=labels) for d in (0.0, *_STEPS)]
         yield _rises(
@@ -290,8 +291,9 @@ def others_are_pushed_apart(subject: Implementation, case: Case) -> Iterator[Evi
     pairs = Pairs(subject, case)
     labels = pairs.labels(alike=False)
     margin = pairs.margin
-    unit = 1.0 if not margin else margin / pairs.size
-    steps = [-pairs.value(pairs.anchor, pairs.apart(d * unit), labels=labels) for d in _STEPS]
+    unit = 1.0 if not margin else margin / pairs.size  # a margin of lengths, or of angles
+    distances = sorted({d * factor for d in _STEPS for factor in (1.0, unit)})
+    steps = [-pairs.value(pairs.anchor, pairs.apart(d), labels=labels) for d in distances]
     yield _rises(
         "minus the loss of pairs that are not alike, by their distance", steps,
         "what is not alike is not pushed apart: is the label the right way round? see similar",
@@ -398,8 +400,6 @@ def a_triplet_ranks_its_pairs(subject: Implementation, case: Case) -> Iterator[E
     Kalenichenko & Philbin, FaceNet, CVPR 2015, eq. 3.
     """
     pairs = Pairs(subject, case)
-    if not pairs.is_triplet or pairs.anchor.shape[-1] < 2:
-        raise NotApplicable("takes no triplet of vectors of two elements")
     margin = pairs.margin or 1.0
     unit = margin / pairs.size
     anchor = pairs.anchor
@@ -418,7 +418,7 @@ def a_triplet_ranks_its_pairs(subject: Implementation, case: Case) -> Iterator[E
             value, wanted = pairs.value(anchor, near(1.0), 2 * anchor - near(1.0)), margin
             yield Evidence(
                 error=abs(value - wanted),
-                bound=1e-6 * wanted + 64 * 2.0**-52 * (1 + pairs.size),
+                bound=1e-3 * wanted,  # a guard ε in the root
                 signal=wanted,
                 what="loss where the negative is as far as the positive",
                 expected=f"the margin, {wanted:g}",

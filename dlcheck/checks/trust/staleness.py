@@ -29,7 +29,13 @@ from dlcheck.strategies import Case, materialize
 from dlcheck.subjects import Implementation, guarded
 
 _NUDGE = 8  # × u: the last bits of every element
-_TIED = ("probability", "spd", "orthogonal", "direction")  # elements that hang together
+_TIED = (
+    "probability",
+    "log_probability",
+    "spd",
+    "orthogonal",
+    "direction",
+)  # elements that hang together
 
 
 @check(
