@@ -1,0 +1,241 @@
+"""Tensors, groups and memory are bookkeeping: the same numbers, kept otherwise, go the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlcheck.checks.optimizer import broken
+from dlcheck.checks.optimizer.broken import wrong
+from dlcheck.checks.optimizer.state import ACCEPTED
+from dlcheck.checks.optimizer.trials import (
+    STEPS,
+    farthest,
+    gradients_at,
+    learning_rate,
+    parameters_of,
+    started,
+)
+from dlcheck.errors import NotApplicable, SubjectError, SubjectRaised
+from dlcheck.model import Evidence, Subject
+from dlcheck.numerics.rounding import unit_roundoff
+from dlcheck.registry import check
+from dlcheck.strategies import Case
+from dlcheck.subjects import Implementation
+
+_ROUNDINGS = 64  # in a step of an element
+
+
+def room(case: Case, start: Sequence[Tensor], end: Sequence[Tensor], steps: int) -> float:
+    """How far rounding may take two runs apart: 64 roundings a step of what moves and stands."""
+    size = max((float(x.abs().amax()) for x in start if x.numel()), default=0.0)
+    return _ROUNDINGS * steps * unit_roundoff(case.dtype) * (size + farthest(start, end))
+
+
+@check(
+    kind="optimizer",
+    forbids={"per_tensor", "decay_matrices_only"},
+    rejects=[
+        wrong(broken.NormalisesWholeTensors),
+        wrong(broken.SharesItsBuffer),
+        wrong(broken.DividesByTheNorm),
+        wrong(broken.MeasuresTheFirstElement),
+    ],
+    accepts=ACCEPTED,
+    dtypes=["float64", "float32"],
+    once=True,
+)
+def splitting_parameters_changes_nothing(subject: Implementation, case: Case) -> Evidence:
+    """Each parameter cut into rows, as parameters of their own, goes where the whole goes.
+
+    The same gradients, eight steps. The bound is 64 roundings a step. An optimizer whose step
+    depends on the norm or the shape of a tensor (LARS, LAMB, Muon, Adafactor) declares per_tensor.
+    Source: the update is a function of each element.
+    """
+    start = parameters_of(case)
+    whole = started(subject, case)
+    parts = started(subject, case, [row for x in start for row in rows(x)])
+    for turn in range(STEPS):
+        gradients = gradients_at(case, whole.parameters, turn)
+        whole.step(gradients)
+        parts.step([row for g in gradients for row in rows(g)])
+    expected = [row for x in whole.values() for row in rows(x)]
+    return Evidence(
+        error=farthest(parts.values(), expected),
+        bound=room(case, start, whole.values(), STEPS),
+        signal=farthest(whole.values(), start),
+        what="parameters cut into rows against the whole ones",
+        cause="the step depends on the tensor as a whole; if that is meant, declare per_tensor",
+    )
+
+
+def rows(x: Tensor) -> list[Tensor]:
+    """The rows of a tensor, each an axis shorter; the elements of a vector, each of shape [1]."""
+    if not x.dim():
+        return [x]
+    return [*x.unbind(0)] if x.dim() > 1 else [*x.split(1)]
+
+
+@check(
+    kind="optimizer",
+    rejects=[
+        wrong(broken.TakesTheFirstGroup),
+        wrong(broken.SharesItsBuffer),
+        wrong(broken.FixesItsRate),
+        wrong(broken.CountsStepsOfAll),
+    ],
+    accepts=ACCEPTED,
+    dtypes=["float64", "float32"],
+    once=True,
+)
+def parameter_groups_keep_their_options(subject: Implementation, case: Case) -> Iterator[Evidence]:
+    """A group with a step size of its own goes as it would alone, and so do the other groups.
+
+    One group per parameter, the last with a third of the step size, against an optimizer for each;
+    eight steps, bit by bit. A step size that is written into `param_groups` before the first step
+    is the one that counts, as schedulers rely on. Source: torch.optim, per-parameter options.
+    """
+    name, rate = learning_rate(subject)
+    start = parameters_of(case)
+    start = [*start, -0.5 * start[0]]  # two of a shape, which a buffer may take for one
+    rates = [rate] * (len(start) - 1) + [rate / 3]
+
+    def grouped(parameters: list[Any]) -> list[dict[str, Any]]:
+        pairs = zip(parameters, rates, strict=True)
+        return [{"params": [p], name: own} for p, own in pairs]
+
+    try:
+        together = started(subject, case, groups=grouped)
+    except SubjectRaised as error:
+        raise NotApplicable(f"takes one group only: {error}") from error
+    alone = [
+        started(subject, case, [x], groups=lambda ps, own=own: [{"params": ps, name: own}])
+        for x, own in zip(start, rates, strict=True)
+    ]
+    reset = [started(subject, case, [x]) for x in start]
+    for run, own in zip(reset, rates, strict=True):
+        run.optimizer.param_groups[0][name] = own
+    for turn in range(STEPS):
+        gradients = gradients_at(case, together.parameters, turn)
+        together.step(gradients)
+        for run, other, g in zip(alone, reset, gradients, strict=True):
+            run.step([g])
+            other.step([g])
+    bound = room(case, start, together.values(), STEPS)
+    signal = farthest(together.values(), start)
+    full = started(subject, case, [start[-1]])
+    for turn in range(STEPS):
+        full.step([gradients_at(case, together.parameters, turn)[-1]])
+    yield Evidence(
+        error=0.0 if farthest(full.values(), together.values()[-1:]) > 0 else 1.0,
+        bound=0.0,
+        signal=1.0,
+        unit="groups",
+        what=f"groups for which a third of {name} makes no difference",
+        cause=f"{name} is not read from the group: schedulers have no effect",
+    )
+    for what, runs, cause in (
+        ("groups together against each alone", alone,
+         "groups share what each should have of its own"),
+        ("a step size written into param_groups against one given at the start", reset,
+         "the step size is not read from the group: schedulers have no effect"),
+    ):  # fmt: skip
+        found = [x for run in runs for x in run.values()]
+        error = farthest(found, together.values())
+        yield Evidence(
+            error=error, bound=bound, signal=signal, what=what,
+            cause=cause if not error <= bound else "",
+        )  # fmt: skip
+
+
+@check(
+    kind="optimizer",
+    rejects=[
+        wrong(broken.ReadsMemoryInOrder),
+        wrong(broken.KeepsItsBufferContiguous),
+        wrong(broken.FillsByStorage),
+        wrong(broken.ReadsTheGradientFlat),
+    ],
+    accepts=ACCEPTED,
+    dtypes=["float64", "float32"],
+    once=True,
+)
+def memory_of_parameters_does_not_matter(subject: Implementation, case: Case) -> Evidence:
+    """Parameters that lie transposed in memory go where contiguous ones go.
+
+    The gradients lie once like the parameter and once contiguous. Eight steps; the bound is 64
+    roundings a step. Source: a tensor is its elements, not its strides.
+    """
+    start = parameters_of(case)
+    if all(x.dim() < 2 or min(x.shape) < 2 for x in start):
+        raise NotApplicable("has no parameter of two axes")
+    plain = started(subject, case)
+    turned = [x.mT.contiguous().mT if x.dim() > 1 else x for x in start]
+    run = started(subject, case, start)
+    for parameter, value in zip(run.parameters, turned, strict=True):
+        parameter.data = value.clone(memory_format=torch.preserve_format)
+    for turn in range(STEPS):
+        gradients = gradients_at(case, plain.parameters, turn)
+        plain.step(gradients)
+        lying = [g.mT.contiguous().mT if g.dim() > 1 else g for g in gradients]
+        run.step(lying if turn % 2 else gradients)
+    return Evidence(
+        error=farthest(run.values(), plain.values()),
+        bound=room(case, start, plain.values(), STEPS),
+        signal=farthest(plain.values(), start),
+        what="parameters that lie transposed against contiguous ones",
+        cause="elements are read in the order of memory",
+    )
+
+
+_PATHS = {"paths": ["foreach", "fused"]}
+
+
+@check(
+    kind="optimizer",
+    options={"paths": True},
+    rejects=[
+        wrong(broken.ForeachForgetsTheDecay, paths=["foreach"], args={"weight_decay": 0.1}),
+        wrong(broken.ForeachAddsItsMomentum, paths=["foreach"]),
+        wrong(broken.ForeachMixesParameters, paths=["foreach"]),
+        wrong(broken.ForeachSkipsTheLast, paths=["foreach"]),
+    ],
+    accepts=[
+        Subject(name="torch_adam", target="torch.optim:Adam", kind="optimizer",
+                args={"weight_decay": 0.1}, options=_PATHS),
+        Subject(name="torch_sgd", target="torch.optim:SGD", kind="optimizer",
+                args={"lr": 0.1, "momentum": 0.9}, options=_PATHS),
+    ],
+    dtypes=["float64", "float32"],
+    once=True,
+)  # fmt: skip
+def paths_of_an_optimizer_agree(subject: Implementation, case: Case) -> Iterator[Evidence]:
+    """The arguments of `options.paths`, switched, change the speed and not where parameters go.
+
+    Eight steps each way (foreach, fused, capturable); the bound is 64 roundings a step. What the
+    device does not offer is left out. Source: torch.optim, the three implementations.
+    """
+    stated = subject.options["paths"]
+    start = parameters_of(case)
+    judged = 0
+    for name in [stated] if isinstance(stated, str) else stated:
+        runs = []
+        for value in (False, True):
+            try:
+                runs.append(started(subject, case, **{name: value}).steps(STEPS))
+            except SubjectError:
+                break
+        if len(runs) < 2:
+            continue
+        judged += 1
+        yield Evidence(
+            error=farthest(runs[0].values(), runs[1].values()),
+            bound=room(case, start, runs[0].values(), STEPS),
+            signal=farthest(runs[0].values(), start),
+            what=f"parameters with {name} = True against {name} = False",
+        )
+    if not judged:
+        raise NotApplicable(f"none of {stated} can be switched here")
