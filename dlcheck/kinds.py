@@ -337,6 +337,8 @@ _KINDS = (
             "scale_free": "the step does not depend on the gradient's scale",
             "sign_step": "each element moves by the step size",
             "per_tensor": "splitting a tensor changes it",
+            "couples_parameters": "a parameter's step depends on the others' gradients",
+            "perturbed_gradient": "asks for the gradient again elsewhere (SAM)",
             "decay_matrices_only": "vectors are not decayed",
             "needs_closure": "step(closure)",
             "needs_full_batch": "needs the whole batch",

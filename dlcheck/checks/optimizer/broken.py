@@ -410,6 +410,60 @@ class DividesByTheSteps(Plain):
         self.state[p]["count"] = count
 
 
+class UsesTheSizeAlone(Plain):
+    """−|g|: the sign is lost."""
+
+    def update(self, group: dict[str, Any], p: Tensor, gradient: Tensor) -> None:
+        super().update(group, p, gradient.abs())
+
+
+class SignDescent(Plain):
+    """signSGD, right."""
+
+    def update(self, group: dict[str, Any], p: Tensor, gradient: Tensor) -> None:
+        p.sub_(group["lr"] * gradient.sign())
+
+
+class WithMaximize(Plain):
+    """SGD that may climb, right; what follows are its bugs."""
+
+    def __init__(
+        self, params: Iterable[Any], lr: float = 0.1, momentum: float = 0.9,
+        weight_decay: float = 0.1, *, maximize: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(params, lr, momentum, weight_decay)
+        self.maximize = maximize
+
+    def update(self, group: dict[str, Any], p: Tensor, gradient: Tensor) -> None:
+        super().update(group, p, -gradient if self.maximize else gradient)
+
+
+class MaximizesTheDecayToo(WithMaximize):
+    """The sign is turned of all: weights grow."""
+
+    def update(self, group: dict[str, Any], p: Tensor, gradient: Tensor) -> None:
+        Plain.update(self, {**group, "lr": -group["lr"] if self.maximize else group["lr"]},
+                     p, gradient)  # fmt: skip
+
+
+class IgnoresMaximize(WithMaximize):
+    def update(self, group: dict[str, Any], p: Tensor, gradient: Tensor) -> None:
+        Plain.update(self, group, p, gradient)
+
+
+class MaximizesTheMomentumOnly(WithMaximize):
+    """The first step, without a buffer yet, goes down."""
+
+    def update(self, group: dict[str, Any], p: Tensor, gradient: Tensor) -> None:
+        first = not self.state[p]
+        Plain.update(self, group, p, -gradient if self.maximize and not first else gradient)
+
+
+class MaximizesTwice(WithMaximize):
+    def update(self, group: dict[str, Any], p: Tensor, gradient: Tensor) -> None:
+        super().update(group, p, -gradient if self.maximize else gradient)
+
+
 class ForgetsThePast(Scaled):
     """v of this gradient alone, and m that is never divided by 1 − β: steps of 0.1 at first."""
 
@@ -483,6 +537,71 @@ class UsesTheSize(Plain):
 
     def update(self, group: dict[str, Any], p: Tensor, gradient: Tensor) -> None:
         super().update(group, p, 0.9 * gradient + 0.1 * gradient.abs())
+
+
+class CachesTheRate(Plain):
+    """The rate at the first step of all is kept."""
+
+    def update(self, group: dict[str, Any], p: Tensor, gradient: Tensor) -> None:
+        kept = self.__dict__.setdefault("kept", group["lr"])
+        super().update({**group, "lr": kept}, p, gradient)
+
+
+class ReadsTheDefaults(Plain):
+    """self.defaults, which groups do not change."""
+
+    def update(self, group: dict[str, Any], p: Tensor, gradient: Tensor) -> None:
+        super().update(self.defaults, p, gradient)
+
+
+class FreezesItsRateAtTheFirstStep(Plain):
+    """The rate goes into the parameter's state."""
+
+    def update(self, group: dict[str, Any], p: Tensor, gradient: Tensor) -> None:
+        kept = self.state[p].setdefault("lr", group["lr"])
+        g = gradient + group["weight_decay"] * p
+        velocity = group["momentum"] * self.state[p].get("momentum_buffer", 0.0) + g
+        self.state[p]["momentum_buffer"] = velocity
+        p.sub_(kept * velocity)
+
+
+class KeepsItsFirstParameters(Plain):
+    """A list made when it was built."""
+
+    def __init__(self, params: Iterable[Any], lr: float = 0.1, momentum: float = 0.9) -> None:
+        super().__init__(params, lr, momentum)
+        self.held = [(g, p) for g in self.param_groups for p in g["params"]]
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        for group, p in self.held:
+            if p.grad is not None:
+                self.update(group, p, p.grad)
+        return None
+
+
+class TakesTheFirstGroupOnly(Plain):
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        group = self.param_groups[0]
+        for p in group["params"]:
+            if p.grad is not None:
+                self.update(group, p, p.grad)
+        return None
+
+
+class ForgetsAtALaterGroup(Plain):
+    """The state starts anew with every group."""
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        super().add_param_group(param_group)
+        self.state.clear()
+
+
+class GivesLaterGroupsNoRate(Plain):
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        later = {"lr": 0.0} if self.param_groups else {}
+        super().add_param_group({**later, **param_group})
 
 
 # --- contract ----------------------------------------------------------------------------------

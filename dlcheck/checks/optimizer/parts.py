@@ -108,7 +108,7 @@ def parameter_groups_keep_their_options(subject: Implementation, case: Case) -> 
         return [{"params": [p], name: own} for p, own in pairs]
 
     try:
-        together = started(subject, case, groups=grouped)
+        together = started(subject, case, start, groups=grouped)
     except SubjectRaised as error:
         raise NotApplicable(f"takes one group only: {error}") from error
     alone = [

@@ -1,0 +1,416 @@
+"""Where an optimizer leads: down, by steps of the declared size, in the mirror image too."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from dlcheck import formulas
+from dlcheck.checks.optimizer import broken
+from dlcheck.checks.optimizer.broken import Plain, Scaled, wrong
+from dlcheck.checks.optimizer.parts import room
+from dlcheck.checks.optimizer.state import ACCEPTED
+from dlcheck.checks.optimizer.trials import (
+    STEPS,
+    accepts,
+    built,
+    farthest,
+    gradients_at,
+    learning_rate,
+    parameters_of,
+    started,
+)
+from dlcheck.errors import NotApplicable, SubjectError
+from dlcheck.isolation import seed_everything
+from dlcheck.model import Evidence, Figure, Subject
+from dlcheck.numerics.rounding import unit_roundoff
+from dlcheck.registry import check
+from dlcheck.strategies import Case
+from dlcheck.subjects import Implementation, guarded
+
+_RATES = (1.0, 10.0, 0.1, 100.0, 0.01, 1e3, 1e-3)  # × the given step size
+_LONG = 300  # steps of a descent
+_LEFT = 0.01  # of the excess loss, that may be left after it
+
+
+@check(
+    kind="optimizer",
+    rejects=[
+        wrong(broken.Climbs),
+        wrong(broken.NeverMoves),
+        wrong(broken.DividesByTheSteps),
+        wrong(broken.UsesTheSizeAlone),
+    ],
+    accepts=[
+        *ACCEPTED,
+        Subject(
+            name="torch_lbfgs",
+            target="torch.optim:LBFGS",
+            kind="optimizer",
+            traits=frozenset({"needs_closure", "per_tensor"}),
+        ),
+        Subject(name="torch_rprop", target="torch.optim:Rprop", kind="optimizer"),
+    ],
+    dtypes=["float64", "float32"],
+    once=True,
+)
+def converges_on_a_convex_problem(subject: Implementation, case: Case) -> Evidence:
+    """On a quadratic with curvatures from 1/4 to 1 it comes within 1 % of the least loss.
+
+    f(θ) = ½ Σ hᵢ(θᵢ − cᵢ)², the exact gradient, 300 steps, the given step size or 10^±1 to 10^±3
+    of it: some one must do, and none may be needed outside. Gradient descent leaves
+    (1 − ηh)^600 of the loss; steps of constant size hover within their length.
+    Source: Nesterov, Lectures on Convex Optimization, 2018, theorem 2.1.15.
+    """
+    best, series = math.inf, {}
+    try:
+        name, rate = learning_rate(subject)
+        rates = [{name: rate * factor} for factor in _RATES]
+    except NotApplicable:
+        rates = [{}]
+    for changes in rates:
+        losses = _descent(subject, case, **changes)
+        share = min(losses[-1], math.inf) / losses[0] if losses[-1] == losses[-1] else math.inf
+        label = ", ".join(f"{n} = {v:g}" for n, v in changes.items()) or "as given"
+        series[label] = [(float(k), loss) for k, loss in enumerate(losses) if math.isfinite(loss)]
+        best = min(best, share)
+        if best <= _LEFT:
+            break
+    return Evidence(
+        error=best if math.isfinite(best) else math.inf,
+        bound=_LEFT,
+        signal=1.0,
+        unit="of the loss at the start",
+        what=f"loss left after {_LONG} steps on a quadratic",
+        cause=_why_not(best) if not best <= _LEFT else "",
+        figures=(
+            Figure(title="Descent on a quadratic", x="step", y="loss", series=series, log_y=True),
+        ),
+    )
+
+
+def _why_not(best: float) -> str:
+    if not best < 1:
+        return "the loss never falls: the sign of the step is turned, or a copy is updated"
+    return "it stops on the way: the steps die out, or point elsewhere"
+
+
+def _descent(subject: Implementation, case: Case, **changes: float) -> list[float]:
+    """The losses of a run, gradients by hand; up, where the optimizer maximizes."""
+    start = parameters_of(case)
+    targets, curvatures = [], []
+    for place, x in enumerate(start):
+        z = torch.randn(x.shape, generator=case.generator(f"target {place}"), dtype=torch.float64)
+        h = torch.rand(x.shape, generator=case.generator(f"curvature {place}")).double()
+        targets.append(x + z.to(x))
+        curvatures.append((0.25 + 0.75 * h).to(x))
+    parameters = [nn.Parameter(x.clone()) for x in start]
+    try:
+        optimizer = built(subject, case, parameters, **changes)
+    except SubjectError:
+        return [1.0, math.inf]
+    sign = -1.0 if "maximizes" in subject.traits else 1.0
+
+    def closure() -> Tensor:
+        total = torch.zeros((), dtype=torch.float64)
+        for p, c, h in zip(parameters, targets, curvatures, strict=True):
+            d = p.detach() - c
+            g = sign * h * d
+            p.grad = g.to_sparse(1) if _is_sparse(subject, g) else g
+            total += (0.5 * h * d.square()).sum().double().cpu()
+        return sign * total
+
+    losses = []
+    for _ in range(_LONG):
+        loss = abs(float(closure()))
+        losses.append(loss)
+        if not math.isfinite(loss) or loss > 1e12 * max(losses[0], 1e-30):
+            return [*losses, math.inf]
+        if loss <= 1e-6 * losses[0]:
+            break
+        seed_everything(0)
+        if "needs_closure" in subject.traits:
+            guarded(optimizer.step, closure)
+        else:
+            guarded(optimizer.step)
+    losses.append(abs(float(closure())))
+    return losses
+
+
+def _is_sparse(subject: Implementation, gradient: Tensor) -> bool:
+    return "sparse_gradient" in subject.traits and gradient.dim() > 1
+
+
+@check(
+    kind="optimizer",
+    forbids={"stochastic"},
+    rejects=[
+        wrong(broken.ClampsPositive),
+        wrong(broken.PositiveMomentum),
+        wrong(broken.RoundsUp),
+        wrong(broken.UsesTheSize),
+    ],
+    accepts=ACCEPTED,
+    dtypes=["float64", "float32"],
+    once=True,
+)
+def the_mirror_image_goes_the_mirrored_way(subject: Implementation, case: Case) -> Evidence:
+    """From −θ with gradients −g every step is the negative of that from θ with g.
+
+    Eight steps; rounding to nearest is symmetric, so the bound is that of a few roundings where
+    sums are ordered otherwise. No direction of space is special. Source: each published update is
+    an odd function of (θ, g).
+    """
+    start = parameters_of(case)
+    run = started(subject, case)
+    mirrored = started(subject, case, [-x for x in start])
+    for turn in range(STEPS):
+        gradients = gradients_at(case, run.parameters, turn)
+        run.step(gradients)
+        mirrored.step([-g for g in gradients])
+    return Evidence(
+        error=farthest([-x for x in mirrored.values()], run.values()),
+        bound=room(case, start, run.values(), STEPS),
+        signal=farthest(run.values(), start),
+        what="mirror image of the run from −θ with −g against that from θ with g",
+        cause="|g| stands where g is meant, or something positive is added to it",
+    )
+
+
+@check(
+    kind="optimizer",
+    needs={"scale_free"},
+    rejects=[
+        wrong(Plain, "scale_free"),
+        wrong(broken.SquaresTheSize, "scale_free"),
+        wrong(broken.PositiveMomentum, "scale_free"),
+        wrong(broken.RoundsUp, "scale_free"),
+    ],
+    accepts=[
+        wrong(Scaled, "scale_free"),
+        Subject(
+            name="torch_adam",
+            target="torch.optim:Adam",
+            kind="optimizer",
+            traits=frozenset({"scale_free"}),
+        ),
+        Subject(
+            name="torch_rprop",
+            target="torch.optim:Rprop",
+            kind="optimizer",
+            traits=frozenset({"scale_free"}),
+        ),
+    ],
+    dtypes=["float64", "float32"],
+    once=True,
+)
+def scale_of_the_gradient_does_not_matter(subject: Implementation, case: Case) -> Evidence:
+    """Gradients times 2¹⁰ take the parameters the same way.
+
+    From gradients of size 2¹⁰ on, beside which an ε is small: two runs differ by what the ε does,
+    ε/2¹⁰ of the way relative to each gradient, and 64 roundings a step. Powers of two do not
+    round. Without decay. Source: Kingma & Ba, Adam, ICLR 2015, §2.1: invariant to rescaling.
+    """
+    off = {"weight_decay": 0.0} if accepts(subject, "weight_decay") else {}
+    start = parameters_of(case)
+    runs = []
+    for scale in (2.0**10, 2.0**20):
+        run = started(subject, case, **off)
+        for turn in range(STEPS):
+            gradients = gradients_at(case, run.parameters, turn)
+            run.step([g.sign() * (0.5 + g.abs()) * scale for g in gradients])
+        runs.append(run)
+    eps = float(subject.value_of("eps")) if _is_number(subject, "eps") else 0.0
+    path = farthest(runs[0].values(), start)
+    return Evidence(
+        error=farthest(runs[0].values(), runs[1].values()),
+        bound=room(case, start, runs[0].values(), STEPS) + 2 * STEPS * eps / 2.0**9 * path,
+        signal=path,
+        what="parameters after gradients of size 2²⁰ against 2¹⁰",
+        cause="the step grows with the gradient; scale_free says that it does not",
+    )
+
+
+def _is_number(subject: Implementation, argument: str) -> bool:
+    if not accepts(subject, argument):
+        return False
+    return isinstance(subject.value_of(argument), (int, float))
+
+
+@check(
+    kind="optimizer",
+    options={"first_step": True},
+    rejects=[
+        wrong(broken.ForgetsThePast, first_step="lr"),
+        wrong(broken.CorrectsOneStepLate, first_step="lr"),
+        wrong(broken.SquaresTheSize, first_step="lr"),
+        wrong(broken.SumsItsMomentum, first_step="lr * g"),
+        wrong(broken.SwapsItsBetas, first_step="lr / 2"),
+    ],
+    accepts=[
+        wrong(Scaled, first_step="lr"),
+        wrong(Plain, first_step="lr * g"),
+        Subject(name="torch_adam", target="torch.optim:Adam", kind="optimizer",
+                options={"first_step": "lr"}),
+        Subject(name="torch_adamax", target="torch.optim:Adamax", kind="optimizer",
+                options={"first_step": "lr"}),
+    ],
+    dtypes=["float64", "float32"],
+    once=True,
+)  # fmt: skip
+def first_step_has_the_declared_size(subject: Implementation, case: Case) -> Iterator[Evidence]:
+    """In the first step each element moves by `first_step`, against its gradient.
+
+    A number, or a formula of the arguments and of g, the size of the element's gradient, which is
+    between 500 and 1500 here, so that an ε is nothing beside it: the bound is ε/500 and 64
+    roundings. Without decay. Source: Kingma & Ba, Adam, ICLR 2015, §3: bias correction makes the
+    first step η.
+    """
+    off = {"weight_decay": 0.0} if accepts(subject, "weight_decay") else {}
+    start = parameters_of(case)
+    run = started(subject, case, **off)
+    gradients = [
+        g.sign() * (500 + 1000 * torch.rand(g.shape, generator=case.generator(f"size {k}"))).to(g)
+        + 500 * (g == 0).to(g)
+        for k, g in enumerate(gradients_at(case, run.parameters, 0))
+    ]
+    run.step(gradients)
+    sign = 1.0 if "maximizes" in subject.traits else -1.0
+    g = torch.cat([x.flatten() for x in gradients]).double()
+    went = torch.cat([
+        (a - b).flatten() for a, b in zip(run.values(), start, strict=True)
+    ]).double()  # fmt: skip
+    names = _numbers(subject)
+    stated = subject.options["first_step"]
+    wanted = torch.tensor(
+        [formulas.evaluate(stated, {**names, "g": float(x)}) for x in g.abs()], dtype=torch.float64
+    ).to(g.device)
+    eps = names.get("eps", 0.0)
+    largest = max(float(x.abs().amax()) for x in start)
+    bound = (eps / 500 + 64 * unit_roundoff(case.dtype)) * float(wanted.abs().amax())
+    bound += 4 * unit_roundoff(case.dtype) * largest
+    error = (went - sign * g.sign() * wanted).abs()
+    worst = int(error.argmax())
+    yield Evidence(
+        error=float(error[worst]),
+        bound=bound,
+        signal=float(wanted.abs().amax()),
+        what="first step of an element",
+        expected=f"{float((sign * g.sign() * wanted)[worst]):.6g}, by first_step = {stated}",
+        got=f"{float(went[worst]):.6g}",
+        cause=f"the first step is {float((went / wanted).abs().median()):.4g} of the declared one"
+        if not float(error[worst]) <= bound
+        else "",
+    )
+
+
+def _numbers(subject: Implementation) -> dict[str, float]:
+    """The constructor's arguments that are numbers; pairs as name1 and name2."""
+    found: dict[str, float] = {}
+    for name in ("lr", "eps", "weight_decay", "momentum", "betas", "alpha", "rho", "dampening"):
+        if accepts(subject, name):
+            found |= _as_numbers(name, subject.value_of(name))
+    for name, value in subject.args.items():
+        found |= _as_numbers(name, value)
+    return found
+
+
+def _as_numbers(name: str, value: object) -> dict[str, float]:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return {name: float(value)}
+    if isinstance(value, (tuple, list)) and all(isinstance(v, (int, float)) for v in value):
+        return {f"{name}{k + 1}": float(v) for k, v in enumerate(value)}
+    return {}
+
+
+@check(
+    kind="optimizer",
+    needs={"sign_step"},
+    rejects=[
+        wrong(Plain, "sign_step"),
+        wrong(Scaled, "sign_step"),
+        wrong(broken.ClampsPositive, "sign_step"),
+        wrong(broken.ForgetsThePast, "sign_step"),
+    ],
+    accepts=[wrong(broken.SignDescent, "sign_step")],
+    dtypes=["float64", "float32"],
+    once=True,
+)
+def each_element_moves_by_the_step_size(subject: Implementation, case: Case) -> Iterator[Evidence]:
+    """In every step each element moves by the step size, up or down, and by 0 at gradients of 0.
+
+    Four steps without decay; the bound is that of rounding θ. Source: Bernstein et al., signSGD,
+    ICML 2018, algorithm 1; Chen et al., Lion, NeurIPS 2023, algorithm 2.
+    """
+    _, rate = learning_rate(subject)
+    off = {"weight_decay": 0.0} if accepts(subject, "weight_decay") else {}
+    run = started(subject, case, **off)
+    before = run.values()
+    for turn in range(4):
+        gradients = gradients_at(case, run.parameters, turn)
+        run.step([torch.where(g == 0, 1.0, g) for g in gradients])
+        after = run.values()
+        sizes = [(a - b).abs() for a, b in zip(after, before, strict=True)]
+        largest = max(float(x.abs().amax()) for x in after)
+        yield Evidence(
+            error=max(float((s.double() - rate).abs().amax()) for s in sizes),
+            bound=8 * unit_roundoff(case.dtype) * (largest + rate),
+            signal=rate,
+            what=f"move of an element in step {turn + 1} against the step size",
+            expected=f"{rate:g}",
+            got=f"{min(float(s.amin()) for s in sizes):.6g} to "
+            f"{max(float(s.amax()) for s in sizes):.6g}",
+        )
+        before = after
+
+
+@check(
+    kind="optimizer",
+    rejects=[
+        wrong(broken.MaximizesTheDecayToo),
+        wrong(broken.IgnoresMaximize),
+        wrong(broken.MaximizesTheMomentumOnly),
+        wrong(broken.MaximizesTwice),
+    ],
+    accepts=[
+        wrong(broken.WithMaximize),
+        Subject(
+            name="torch_adam",
+            target="torch.optim:Adam",
+            kind="optimizer",
+            args={"weight_decay": 0.1},
+        ),
+        Subject(
+            name="torch_sgd",
+            target="torch.optim:SGD",
+            kind="optimizer",
+            args={"weight_decay": 0.1, "lr": 0.1},
+        ),
+    ],
+    dtypes=["float64", "float32"],
+    once=True,
+)
+def maximize_climbs_what_would_be_descended(subject: Implementation, case: Case) -> Evidence:
+    """With maximize = True and gradients g it goes where it goes with False and −g.
+
+    The decay shrinks in both. Eight steps; the bound is 64 roundings a step.
+    Source: torch.optim, "maximize the objective with respect to the params".
+    """
+    if not accepts(subject, "maximize"):
+        raise NotApplicable("has no argument maximize")
+    start = parameters_of(case)
+    climbing = started(subject, case, maximize=True)
+    descending = started(subject, case, maximize=False)
+    for turn in range(STEPS):
+        gradients = gradients_at(case, climbing.parameters, turn)
+        climbing.step(gradients)
+        descending.step([-g for g in gradients])
+    return Evidence(
+        error=farthest(climbing.values(), descending.values()),
+        bound=room(case, start, climbing.values(), STEPS),
+        signal=farthest(climbing.values(), start),
+        what="run with maximize on g against one without on −g",
+    )
