@@ -420,6 +420,9 @@ class UsesTheSizeAlone(Plain):
 class SignDescent(Plain):
     """signSGD, right."""
 
+    def __init__(self, params: Iterable[Any], lr: float = 0.1) -> None:
+        super().__init__(params, lr, momentum=0.0)
+
     def update(self, group: dict[str, Any], p: Tensor, gradient: Tensor) -> None:
         p.sub_(group["lr"] * gradient.sign())
 
@@ -464,12 +467,12 @@ class MaximizesTwice(WithMaximize):
         super().update(group, p, -gradient if self.maximize else gradient)
 
 
-class ForgetsThePast(Scaled):
-    """v of this gradient alone, and m that is never divided by 1 − β: steps of 0.1 at first."""
+class ForgetsTheCorrection(Scaled):
+    """m is never divided by 1 − β₁ᵗ: the first step is a tenth."""
 
     def direction(self, group: dict[str, Any], p: Tensor, g: Tensor) -> Tensor:
-        super().direction(group, p, g)
-        return self.state[p]["m"] / (self.state[p]["v"].sqrt() + group["eps"])
+        found = super().direction(group, p, g)
+        return found * (1 - group["betas"][0] ** self.state[p]["step"])
 
 
 class CorrectsOneStepLate(Scaled):
@@ -651,6 +654,7 @@ def wrong(
         name=target.__name__,
         target=target,
         kind="optimizer",
+        reference=options.pop("reference", None),
         args=args or {},
         traits=frozenset(traits),
         options=options,

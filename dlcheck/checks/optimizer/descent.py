@@ -17,6 +17,7 @@ from dlcheck.checks.optimizer.trials import (
     STEPS,
     accepts,
     built,
+    closest,
     farthest,
     gradients_at,
     learning_rate,
@@ -244,7 +245,7 @@ def _is_number(subject: Implementation, argument: str) -> bool:
     kind="optimizer",
     options={"first_step": True},
     rejects=[
-        wrong(broken.ForgetsThePast, first_step="lr"),
+        wrong(broken.ForgetsTheCorrection, first_step="lr"),
         wrong(broken.CorrectsOneStepLate, first_step="lr"),
         wrong(broken.SquaresTheSize, first_step="lr"),
         wrong(broken.SumsItsMomentum, first_step="lr * g"),
@@ -261,14 +262,18 @@ def _is_number(subject: Implementation, argument: str) -> bool:
     dtypes=["float64", "float32"],
     once=True,
 )  # fmt: skip
-def first_step_has_the_declared_size(subject: Implementation, case: Case) -> Iterator[Evidence]:
+def first_step_has_the_declared_size(subject: Implementation, case: Case) -> Evidence:
     """In the first step each element moves by `first_step`, against its gradient.
 
     A number, or a formula of the arguments and of g, the size of the element's gradient, which is
-    between 500 and 1500 here, so that an ε is nothing beside it: the bound is ε/500 and 64
-    roundings. Without decay. Source: Kingma & Ba, Adam, ICLR 2015, §3: bias correction makes the
-    first step η.
+    between 500 and 1500 here, so that an ε is little beside it: the bound is 2ε, as √v may be a
+    thousandth of g before its correction, and 64 roundings. Without decay.
+    Source: Kingma & Ba, Adam, ICLR 2015, §3: bias correction makes the first step η.
     """
+    return closest(lambda: _first_step(subject, case))
+
+
+def _first_step(subject: Implementation, case: Case) -> Evidence:
     off = {"weight_decay": 0.0} if accepts(subject, "weight_decay") else {}
     start = parameters_of(case)
     run = started(subject, case, **off)
@@ -290,11 +295,11 @@ def first_step_has_the_declared_size(subject: Implementation, case: Case) -> Ite
     ).to(g.device)
     eps = names.get("eps", 0.0)
     largest = max(float(x.abs().amax()) for x in start)
-    bound = (eps / 500 + 64 * unit_roundoff(case.dtype)) * float(wanted.abs().amax())
+    bound = (2 * eps + 64 * unit_roundoff(case.dtype)) * float(wanted.abs().amax())
     bound += 4 * unit_roundoff(case.dtype) * largest
     error = (went - sign * g.sign() * wanted).abs()
     worst = int(error.argmax())
-    yield Evidence(
+    return Evidence(
         error=float(error[worst]),
         bound=bound,
         signal=float(wanted.abs().amax()),
@@ -333,7 +338,7 @@ def _as_numbers(name: str, value: object) -> dict[str, float]:
         wrong(Plain, "sign_step"),
         wrong(Scaled, "sign_step"),
         wrong(broken.ClampsPositive, "sign_step"),
-        wrong(broken.ForgetsThePast, "sign_step"),
+        wrong(broken.ForgetsTheCorrection, "sign_step"),
     ],
     accepts=[wrong(broken.SignDescent, "sign_step")],
     dtypes=["float64", "float32"],

@@ -73,10 +73,8 @@ def splitting_parameters_changes_nothing(subject: Implementation, case: Case) ->
 
 
 def rows(x: Tensor) -> list[Tensor]:
-    """The rows of a tensor, each an axis shorter; the elements of a vector, each of shape [1]."""
-    if not x.dim():
-        return [x]
-    return [*x.unbind(0)] if x.dim() > 1 else [*x.split(1)]
+    """The rows of a tensor, each of as many axes, the first of length 1."""
+    return [*x.split(1)] if x.dim() else [x]
 
 
 @check(
