@@ -1,0 +1,1 @@
+"""Losses: a formula per row or element, then a reduction."""
