@@ -1,0 +1,1 @@
+"""Claims about learning-rate schedules: the rate at every step, and where it goes on."""

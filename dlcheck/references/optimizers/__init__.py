@@ -1,0 +1,1 @@
+"""Optimizers over the published recursions, and averages of parameters."""
