@@ -267,7 +267,9 @@ class _Probe:
         return self._seen[key]
 
     def is_idle_in_source(self, name: str) -> bool:
-        return is_never_read(load_target(self.subject.declared.target), name)
+        return is_never_read(
+            load_target(self.subject.declared.target, near=self.subject.declared.file), name
+        )
 
 
 def _cases(case: Case) -> Iterator[Case]:
@@ -285,7 +287,7 @@ def _cases(case: Case) -> Iterator[Case]:
 
 def _unset(subject: Implementation) -> dict[str, list[Any]]:
     """Arguments whose default is None, with values of the type that their annotation names."""
-    target = load_target(subject.declared.target)
+    target = load_target(subject.declared.target, near=subject.declared.file)
     try:
         parameters = inspect.signature(target).parameters
     except (TypeError, ValueError):

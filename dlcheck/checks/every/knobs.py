@@ -32,9 +32,15 @@ def alternatives(subject: Implementation, name: str, value: Any) -> list[Any]:
             found = [round(other) for other in found]
         return list(dict.fromkeys(other for other in found if other != value))
     if isinstance(value, str):
-        known = compared_with(load_target(subject.declared.target), name)
+        known = compared_with(
+            load_target(subject.declared.target, near=subject.declared.file), name
+        )
         return [other for other in known if other != value]
     return _of_its_type(value)
+
+
+def _target(subject: Implementation) -> Any:
+    return load_target(subject.declared.target, near=subject.declared.file)
 
 
 def _of_its_type(value: Any) -> list[Any]:
@@ -63,7 +69,9 @@ def optional_arguments(subject: Implementation) -> dict[str, Any]:
     Those that stand for inputs, and those bound to a size, are left out.
     """
     try:
-        parameters = inspect.signature(load_target(subject.declared.target)).parameters
+        parameters = inspect.signature(
+            load_target(subject.declared.target, near=subject.declared.file)
+        ).parameters
     except (TypeError, ValueError):
         return {}
     found = {}
