@@ -153,12 +153,22 @@ def test_variants_put_epsilon_where_they_say(variant: str, expected: float) -> N
     assert float(-new) == pytest.approx(2 * expected, rel=1e-12)
 
 
+def test_a_variant_may_be_written_by_either_name() -> None:
+    short = recursion("adam(eps='inside', amsgrad='corrected')")
+    long = recursion("adam(eps_place='inside', amsgrad_of='corrected')")
+    args, start = {"lr": 0.1, "eps": 0.1, "amsgrad": True}, drawn(0, (3, 4))
+    assert torch.equal(run(short, args, start), run(long, args, start))
+    assert not torch.equal(run(short, args, start), run(RECURSIONS["adam"], args, start))
+
+
 @pytest.mark.parametrize(
     ("named", "said"),
     [
         ("adan", "Did you mean 'adam'"),
         ("adam(epsilon='inside')", "epsilon"),
         ("adam(eps='within')", "outside, inside"),
+        ("adam(eps_place='within')", "outside, inside"),
+        ("rmsprop(amsgrad='raw')", "no keyword named 'amsgrad'"),
         ("adam(1)", "is no rule"),
         ("__import__('os')", "is no rule"),
     ],

@@ -43,9 +43,13 @@ RECURSIONS: Mapping[str, Recursion] = {
     )
 }
 # How a declaration may write a variant: keyword → the recursion's own, and its values.
+_PLACES = ("eps_place", ("outside", "inside", "uncorrected"))
+_LARGEST = ("amsgrad_of", ("raw", "corrected"))
 _WORDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "eps": ("eps_place", ("outside", "inside", "uncorrected")),
-    "amsgrad": ("amsgrad_of", ("raw", "corrected")),
+    "eps": _PLACES,
+    "eps_place": _PLACES,
+    "amsgrad": _LARGEST,
+    "amsgrad_of": _LARGEST,
 }
 
 
