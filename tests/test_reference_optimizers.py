@@ -225,6 +225,19 @@ def test_a_reference_schedule_is_its_closed_form(
         scheduler.step()
 
 
+def test_a_schedule_built_on_a_resumed_optimizer_ends_at_the_same_rate() -> None:
+    """A second run starts from the base rate, not from where the first one ended."""
+    optimizer = torch.optim.SGD(parameters(), lr=0.16)
+    ends = []
+    for _ in range(2):
+        scheduler = warmup.linear_warmup_cosine(optimizer, warmup=5, total=25, least=0.01)
+        for _ in range(25):
+            optimizer.step()
+            scheduler.step()
+        ends.append(optimizer.param_groups[0]["lr"])
+    assert ends == pytest.approx([0.01, 0.01], rel=1e-13)
+
+
 # --- clipping ------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 from torch.optim import Optimizer
@@ -46,8 +47,9 @@ def linear_warmup_cosine(
             return (t + 1) / warmup
         return (least + (base - least) * share(t)) / base
 
-    bases = [float(group["lr"]) for group in optimizer.param_groups]
-    return LambdaLR(optimizer, [lambda t, base=base: rate(base, t) for base in bases])
+    # A resumed optimizer has a later rate as its lr.
+    bases = [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
+    return LambdaLR(optimizer, [functools.partial(rate, base) for base in bases])
 
 
 @reference(
