@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from dlcheck.numerics.recursions.gradient_descent import State, ascent
+from dlcheck.numerics.recursions.gradient_descent import State, ascent, held
 
 Betas = tuple[float, float]
 
@@ -42,10 +42,10 @@ def adam(
     m, v, t = _moments(state, g, betas)
     one, two = 1 - betas[0] ** t, 1 - betas[1] ** t
     if amsgrad and amsgrad_of == "raw":
-        v = state["most"] = torch.maximum(state.get("most", torch.zeros_like(v)), v)
+        v = state["most"] = torch.maximum(held(state, "most", torch.zeros_like(v)), v)
     corrected = v / two
     if amsgrad and amsgrad_of == "corrected":
-        corrected = torch.maximum(state.get("most", torch.zeros_like(v)), corrected)
+        corrected = torch.maximum(held(state, "most", torch.zeros_like(v)), corrected)
         state["most"] = corrected
     if eps_place == "inside":
         root = (corrected + eps).sqrt()
@@ -99,9 +99,10 @@ def adamax(
     t = state["t"] = state.get("t", 0) + 1
     g = ascent(gradient, maximize=maximize) + weight_decay * parameter
     zeros = torch.zeros_like(g)
-    m = state["m"] = betas[0] * state.get("m", zeros) + (1 - betas[0]) * g
-    u = state["u"] = torch.maximum(betas[1] * state.get("u", zeros), g.abs() + eps)
-    return parameter - lr / (1 - betas[0] ** t) * m / u
+    m = state["m"] = betas[0] * held(state, "m", zeros) + (1 - betas[0]) * g
+    u = state["u"] = torch.maximum(betas[1] * held(state, "u", zeros), g.abs() + eps)
+    step: Tensor = lr / (1 - betas[0] ** t) * m / u
+    return parameter - step
 
 
 def nadam(
@@ -129,9 +130,11 @@ def nadam(
     m, v, t = _moments(state, g, betas)
     here = betas[0] * (1 - 0.5 * 0.96 ** (t * momentum_decay))
     later = betas[0] * (1 - 0.5 * 0.96 ** ((t + 1) * momentum_decay))
-    product = state["product"] = state.get("product", 1.0) * here
+    product: float = state.get("product", 1.0) * here
+    state["product"] = product
     ahead = later * m / (1 - product * later) + (1 - here) * g / (1 - product)
-    return parameter - lr * ahead / ((v / (1 - betas[1] ** t)).sqrt() + eps)
+    step: Tensor = lr * ahead / ((v / (1 - betas[1] ** t)).sqrt() + eps)
+    return parameter - step
 
 
 def radam(
@@ -201,6 +204,6 @@ def _moments(state: State, g: Tensor, betas: Betas) -> tuple[Tensor, Tensor, int
     """m, v and the count of steps, this one included."""
     t = state["t"] = state.get("t", 0) + 1
     zeros = torch.zeros_like(g)
-    m = state["m"] = betas[0] * state.get("m", zeros) + (1 - betas[0]) * g
-    v = state["v"] = betas[1] * state.get("v", zeros) + (1 - betas[1]) * g * g
+    m = state["m"] = betas[0] * held(state, "m", zeros) + (1 - betas[0]) * g
+    v = state["v"] = betas[1] * held(state, "v", zeros) + (1 - betas[1]) * g * g
     return m, v, t

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from dlcheck.numerics.recursions.gradient_descent import State, ascent
+from dlcheck.numerics.recursions.gradient_descent import State, ascent, held
 
 
 def adagrad(
@@ -28,9 +28,10 @@ def adagrad(
     """
     t = state["t"] = state.get("t", 0) + 1
     g = ascent(gradient, maximize=maximize) + weight_decay * parameter
-    total = state.get("sum", torch.full_like(g, initial_accumulator_value)) + g * g
+    total = held(state, "sum", torch.full_like(g, initial_accumulator_value)) + g * g
     state["sum"] = total
-    return parameter - lr / (1 + (t - 1) * lr_decay) * g / (total.sqrt() + eps)
+    step: Tensor = lr / (1 + (t - 1) * lr_decay) * g / (total.sqrt() + eps)
+    return parameter - step
 
 
 def rmsprop(
@@ -53,14 +54,14 @@ def rmsprop(
     Neural Networks for Machine Learning, lecture 6e, 2012; centred: Graves, arXiv:1308.0850, §4.2.
     """
     g = ascent(gradient, maximize=maximize) + weight_decay * parameter
-    v = state["v"] = alpha * state.get("v", torch.zeros_like(g)) + (1 - alpha) * g * g
+    v = state["v"] = alpha * held(state, "v", torch.zeros_like(g)) + (1 - alpha) * g * g
     if centered:
-        mean = state["mean"] = alpha * state.get("mean", torch.zeros_like(g)) + (1 - alpha) * g
+        mean = state["mean"] = alpha * held(state, "mean", torch.zeros_like(g)) + (1 - alpha) * g
         v = v - mean * mean
     root = (v + eps).sqrt() if eps_place == "inside" else v.sqrt() + eps
     step = g / root
     if momentum > 0:
-        step = state["b"] = momentum * state.get("b", torch.zeros_like(g)) + step
+        step = state["b"] = momentum * held(state, "b", torch.zeros_like(g)) + step
     return parameter - lr * step
 
 
@@ -81,8 +82,8 @@ def adadelta(
     """
     g = ascent(gradient, maximize=maximize) + weight_decay * parameter
     zeros = torch.zeros_like(g)
-    v = state["v"] = rho * state.get("v", zeros) + (1 - rho) * g * g
-    u = state.get("u", zeros)
+    v = state["v"] = rho * held(state, "v", zeros) + (1 - rho) * g * g
+    u = held(state, "u", zeros)
     delta = ((u + eps) / (v + eps)).sqrt() * g
     state["u"] = rho * u + (1 - rho) * delta * delta
     return parameter - lr * delta

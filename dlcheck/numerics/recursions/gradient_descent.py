@@ -86,8 +86,9 @@ def lars(
     if size > 0 and slope > 0:
         trust = trust_coefficient * size / (slope + weight_decay * size + eps)
     step = lr * trust * (g + weight_decay * parameter)
-    state["velocity"] = momentum * state.get("velocity", torch.zeros_like(step)) + step
-    return parameter - state["velocity"]
+    velocity = momentum * held(state, "velocity", torch.zeros_like(step)) + step
+    state["velocity"] = velocity
+    return parameter - velocity
 
 
 def sign_sgd(
@@ -105,7 +106,7 @@ def sign_sgd(
     Source: Bernstein et al., signSGD, ICML 2018, algorithms 1 and 2.
     """
     g = ascent(gradient, maximize=maximize)
-    m = momentum * state.get("m", torch.zeros_like(g)) + (1 - momentum) * g
+    m = momentum * held(state, "m", torch.zeros_like(g)) + (1 - momentum) * g
     state["m"] = m
     return parameter - lr * (m.sign() + weight_decay * parameter)
 
@@ -126,7 +127,7 @@ def lion(
     """
     g = ascent(gradient, maximize=maximize)
     one, two = betas
-    m = state.get("m", torch.zeros_like(g))
+    m = held(state, "m", torch.zeros_like(g))
     state["m"] = two * m + (1 - two) * g
     return (1 - lr * weight_decay) * parameter - lr * (one * m + (1 - one) * g).sign()
 
@@ -147,8 +148,8 @@ def rprop(
     Igel & Hüsken, Neurocomputing 50, 2003, §2.4.
     """
     g = ascent(gradient, maximize=maximize)
-    delta = state.get("delta", torch.full_like(g, lr))
-    agreement = (g * state.get("g", torch.zeros_like(g))).sign()
+    delta = held(state, "delta", torch.full_like(g, lr))
+    agreement = (g * held(state, "g", torch.zeros_like(g))).sign()
     factor = torch.ones_like(g).masked_fill(agreement > 0, etas[1])
     factor = factor.masked_fill(agreement < 0, etas[0])
     state["delta"] = delta = (delta * factor).clamp(*step_sizes)
@@ -159,3 +160,9 @@ def rprop(
 def ascent(gradient: Tensor, *, maximize: bool) -> Tensor:
     """The gradient of what is minimized: its negative where the objective is to grow."""
     return -gradient if maximize else gradient
+
+
+def held(state: State, name: str, at_first: Tensor) -> Tensor:
+    """What the state has under that name; before the first step, at_first."""
+    value: Tensor = state.get(name, at_first)
+    return value

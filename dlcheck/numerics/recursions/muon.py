@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from dlcheck.numerics.recursions.gradient_descent import State, ascent
+from dlcheck.numerics.recursions.gradient_descent import State, ascent, held
 
 Coefficients = tuple[float, float, float]
 _QUINTIC: Coefficients = (3.4445, -4.775, 2.0315)
@@ -28,7 +28,7 @@ def newton_schulz(
     Optimizer, New Norm, arXiv:2409.20325, §4.
     """
     a, b, c = coefficients
-    x = matrix.to(dtype or matrix.dtype)
+    x: Tensor = matrix.to(dtype or matrix.dtype)
     is_tall = x.shape[0] > x.shape[1]
     x = x.mT if is_tall else x
     x = x / x.norm().clamp(min=eps)
@@ -60,7 +60,7 @@ def muon(
     LLM Training, arXiv:2502.16982, §2.2.
     """
     g = ascent(gradient, maximize=maximize)
-    buffer = momentum * state.get("buffer", torch.zeros_like(g)) + (1 - momentum) * g
+    buffer = momentum * held(state, "buffer", torch.zeros_like(g)) + (1 - momentum) * g
     state["buffer"] = buffer
     update = momentum * buffer + (1 - momentum) * g if nesterov else buffer
     rows, columns = parameter.shape[:2]

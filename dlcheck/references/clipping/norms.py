@@ -25,7 +25,7 @@ def clip_by_global_norm(parameters: Iterable[Tensor], limit: float) -> Tensor:
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
         return torch.zeros(())
-    norm = torch.linalg.vector_norm(torch.stack([g.double().norm() for g in gradients]))
+    norm: Tensor = torch.stack([g.double().norm() for g in gradients]).norm()
     if norm > limit:
         for g in gradients:
             g.mul_((limit / norm).to(g))
@@ -70,4 +70,5 @@ def adaptive_gradient_clipping(
 def _unit_norms(x: Tensor) -> Tensor:
     """The norm over all axes but the first; that of the whole of a vector."""
     axes = tuple(range(1, x.dim())) or (0,)
-    return torch.linalg.vector_norm(x, dim=axes, keepdim=True)
+    norms: Tensor = torch.linalg.vector_norm(x, dim=axes, keepdim=True)
+    return norms

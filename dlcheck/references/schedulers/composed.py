@@ -51,4 +51,4 @@ def chained(
 ) -> LRScheduler:
     """ConstantLR and ExponentialLR at once, by ChainedScheduler: the product of both."""
     parts = [ConstantLR(optimizer, factor, total), ExponentialLR(optimizer, gamma)]
-    return ChainedScheduler(parts, optimizer)  # type: ignore[arg-type]
+    return ChainedScheduler(parts, optimizer)
