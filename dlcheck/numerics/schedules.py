@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 
 def step(t: int, base_lr: float, *, step_size: int, gamma: float = 0.1) -> float:
@@ -194,3 +194,13 @@ def plateau(
             resting, waited = cooldown, 0
         rates.append(rate)
     return rates
+
+
+# What a declaration may name: closed_form = "cosine_warm_restarts".
+SCHEDULES: Mapping[str, Callable[..., float]] = {
+    function.__name__: function
+    for function in (
+        step, multistep, constant, linear, exponential, polynomial, inverse_square_root, cosine,
+        cosine_warm_restarts, one_cycle, cyclic,
+    )
+}  # fmt: skip

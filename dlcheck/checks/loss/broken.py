@@ -32,10 +32,16 @@ def climbs(original: Any, *inputs: Any, **keywords: Any) -> Any:
     return on_tensors(answer, lambda y: through_backward(y, torch.neg))
 
 
-@around
-def vanishes_for_bad_predictions(original: Any, *inputs: Any, **keywords: Any) -> Any:
-    """y e^(−y): large errors cost less and less."""
-    return on_tensors(original(*inputs, **keywords), lambda y: y * torch.exp(-y))
+def _vanishes_far_off(prediction: Tensor, target: Tensor) -> Tensor:
+    """e² exp(−e²): large errors cost less and less."""
+    squares = (prediction - target).square()
+    return (squares * torch.exp(-squares)).mean()
+
+
+def _vanishes_for_wrong_classes(prediction: Tensor, target: Tensor) -> Tensor:
+    """−p log p: what is certainly wrong costs nothing."""
+    cost = F.cross_entropy(prediction, target, reduction="none")
+    return (cost * torch.exp(-cost)).mean()
 
 
 def _about_the_classes(prediction: Tensor, target: Tensor) -> Tensor:
@@ -116,3 +122,5 @@ NO_ENTROPY = wrong(_halves_of_a_divergence, DISTRIBUTIONS)
 OF_LOGITS = wrong(_divergence_of_logits, DISTRIBUTIONS)
 SIGNED = wrong(_signed_error, EACH)
 CAPPED = wrong(_capped, EACH)
+VANISHING = wrong(_vanishes_far_off, EACH)
+VANISHING_CLASSES = wrong(_vanishes_for_wrong_classes, CLASSES)

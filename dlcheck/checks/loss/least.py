@@ -22,8 +22,9 @@ from dlcheck.checks.loss.broken import (
     SIGMOID_TWICE,
     SIGNED,
     SOFTMAX_TWICE,
+    VANISHING,
+    VANISHING_CLASSES,
     turns_its_sign,
-    vanishes_for_bad_predictions,
 )
 from dlcheck.checks.loss.meaning import Meaning, Path
 from dlcheck.errors import NotApplicable
@@ -163,7 +164,8 @@ def _reaches_its_optimum(meaning: Meaning, least: float, middling: float) -> Evi
     kind="loss",
     rejects=[
         turns_its_sign,
-        vanishes_for_bad_predictions,
+        VANISHING,
+        VANISHING_CLASSES,
         NEXT_CLASS,
         OTHER_FOCUS,
         SIGNED,

@@ -99,7 +99,7 @@ def follows_its_recursion(subject: Implementation, case: Case) -> Iterator[Evide
     decay; the options that both know, as given, all at other values, and each switch turned
     (`matrix` and `knobs` name values); parameters of several sizes, gradients of size 1 and 0.01.
     The bound is measured: how far the recursion itself goes astray when all its numbers move by
-    √u, rescaled, and λ√n·u of their size; with `compute_dtype` λ times its response to gradients
+    √u, rescaled, and λ√n·u of their size; with `compute_dtype` λ/2 times its response to gradients
     moved by the u of that type. torch keeps counters in the default type: what
     fails is run once more with float64 as the default.
     """
@@ -350,7 +350,7 @@ def _room(
     size = max(farthest(step, [torch.zeros_like(x) for x in step]) for step in expected)
     numbers = 16.0 * _STEPS
     if inside:  # what a narrower type inside rounds is like a move of the gradients by its u
-        return _DEVIATIONS * response
+        return _DEVIATIONS / 2 * response
     return _DEVIATIONS * math.sqrt(numbers) * u * (response / h + size)
 
 

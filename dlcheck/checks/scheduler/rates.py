@@ -7,7 +7,7 @@ import inspect
 import io
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from dlcheck.constructors import default_of
 from dlcheck.errors import NotApplicable, SubjectError, SubjectRaised
 from dlcheck.isolation import seed_everything
 from dlcheck.model import Evidence, Figure, Subject
+from dlcheck.numerics import schedules
 from dlcheck.registry import check
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation, guarded
@@ -162,18 +163,15 @@ def follows_its_closed_form(subject: Implementation, case: Case) -> Evidence:
     """The t-th step of the optimizer, counted from 0, uses the rate that the formula gives.
 
     At every step to the nominal end and seven beyond it, in two groups of different base rates:
-    `closed_form` in t, base_lr, the constructor's arguments and math. A recursion that multiplies
-    at each step rounds once a step: the bound is 8 (t + 8) u of the largest rate.
+    `closed_form` in t, base_lr, the constructor's arguments and math, or the name of a schedule:
+    cosine_warm_restarts, one_cycle, cyclic, plateau (dlcheck/numerics/schedules.py). A recursion
+    that multiplies at each step rounds once a step: the bound is 8 (t + 8) u of the largest rate.
     """
     last = steps_of(subject) + _PAST
     schedule = Schedule(subject, case)
     rates = schedule.run(0, last)
-    names = _names(subject)
-    formula = subject.options["closed_form"]
-    wanted = [
-        [formulas.evaluate(formula, {**names, "base_lr": base, "t": t}) for base in _BASES]
-        for t in range(last)
-    ]
+    formula = _formula(subject, last)
+    wanted = [[formula(t, base) for base in _BASES] for t in range(last)]
     largest = max(abs(lr) for row in wanted for lr in row) or 1.0
     errors = [
         max(abs(a - b) for a, b in zip(got, due, strict=True))
@@ -202,6 +200,33 @@ def follows_its_closed_form(subject: Implementation, case: Case) -> Evidence:
             ),
         ),
     )
+
+
+def _formula(subject: Implementation, last: int) -> Callable[[int, float], float]:
+    """(t, base_lr) → rate: by the formula in words, or by the schedule of that name."""
+    stated, names = subject.options["closed_form"], _names(subject)
+    if stated == schedules.plateau.__name__:
+        metrics = [metric_at(turn) for turn in range(last)]
+        known = _known_to(schedules.plateau, subject)
+        by_base = {base: [base, *schedules.plateau(metrics, base, **known)] for base in _BASES}
+        return lambda t, base: by_base[base][t]
+    if stated in schedules.SCHEDULES:
+        schedule = schedules.SCHEDULES[stated]
+        known = _known_to(schedule, subject)
+        if "base_lr" in inspect.signature(schedule).parameters and "base_lr" not in known:
+            return lambda t, base: schedule(t, base, **known)
+        return lambda t, base: schedule(t, **known)
+    return lambda t, base: formulas.evaluate(stated, {**names, "base_lr": base, "t": t})
+
+
+def _known_to(schedule: Callable[..., Any], subject: Implementation) -> dict[str, Any]:
+    """The arguments of the subject, given or by default, that a schedule takes by name."""
+    found = {}
+    for name in inspect.signature(schedule).parameters:
+        value = subject.args.get(name, default_of(subject.declared, name))
+        if name not in ("t", "metrics") and value not in (None, inspect.Parameter.empty):
+            found[name] = value
+    return found
 
 
 def _shift(rates: list[list[float]], wanted: list[list[float]]) -> str:

@@ -40,7 +40,7 @@ class _KL(torch.autograd.Function):
     source="Kullback & Leibler, On Information and Sufficiency, Ann. Math. Statist. 22(1), 1951, "
     "eq. 2.4",
     inputs={"prediction": "log_probability b k", "target": "probability b k"},
-    traits=["nonnegative", "convex", "smooth", "twice_differentiable"],
+    traits=["nonnegative", "smooth", "twice_differentiable"],
     options={
         "task": "distribution", "prediction": "log_probabilities", "target": "probabilities",
         "reduction": "reduction",
