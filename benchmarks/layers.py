@@ -1,4 +1,4 @@
-"""The suite of layers over many seeds: what fails, what says nothing, and what is excepted.
+"""A suite, of layers unless told, over many seeds: what fails, says nothing, or is excepted.
 
 python benchmarks/layers.py [--suite suites/layers.toml] [--seeds 20] [--first-seed 0]
                             [--profile default] [--device cpu] [--only NAME]
