@@ -194,8 +194,9 @@ def _value(node: ast.expr, names: Mapping[str, Value], formula: str) -> Any:
             if name not in names:
                 raise DeclarationError(f"the formula {formula!r}: {unknown('name', name, names)}")
             given = names[name]
-            is_list = isinstance(given, Sequence)
-            return [float(v) for v in given] if is_list else float(given)
+            if isinstance(given, Sequence):
+                return [float(v) for v in given]
+            return float(given)
         case ast.Attribute(attr=name):
             return _CONSTANTS[name]
         case ast.UnaryOp(op=ast.Not(), operand=operand):

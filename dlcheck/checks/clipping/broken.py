@@ -23,7 +23,8 @@ def held(parameters: Parameters) -> list[Tensor]:
 
 
 def total(gradients: list[Tensor]) -> Tensor:
-    return torch.stack([g.norm() for g in gradients]).norm()
+    norm: Tensor = torch.linalg.vector_norm(torch.stack([g.norm() for g in gradients]))
+    return norm
 
 
 def by_global_norm(parameters: Parameters, limit: float) -> None:
@@ -58,7 +59,7 @@ def rows_of_weights(parameters: Parameters, limit: float) -> None:
 def sums_the_norms(parameters: Parameters, limit: float) -> None:
     """Σ‖g‖ for √Σ‖g‖²: everything is clipped too far."""
     gradients = held(parameters)
-    factor = (limit / sum(g.norm() for g in gradients)).clamp(max=1.0)  # type: ignore[union-attr]
+    factor = (limit / sum(g.norm() for g in gradients)).clamp(max=1.0)
     for g in gradients:
         g.mul_(factor)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,9 +66,9 @@ def _none_that_reduces(prediction: Tensor, target: Tensor, reduction: str = "mea
     return _reduces(prediction, target, "mean" if reduction == "none" else reduction)
 
 
-MEAN = {**EACH, "reduction": "mean"}
-ARGUMENT = {**EACH, "reduction": "reduction"}
-_IGNORING = {"task": "classification", "reduction": "mean", "denominator": "valid",
+MEAN: dict[str, Any] = {**EACH, "reduction": "mean"}
+ARGUMENT: dict[str, Any] = {**EACH, "reduction": "reduction"}
+_IGNORING: dict[str, Any] = {"task": "classification", "reduction": "mean", "denominator": "valid",
              "ignore_index": "ignore_index", "sizes": {"k": [2, 9]}}  # fmt: skip
 
 

@@ -94,10 +94,10 @@ def _capped(prediction: Tensor, target: Tensor) -> Tensor:
     return torch.where(e < 1, e.square(), 2 - e).mean()
 
 
-CLASSES = {"task": "classification", "sizes": {"k": [2, 9]}}
-EACH = {"task": "regression"}
-YES_NO = {"task": "binary"}
-DISTRIBUTIONS = {"task": "distribution", "sizes": {"k": [2, 9]}}
+CLASSES: dict[str, Any] = {"task": "classification", "sizes": {"k": [2, 9]}}
+EACH: dict[str, Any] = {"task": "regression"}
+YES_NO: dict[str, Any] = {"task": "binary"}
+DISTRIBUTIONS: dict[str, Any] = {"task": "distribution", "sizes": {"k": [2, 9]}}
 
 
 def wrong(target: Any, options: dict[str, Any], *traits: str, **further: Any) -> Subject:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -21,7 +22,7 @@ from dlcheck.registry import check
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
-_LABELS = {"kind": "loss", "options": CLASSES}
+_LABELS: dict[str, Any] = {"kind": "loss", "options": CLASSES}
 
 
 @around
@@ -189,12 +190,12 @@ def _smooths_unasked(prediction: Tensor, target: Tensor) -> Tensor:
 
 def _counts_the_uniform(prediction: Tensor, target: Tensor) -> Tensor:
     """+ log k: relative to chance."""
-    return F.cross_entropy(prediction, target) / max(prediction.shape[-1], 2) ** 0.5
+    return F.cross_entropy(prediction, target) / math.sqrt(max(prediction.shape[-1], 2))
 
 
 def _divergence(prediction: Tensor, target: Tensor) -> Tensor:
-    logs = torch.special.xlogy(target, target) - target * prediction.log_softmax(-1)
-    return logs.sum(-1).mean()
+    entropy: Tensor = torch.special.xlogy(target, target)
+    return (entropy - target * prediction.log_softmax(-1)).sum(-1).mean()
 
 
 _SUMMED = {**DISTRIBUTIONS, "reduction": "batchmean"}

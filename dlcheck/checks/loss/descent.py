@@ -210,7 +210,11 @@ def is_continuous(subject: Implementation, case: Case) -> Iterator[Evidence]:
         axis = meaning.batch.get(meaning.prediction, 0) if start.dim() else 0
         row = direction.select(axis, turn % start.shape[axis]) if start.dim() else direction
         row.copy_(torch.randn(row.shape, generator=generator, dtype=torch.float64).to(row))
-        yield _without_jump(lambda s, d=direction: meaning.on(centre + s * d), turn)
+        yield _without_jump(_along(meaning, centre, direction), turn)
+
+
+def _along(meaning: Meaning, centre: Tensor, direction: Tensor) -> Callable[[float], float]:
+    return lambda s: meaning.on(centre + s * direction)
 
 
 def _without_jump(f: Callable[[float], float], line: int) -> Evidence:

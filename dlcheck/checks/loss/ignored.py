@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,15 +21,18 @@ from dlcheck.registry import check
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation, gradients
 
-IGNORING = {
+IGNORING: dict[str, Any] = {
     "task": "classification",
     "ignore_index": "ignore_index",
     "reduction": "mean",
     "denominator": "valid",
     "sizes": {"k": [2, 9]},
 }
-STEPS = {**IGNORING, "task": "segmentation"}
-MASKED = {"task": "regression", "roles": {"prediction": "prediction", "target": "target"}}
+STEPS: dict[str, Any] = {**IGNORING, "task": "segmentation"}
+MASKED: dict[str, Any] = {
+    "task": "regression",
+    "roles": {"prediction": "prediction", "target": "target"},
+}
 _WITH_MASK = {"prediction": "float b t", "target": "float b t", "keep": "mask b t"}
 
 
@@ -254,10 +258,10 @@ def _padded(meaning: Meaning, dim: str) -> Iterator[Evidence]:
     before, after = meaning.answer({}), meaning.answer(longer)
     room = meaning.call.room()()[0]
     if before.numel() > 1 or after.numel() > 1:
-        axis = next((a for a in range(before.dim()) if before.shape[a] != after.shape[a]), None)
-        if axis is None:
+        longer_axes = [a for a in range(before.dim()) if before.shape[a] != after.shape[a]]
+        if not longer_axes:
             raise NotApplicable("the shape of the losses does not tell what was appended")
-        after = after.narrow(axis, 0, before.shape[axis])
+        after = after.narrow(longer_axes[0], 0, before.shape[longer_axes[0]])
         yield _stays(dim, after, before, room)
         return
     valid = valid_of(meaning, meaning.inputs).sum()

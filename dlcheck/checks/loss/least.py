@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ _GUARD = 0.01  # of what half a mistake costs: what an ε in a root or a logarit
 _STEPS = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0, 2.0, 4.0, 8.0)
 _NEAR = (2.0**-12, 2.0**-6, 0.25, 1.0)  # distances from perfect
 
-_CLASSES = {"task": "classification", "sizes": {"k": [2, 9]}}
+_CLASSES: dict[str, Any] = {"task": "classification", "sizes": {"k": [2, 9]}}
 
 
 @check(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,10 +22,14 @@ from dlcheck.subjects import Implementation, gradients
 _STEPS = (0.02, 0.1, 0.5, 1.0, 2.0, 5.0)  # distances, in units of the size of a vector
 _FAR = 50.0  # × the margin
 
-PAIRS = {"task": "contrastive", "similar": 1, "margin": "margin"}
-_PAIR_INPUTS = {"first": "float b d", "second": "float b d", "similar": "int[0:2] b"}
+PAIRS: dict[str, Any] = {"task": "contrastive", "similar": 1, "margin": "margin"}
+_PAIR_INPUTS = {
+    "first": "float b d",
+    "second": "float b d",
+    "similar": "int[0:2] b",
+}
 _SIGNED_INPUTS = {**_PAIR_INPUTS, "similar": "signed b"}
-TRIPLETS = {"task": "triplet", "margin": "margin"}
+TRIPLETS: dict[str, Any] = {"task": "triplet", "margin": "margin"}
 
 
 class Pairs:
@@ -95,7 +100,8 @@ class Pairs:
         unit = self.anchor / self.anchor.norm(dim=-1, keepdim=True)
         z = z - (z * unit).sum(-1, keepdim=True) * unit
         z = z / z.norm(dim=-1, keepdim=True).clamp_min(1e-12)
-        return self.anchor + distance * self.size * z
+        found: Tensor = self.anchor + distance * self.size * z
+        return found
 
     def opposite(self) -> Tensor:
         """Far beyond any margin by length and by angle: −(50 margins) × the anchor."""

@@ -73,7 +73,8 @@ class Scaled(Plain):
         state["v"] = two * state["v"] + (1 - two) * g * g
         m = state["m"] / (1 - one ** state["step"])
         v = state["v"] / (1 - two ** state["step"])
-        return m / (v.sqrt() + group["eps"])
+        found: Tensor = m / (v.sqrt() + group["eps"])
+        return found
 
 
 # --- state -------------------------------------------------------------------------------------
@@ -85,16 +86,15 @@ class CountsOutsideItsState(Scaled):
     count = 0
 
     def direction(self, group: dict[str, Any], p: Tensor, g: Tensor) -> Tensor:
-        found = super().direction(group, p, g)
         self.count = self.count + 1
-        return found / (1 + 1 / self.count)
+        return super().direction(group, p, g) / (1 + 1 / self.count)
 
 
 class KeepsBuffersToItself(Plain):
     """Momentum in a dict of its own."""
 
     def update(self, group: dict[str, Any], p: Tensor, gradient: Tensor) -> None:
-        own = self.__dict__.setdefault("own", {})
+        own: dict[int, Tensor] = self.__dict__.setdefault("own", {})
         velocity = own.get(id(p), torch.zeros_like(p)) * group["momentum"] + gradient
         own[id(p)] = velocity
         p.sub_(group["lr"] * velocity)
@@ -156,7 +156,7 @@ class SharesItsBuffer(Plain):
     """One momentum buffer for all parameters of a shape."""
 
     def update(self, group: dict[str, Any], p: Tensor, gradient: Tensor) -> None:
-        buffers = self.state.setdefault("buffers", {})
+        buffers = self.__dict__.setdefault("buffers", {})
         velocity = group["momentum"] * buffers.get(p.shape, 0.0) + gradient
         buffers[p.shape] = velocity
         p.sub_(group["lr"] * velocity)
@@ -376,14 +376,16 @@ class TrustsWithoutAGuard(Scaled):
 
     def direction(self, group: dict[str, Any], p: Tensor, g: Tensor) -> Tensor:
         r = super().direction(group, p, g)
-        return r * r.norm() / p.norm() * 0.1
+        trusted: Tensor = r * r.norm() / p.norm() * 0.1
+        return trusted
 
 
 class LogsItsStep(Scaled):
     """log of the norm of what may be 0."""
 
     def direction(self, group: dict[str, Any], p: Tensor, g: Tensor) -> Tensor:
-        return super().direction(group, p, g) * (1 + 0.0 * g.norm().log())
+        logged: Tensor = super().direction(group, p, g) * (1 + 0.0 * g.norm().log())
+        return logged
 
 
 # --- directions --------------------------------------------------------------------------------
@@ -472,7 +474,8 @@ class ForgetsTheCorrection(Scaled):
 
     def direction(self, group: dict[str, Any], p: Tensor, g: Tensor) -> Tensor:
         found = super().direction(group, p, g)
-        return found * (1 - group["betas"][0] ** self.state[p]["step"])
+        kept: Tensor = found * (1 - group["betas"][0] ** self.state[p]["step"])
+        return kept
 
 
 class CorrectsOneStepLate(Scaled):
@@ -483,7 +486,8 @@ class CorrectsOneStepLate(Scaled):
         state, (one, two) = self.state[p], group["betas"]
         t = state["step"] + 1
         m, v = state["m"] / (1 - one**t), state["v"] / (1 - two**t)
-        return m / (v.sqrt() + group["eps"])
+        found: Tensor = m / (v.sqrt() + group["eps"])
+        return found
 
 
 class PutsEpsUnderTheRoot(Scaled):
@@ -491,7 +495,8 @@ class PutsEpsUnderTheRoot(Scaled):
         super().direction({**group}, p, g)
         state, (one, two) = self.state[p], group["betas"]
         m, v = state["m"] / (1 - one ** state["step"]), state["v"] / (1 - two ** state["step"])
-        return m / (v + group["eps"]).sqrt()
+        found: Tensor = m / (v + group["eps"]).sqrt()
+        return found
 
 
 class SwapsItsBetas(Scaled):
@@ -512,7 +517,8 @@ class SquaresTheSize(Scaled):
     def direction(self, group: dict[str, Any], p: Tensor, g: Tensor) -> Tensor:
         super().direction(group, p, g)
         state = self.state[p]
-        return state["m"] / (state["v"].sqrt() + 1.0)
+        found: Tensor = state["m"] / (state["v"].sqrt() + 1.0)
+        return found
 
 
 class ClampsPositive(Scaled):

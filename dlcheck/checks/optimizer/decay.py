@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,7 +72,7 @@ def decay_shrinks_weights(subject: Implementation, case: Case) -> Iterator[Evide
     """
     how = subject.options["decay"]
     has_argument = accepts(subject, "weight_decay")
-    off = {"weight_decay": 0.0} if has_argument else {}
+    off: dict[str, Any] = {"weight_decay": 0.0} if has_argument else {}
     still = started(subject, case, **off)
     start = still.values()
     for _ in range(3):
@@ -126,7 +127,8 @@ def _as_a_gradient(subject: Implementation, case: Case) -> Evidence:
 
 def _without_a_gradient(subject: Implementation, case: Case) -> Evidence:
     name, _ = learning_rate(subject)
-    run = started(subject, case, weight_decay=_DECAY, **{name: _RATE})
+    given: dict[str, Any] = {name: _RATE, "weight_decay": _DECAY}
+    run = started(subject, case, **given)
     start = run.values()
     for _ in range(STEPS):
         run.step([torch.zeros_like(p) for p in run.parameters])
@@ -170,8 +172,9 @@ def _told_by(run: Run, start: list[Tensor], factor: float) -> str:
 def _beside_a_step(subject: Implementation, case: Case) -> Evidence:
     """The first step with a gradient: with decay it is that without, and ηλw further."""
     name, _ = learning_rate(subject)
-    with_decay = started(subject, case, weight_decay=_DECAY, **{name: _RATE}).steps(1)
-    without = started(subject, case, weight_decay=0.0, **{name: _RATE}).steps(1)
+    given: dict[str, Any] = {name: _RATE}
+    with_decay = started(subject, case, weight_decay=_DECAY, **given).steps(1)
+    without = started(subject, case, weight_decay=0.0, **given).steps(1)
     start = parameters_of(case)
     share = _RATE * _DECAY
     orders = {"before": start, "after": without.values()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +73,7 @@ def converges_on_a_convex_problem(subject: Implementation, case: Case) -> Eviden
         rates = [{name: rate * factor} for factor in _RATES]
     except NotApplicable:
         rates = [{}]
-    off = {"weight_decay": 0.0} if accepts(subject, "weight_decay") else {}
+    off: dict[str, Any] = {"weight_decay": 0.0} if accepts(subject, "weight_decay") else {}
     for changes in rates:
         losses = _descent(subject, case, **off, **changes)
         share = min(losses[-1], math.inf) / losses[0] if losses[-1] == losses[-1] else math.inf
@@ -216,7 +217,7 @@ def scale_of_the_gradient_does_not_matter(subject: Implementation, case: Case) -
     ε/2¹⁰ of the way relative to each gradient, and 64 roundings a step. Powers of two do not
     round. Without decay. Source: Kingma & Ba, Adam, ICLR 2015, §2.1: invariant to rescaling.
     """
-    off = {"weight_decay": 0.0} if accepts(subject, "weight_decay") else {}
+    off: dict[str, Any] = {"weight_decay": 0.0} if accepts(subject, "weight_decay") else {}
     start = parameters_of(case)
     runs = []
     for scale in (2.0**10, 2.0**20):
@@ -275,7 +276,7 @@ def first_step_has_the_declared_size(subject: Implementation, case: Case) -> Evi
 
 
 def _first_step(subject: Implementation, case: Case) -> Evidence:
-    off = {"weight_decay": 0.0} if accepts(subject, "weight_decay") else {}
+    off: dict[str, Any] = {"weight_decay": 0.0} if accepts(subject, "weight_decay") else {}
     start = parameters_of(case)
     run = started(subject, case, **off)
     gradients = [
@@ -352,7 +353,7 @@ def each_element_moves_by_the_step_size(subject: Implementation, case: Case) -> 
     ICML 2018, algorithm 1; Chen et al., Lion, NeurIPS 2023, algorithm 2.
     """
     _, rate = learning_rate(subject)
-    off = {"weight_decay": 0.0} if accepts(subject, "weight_decay") else {}
+    off: dict[str, Any] = {"weight_decay": 0.0} if accepts(subject, "weight_decay") else {}
     run = started(subject, case, **off)
     before = run.values()
     for turn in range(4):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -72,6 +72,10 @@ def splitting_parameters_changes_nothing(subject: Implementation, case: Case) ->
     )
 
 
+def _with(name: str, rate: float) -> Callable[[list[Any]], list[dict[str, Any]]]:
+    return lambda parameters: [{"params": parameters, name: rate}]
+
+
 def rows(x: Tensor) -> list[Tensor]:
     """The rows of a tensor, each of as many axes, the first of length 1."""
     return [*x.split(1)] if x.dim() else [x]
@@ -110,7 +114,7 @@ def parameter_groups_keep_their_options(subject: Implementation, case: Case) -> 
     except SubjectRaised as error:
         raise NotApplicable(f"takes one group only: {error}") from error
     alone = [
-        started(subject, case, [x], groups=lambda ps, own=own: [{"params": ps, name: own}])
+        started(subject, case, [x], groups=_with(name, own))
         for x, own in zip(start, rates, strict=True)
     ]
     reset = [started(subject, case, [x]) for x in start]
@@ -142,10 +146,10 @@ def parameter_groups_keep_their_options(subject: Implementation, case: Case) -> 
          "the step size is not read from the group: schedulers have no effect"),
     ):  # fmt: skip
         found = [x for run in runs for x in run.values()]
-        error = farthest(found, together.values())
+        apart = farthest(found, together.values())
         yield Evidence(
-            error=error, bound=bound, signal=signal, what=what,
-            cause=cause if not error <= bound else "",
+            error=apart, bound=bound, signal=signal, what=what,
+            cause=cause if not apart <= bound else "",
         )  # fmt: skip
 
 
@@ -222,8 +226,9 @@ def paths_of_an_optimizer_agree(subject: Implementation, case: Case) -> Iterator
     for name in [stated] if isinstance(stated, str) else stated:
         runs = []
         for value in (False, True):
+            given: dict[str, Any] = {name: value}
             try:
-                runs.append(started(subject, case, **{name: value}).steps(STEPS))
+                runs.append(started(subject, case, **given).steps(STEPS))
             except SubjectError:
                 break
         if len(runs) < 2:

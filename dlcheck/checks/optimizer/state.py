@@ -115,7 +115,7 @@ def a_missing_gradient_is_skipped(subject: Implementation, case: Case) -> Iterat
     nothing. Source: torch.optim.Optimizer.zero_grad: with set_to_none, a step without a gradient
     is skipped altogether.
     """
-    decay = {"weight_decay": 0.1} if accepts(subject, "weight_decay") else {}
+    decay: dict[str, Any] = {"weight_decay": 0.1} if accepts(subject, "weight_decay") else {}
     if len(parameters_of(case)) < 2:
         raise NotApplicable("has one parameter only; declare inputs with two")
     for name, before, frozen in (

@@ -26,7 +26,7 @@ class Warmed(LRScheduler):
         share = min(1.0, (t - self.warmup) / (self.total - self.warmup))
         return 0.5 * (1 + math.cos(math.pi * share))
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[Any]:
         return [base * self.factor(self.last_epoch) for base in self.base_lrs]
 
 
@@ -70,7 +70,7 @@ class GoesBelowZero(Warmed):
 class SharesTheFirstRate(Warmed):
     """The first group's rate for all groups."""
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[Any]:
         return [self.base_lrs[0] * self.factor(self.last_epoch)] * len(self.base_lrs)
 
 
@@ -85,7 +85,7 @@ class SetsTheFirstGroup(Warmed):
 class ReportsAnotherRate(Warmed):
     """get_last_lr() is the next one."""
 
-    def get_last_lr(self) -> list[float]:
+    def get_last_lr(self) -> list[Any]:
         return [base * self.factor(self.last_epoch + 1) for base in self.base_lrs]
 
 
@@ -100,14 +100,14 @@ class SetsNothing(Warmed):
 
 
 class ReportsTheBase(Warmed):
-    def get_last_lr(self) -> list[float]:
+    def get_last_lr(self) -> list[Any]:
         return list(self.base_lrs)
 
 
 class CompoundsItsFactor(Warmed):
     """The factor multiplies the rate that is there, not the base."""
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[Any]:
         factor = self.factor(self.last_epoch)
         return [group["lr"] * factor for group in self.optimizer.param_groups]
 
@@ -119,7 +119,7 @@ class ForgetsItsStep(Warmed):
         self.own = [0]
         super().__init__(optimizer, warmup, total)
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[Any]:
         self.own[0] += 1
         return [base * self.factor(self.own[0] - 1) for base in self.base_lrs]
 
@@ -148,13 +148,13 @@ class LosesItsBase(Warmed):
 class SetsNothingInTheSecond(Warmed):
     """The second group keeps its base rate."""
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[Any]:
         first, *rest = super().get_lr()
         return [first, *self.base_lrs[1:]] if rest else [first]
 
 
 class AveragesTheGroups(Warmed):
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[Any]:
         found = super().get_lr()
         return [sum(found) / len(found)] * len(found)
 
@@ -175,7 +175,7 @@ class IsNeverANumber(Warmed):
 
 class OverflowsInTheEnd(Warmed):
     def factor(self, t: int) -> float:
-        return super().factor(t) * 10.0 ** (min(t, 11) ** 2 / 4)
+        return float(super().factor(t) * 10.0 ** (min(t, 11) ** 2 / 4))
 
 
 def wrong(target: type[Any], **options: Any) -> Subject:

@@ -357,13 +357,13 @@ def each_group_has_its_own_schedule(subject: Implementation, case: Case) -> Iter
         except SubjectRaised as error:
             raise NotApplicable(f"wants as many groups as its arguments say: {error}") from error
         errors = [abs(a[place] - b[0]) for a, b in zip(both, alone, strict=True)]
-        error = max(e if e == e else math.inf for e in errors)
+        worst = max(e if e == e else math.inf for e in errors)
         yield Evidence(
-            error=error,
+            error=worst,
             bound=8 * last * _ROUNDING * largest,
             signal=largest,
             what=f"learning rate of the group with base {base:g}, among two against alone",
-            where=f"step {errors.index(error)}" if error in errors else "",
+            where=f"step {errors.index(worst)}" if worst in errors else "",
         )
 
 
