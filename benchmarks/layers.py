@@ -69,7 +69,9 @@ class Found:
             tightness=worst.tightness if worst else 0.0,
             case=outcome.case,
             measured=f"{worst.what} {worst.cause}: {worst}" if worst else "",
-            message=outcome.message[-600:],
+            message=outcome.message.partition("\n")[0]  # the reason that the suite gives
+            if outcome.verdict is Verdict.EXPECTED
+            else outcome.message[-600:],
         )
 
 

@@ -1,0 +1,59 @@
+"""The examples pass, their broken twins fail where the docs say, and in these words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dlcheck.expansion import Overrides, expand
+from dlcheck.model import Outcome, Verdict
+from dlcheck.numerics.recursions import RECURSIONS
+from dlcheck.reporting.terminal import describe
+from dlcheck.runner import run_trial
+from dlcheck.suite import read_suite
+
+ROOT = Path(__file__).parent.parent
+DOCS = (ROOT / "docs" / "losses_and_optimizers.md").read_text()
+
+
+def outcomes(name: str, target: str = "", profile: str = "quick") -> list[Outcome]:
+    """What the suite of an example comes to, with another implementation if one is named."""
+    suite = read_suite(ROOT / "examples" / f"{name}.toml")
+    trials = expand(suite, Overrides(devices=("cpu",), profile=profile), suite.name)
+    found = []
+    for trial in trials:
+        subject = replace(trial.subject, target=target or trial.subject.target)
+        found.append(run_trial(replace(trial, subject=subject)))
+    return found
+
+
+@pytest.mark.parametrize("name", ["focal_loss", "adabelief"])
+def test_the_example_passes(name: str) -> None:
+    found = outcomes(name)
+    assert all(one.verdict in (Verdict.PASSED, Verdict.SKIPPED) for one in found), [
+        str(one.worst) for one in found if not one.verdict.is_good
+    ]
+    assert sum(one.verdict is Verdict.PASSED for one in found) >= 12
+
+
+@pytest.mark.parametrize(
+    ("name", "twin", "check"),
+    [
+        ("focal_loss", "focal_loss.py:BrokenFocalLoss", "grows_with_the_error"),
+        ("adabelief", "adabelief.py:BrokenAdaBelief", "decay_shrinks_weights"),
+    ],
+)
+def test_the_twin_fails_as_the_docs_say(name: str, twin: str, check: str) -> None:
+    failed = [one for one in outcomes(name, twin) if one.verdict is Verdict.FAILED]
+    assert check in [one.check for one in failed]
+    said = describe(next(one for one in failed if one.check == check))
+    head = said[: said.index("measured")].strip()
+    assert head in DOCS, head
+
+
+def test_the_docs_name_every_recursion() -> None:
+
+    for name in RECURSIONS:
+        assert f"`{name}`" in DOCS
