@@ -84,6 +84,7 @@ def cosine_embedding_loss(
     source="Hadsell, Chopra & LeCun, Dimensionality Reduction by Learning an Invariant Mapping, "
     "CVPR 2006, eq. 4, where Y = 1 − s",
     inputs={"first": "float b d", "second": "float b d", "similar": "int[0:2] b"},
+    args={"margin": 5.0},
     traits=["nonnegative", "nonsmooth", "continuous", "margin", "symmetric"],
     options={
         "task": "contrastive", "similar": 1, "margin": "margin", "reduction": "reduction",
