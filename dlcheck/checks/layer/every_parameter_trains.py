@@ -43,7 +43,7 @@ class _Seen:
 
 
 @check(
-    kind=["layer", "normalization", "attention", "positional", "recurrent", "activation"],
+    kind=["layer", "normalization", "attention", "positional", "recurrent", "activation", "loss"],
     rejects=[
         adds_a_layer_made_in_forward,
         keeps_a_parameter_in_a_list,
@@ -68,7 +68,7 @@ def what_is_learned_is_registered(subject: Implementation, case: Case) -> Iterat
 
 
 @check(
-    kind=["layer", "normalization", "attention", "positional", "recurrent", "activation"],
+    kind=["layer", "normalization", "attention", "positional", "recurrent", "activation", "loss"],
     forbids={"nondifferentiable", "frozen", "optional_parameters", "sparse_gradient"},
     rejects=[
         registers_a_parameter_that_it_never_uses,

@@ -25,6 +25,7 @@ from dlcheck.subjects import Implementation, build, guarded, scatter_parameters
 @check(
     kind=[
         "layer", "activation", "normalization", "attention", "positional", "recurrent", "dropout",
+        "loss",
     ],
     rejects=[
         keeps_a_random_constant_in_an_attribute,

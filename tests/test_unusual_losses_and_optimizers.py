@@ -1,0 +1,200 @@
+"""Losses and optimizers that are out of the ordinary: handled, or told what to declare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import dlcheck
+from dlcheck.model import Outcome, Verdict
+
+CLASSES = {"task": "classification", "sizes": {"k": [2, 9]}}
+
+
+def outcome(subject: Any, check: str, kind: str, **declared: Any) -> Outcome:
+    """What one check says of it."""
+    report = dlcheck.validate(subject, kind=kind, checks=[check], profile="quick", **declared)
+    (found,) = report.outcomes
+    return found
+
+
+# --- losses ------------------------------------------------------------------------------------
+
+
+def one_hot_cross_entropy(prediction: Tensor, target: Tensor) -> Tensor:
+    """Wants a row of probabilities where the task gives labels."""
+    return -(target * prediction.log_softmax(-1)).sum(-1).mean()
+
+
+def test_another_type_of_target_is_told_as_a_domain() -> None:
+    found = outcome(one_hot_cross_entropy, "takes_its_declared_inputs", "loss", options=CLASSES)
+    assert found.verdict is Verdict.FAILED
+    right = outcome(
+        one_hot_cross_entropy,
+        "is_least_at_a_perfect_prediction",
+        "loss",
+        inputs={"prediction": "logit b k", "target": "probability b k"},
+        options=CLASSES,
+    )
+    assert right.verdict is Verdict.PASSED
+
+
+def squared_rows(prediction: Tensor, target: Tensor) -> Tensor:
+    return (prediction - target).square().mean(-1)
+
+
+def test_a_vector_is_no_mean_but_may_be_unreduced() -> None:
+    declared = {"task": "regression", "reduction": "mean"}
+    found = outcome(squared_rows, "reductions_agree", "loss", options=declared)
+    assert found.verdict is Verdict.FAILED
+    assert found.worst is not None
+    assert found.worst.expected == "one number"
+    declared["reduction"] = "none"
+    assert outcome(squared_rows, "reductions_agree", "loss", options=declared).verdict is (
+        Verdict.PASSED
+    )
+
+
+def log_likelihood(prediction: Tensor, target: Tensor) -> Tensor:
+    return (5 * (prediction - target).square() - 2.0).mean()
+
+
+def test_a_negative_loss_is_told_to_declare_its_range() -> None:
+    found = outcome(log_likelihood, "is_nonnegative", "loss", options={"task": "regression"})
+    assert found.verdict is Verdict.FAILED
+    assert found.worst is not None
+    assert "declare range" in found.worst.cause
+    least = outcome(
+        log_likelihood,
+        "is_least_at_a_perfect_prediction",
+        "loss",
+        options={"task": "regression", "optimum": -2.0},
+    )
+    assert least.verdict is Verdict.PASSED
+
+
+class Tempered(nn.Module):
+    """A loss that learns its temperature."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_temperature = nn.Parameter(torch.tensor(0.3))
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(prediction * self.log_temperature.exp(), target)
+
+
+def test_a_loss_with_parameters_is_a_module() -> None:
+    report = dlcheck.validate(Tempered, kind="loss", options=CLASSES, profile="quick")
+    assert not report.failures, str(report)
+    trained = outcome(Tempered, "every_parameter_trains", "loss", options=CLASSES)
+    assert trained.verdict is Verdict.PASSED
+
+
+# --- optimizers --------------------------------------------------------------------------------
+
+
+class Sharp(torch.optim.SGD):
+    """Asks for its closure without a default, as SAM does."""
+
+    def step(self, closure: Callable[[], Any]) -> Any:  # type: ignore[override]
+        with torch.enable_grad():
+            loss = closure()
+        super().step()
+        return loss
+
+
+def test_a_closure_that_is_needed_is_asked_for_by_name() -> None:
+    found = outcome(Sharp, "the_mirror_image_goes_the_mirrored_way", "optimizer")
+    assert found.verdict is Verdict.FAILED
+    assert "declare the trait needs_closure" in found.message
+    right = outcome(
+        Sharp, "the_mirror_image_goes_the_mirrored_way", "optimizer", traits=["needs_closure"]
+    )
+    assert right.verdict is Verdict.PASSED
+
+
+def test_a_step_size_that_suits_is_found() -> None:
+    """The default of 1e-3 goes nowhere in 300 steps; one of a thousand times that does."""
+    found = outcome(torch.optim.SGD, "converges_on_a_convex_problem", "optimizer")
+    assert found.verdict is Verdict.PASSED
+
+
+class KeepsStateByName(torch.optim.SGD):
+    """A state_dict keyed by names of its own."""
+
+    def __init__(self, params: Iterable[Any], lr: float = 0.1) -> None:
+        super().__init__(params, lr=lr, momentum=0.9)
+
+    def state_dict(self) -> dict[str, Any]:
+        found = super().state_dict()
+        named = {f"parameter.{key}": value for key, value in found["state"].items()}
+        return {**found, "state": named}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        state = {int(k.rpartition(".")[2]): v for k, v in state_dict["state"].items()}
+        super().load_state_dict({**state_dict, "state": state})
+
+
+def test_a_state_by_name_resumes() -> None:
+    found = outcome(KeepsStateByName, "optimizer_resumes_where_it_stopped", "optimizer")
+    assert found.verdict is Verdict.PASSED
+
+
+class EatsItsGradient(torch.optim.Optimizer):
+    """Scales p.grad in place, and steps by it."""
+
+    def __init__(self, params: Iterable[Any], lr: float = 0.1) -> None:
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.sub_(p.grad.mul_(group["lr"]))
+        return loss
+
+
+def test_a_step_in_place_of_the_gradient_is_a_step() -> None:
+    report = dlcheck.validate(EatsItsGradient, kind="optimizer", profile="quick")
+    assert not report.failures, str(report)
+
+
+def test_sparse_gradients_are_given_where_they_are_declared() -> None:
+    inputs = {"embedding": "float n m", "another": "float k m"}
+    refused = outcome(
+        torch.optim.SparseAdam, "a_zero_gradient_is_finite", "optimizer", inputs=inputs
+    )
+    assert refused.verdict is Verdict.FAILED
+    assert "dense gradients" in refused.message
+    report = dlcheck.validate(
+        torch.optim.SparseAdam,
+        kind="optimizer",
+        inputs=inputs,
+        traits=["sparse_gradient"],
+        profile="quick",
+    )
+    assert not report.failures, str(report)
+
+
+def test_what_is_no_optimizer_is_told_so() -> None:
+    found = outcome(lambda params: list(params), "a_zero_gradient_is_finite", "optimizer")
+    assert found.verdict is Verdict.FAILED
+    assert "has no step() or no param_groups" in found.message
+
+
+def test_an_unknown_rule_is_told_with_what_is_known() -> None:
+    found = outcome(
+        torch.optim.Adam, "follows_its_recursion", "optimizer", options={"rule": "adan"}
+    )
+    assert found.verdict is Verdict.ERRORED
+    assert "Did you mean 'adam'" in found.message
