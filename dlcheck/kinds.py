@@ -217,6 +217,13 @@ _KINDS = (
         summary="a loss function or module",
         returns_tensors=True,
         by_task=_LOSS_TASKS,
+        values={
+            "prediction": ("logits", "probabilities", "log_probabilities", "log_rate"),
+            "target": ("logits", "probabilities", "log_probabilities", "log_rate"),
+            "denominator": ("rows", "valid", "weights"),
+            "reduction": ("mean", "sum", "none", "batchmean"),
+        },
+        named=frozenset({"reduction"}),
         options={
             "task": ", ".join(_LOSS_TASKS),
             "reduction": "mean, sum, none, batchmean, or per dim",
@@ -324,6 +331,10 @@ _KINDS = (
         form="factory",
         call="f(params, **args)",
         summary="a torch.optim.Optimizer",
+        values={
+            "decay": ("none", "coupled", "decoupled"),
+            "decay_order": ("before", "after"),
+        },
         inputs={"weight": "float n m", "bias": "float n"},
         options={
             "decay": "none, coupled or decoupled",
@@ -359,6 +370,10 @@ _KINDS = (
         form="function",
         call="clip(parameters, limit)",
         summary="limits gradients or weights in place",
+        values={
+            "by": ("global_norm", "norm", "unit_norm", "value"),
+            "target": ("gradients", "weights"),
+        },
         inputs={"weight": "float n m", "bias": "float n"},
         options={
             "by": "global_norm, norm, unit_norm or value",

@@ -217,6 +217,9 @@ class Kind:
     gathers: bool = False  # several inputs are passed as one list
     # Further positional arguments that are no tensors, and their value where a check gives none.
     further: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    # option → what a text may say there; those of `named` may name a constructor argument instead
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: NOTHING)
+    named: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from dlcheck.selection import applying, complete, matching, matrix_of, nothing_a
 from dlcheck.suite_records import Found
 
 _OWN_AXES = ("device", "dtype")
+_ROLES = ("prediction", "target", "data")
 
 
 def problems_of(suite: Suite, whole: Sequence[bool] = ()) -> Found:
@@ -43,6 +44,7 @@ def _of_subject(subject: Subject, suite: Suite, known: Catalogue, *, is_whole: b
     inputs = kinds.inputs_of(kind, subject.inputs, subject.options)
     yield from domains.problems_of(inputs, subject.args, subject.options)
     yield from _of_input_names(subject, inputs)
+    yield from _of_roles(subject, inputs)
     yield from _of_globs(subject, known)
     if is_whole:
         yield from _of_requirements(subject, kind)
@@ -82,9 +84,25 @@ def _of_names(subject: Subject, kind: Kind) -> Found:
         if option not in options:
             noun = f"option of kind {kind.name}"
             yield ("options", option), unknown(noun, option, options, see="dlcheck list options")
+    yield from _of_values(subject, kind)
     task = subject.options.get("task")
     if kind.by_task and task is not None and task not in list(kind.by_task):
         yield ("options", "task"), unknown("task", task, kind.by_task)
+
+
+def _of_values(subject: Subject, kind: Kind) -> Found:
+    """Options whose text is one of a few words, or, some of them, the name of an argument."""
+    for option, words in kind.values.items():
+        said = subject.options.get(option)
+        if not isinstance(said, str) or said in words:
+            continue
+        known = list(words)
+        if option in kind.named:
+            accepted = targets.argument_names(subject.target, near=subject.file)
+            if accepted is None or said in accepted:
+                continue
+            known += list(accepted)
+        yield ("options", option), unknown(f"value of {option}", said, known)
 
 
 def _of_requirements(subject: Subject, kind: Kind) -> Found:
@@ -103,6 +121,17 @@ def _of_input_names(subject: Subject, inputs: Mapping[str, str]) -> Found:
         for name in [given] if isinstance(given, str) else given if isinstance(given, list) else []:
             if inputs and name not in list(inputs):
                 yield ("options", option), unknown("input", name, inputs)
+
+
+def _of_roles(subject: Subject, inputs: Mapping[str, str]) -> Found:
+    """`roles = { prediction, target, data }` name inputs."""
+    roles = subject.options.get("roles", {})
+    for role, given in roles.items() if isinstance(roles, Mapping) else ():
+        if role not in _ROLES:
+            yield ("options", "roles", role), unknown("role", role, _ROLES)
+        for name in [given] if isinstance(given, str) else given:
+            if inputs and name not in inputs:
+                yield ("options", "roles", role), unknown("input", name, inputs)
 
 
 def _of_globs(subject: Subject, known: Catalogue) -> Found:

@@ -98,6 +98,8 @@ def _of_kind(kind: Kind) -> dict[str, Any]:
     options = _meanings(kind.options)
     if kind.by_task:
         options["task"]["enum"] = list(kind.by_task)
+    for option in kind.values.keys() - kind.named:
+        options[option]["enum"] = list(kind.values[option])
     names = _common_or("options", kind.options)
     traits = {"type": "array", "items": _common_or("traits", kind.traits)}
     return {

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import dlcheck
+from dlcheck.errors import DeclarationError
 from dlcheck.model import Outcome, Verdict
 
 CLASSES = {"task": "classification", "sizes": {"k": [2, 9]}}
@@ -198,3 +200,26 @@ def test_an_unknown_rule_is_told_with_what_is_known() -> None:
     )
     assert found.verdict is Verdict.ERRORED
     assert "Did you mean 'adam'" in found.message
+
+
+# --- declarations that say nothing -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "kind", "options", "said"),
+    [
+        (nn.MSELoss, "loss", {"task": "regresion"}, "Did you mean 'regression'"),
+        (nn.MSELoss, "loss", {"task": "regression", "reduction": "average"}, "value of reduction"),
+        (nn.NLLLoss, "loss", {**CLASSES, "prediction": "log_probs"}, "'log_probabilities'"),
+        (nn.MSELoss, "loss", {"task": "regression", "roles": {"target": "y"}}, "no input named"),
+        (nn.MSELoss, "loss", {"task": "regression", "roles": {"truth": "y"}}, "no role named"),
+        (torch.optim.Adam, "optimizer", {"decay": "decopled"}, "Did you mean 'decoupled'"),
+        (nn.utils.clip_grad_norm_, "clipping", {"by": "globalnorm"}, "'global_norm'"),
+        (nn.utils.clip_grad_norm_, "clipping", {}, "needs the option by"),
+    ],
+)
+def test_a_wrong_value_is_told_before_anything_runs(
+    target: Any, kind: str, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(DeclarationError, match=said):
+        dlcheck.validate(target, kind=kind, options=options)

@@ -14,6 +14,35 @@ Betas = tuple[float, float]
 
 @reference(
     kind="optimizer",
+    formula="θ ← θ − η m̂/(√v̂ + ε)",
+    source="Kingma & Ba, Adam, ICLR 2015, algorithm 1; AMSGrad: Reddi, Kale & Kumar, ICLR 2018",
+    traits=["scale_free"],
+    options={"rule": "adam", "decay": "coupled", "first_step": "lr"},
+)
+class PublishedAdam(RecursiveOptimizer):
+    """Adam as published, every product and count in float64."""
+
+    recursion = staticmethod(adam.adam)
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: Betas = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        amsgrad: bool = False,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad,
+            maximize=maximize,
+        )  # fmt: skip
+
+
+@reference(
+    kind="optimizer",
     formula="θ ← (1 − ηλ)θ − η sign(β₁m + (1 − β₁)g),  m ← β₂m + (1 − β₂)g",
     source="Chen et al., Symbolic Discovery of Optimization Algorithms, NeurIPS 2023, algorithm 2",
     args={"lr": 0.001},
@@ -147,33 +176,4 @@ class HeavyBall(RecursiveOptimizer):
         super().__init__(
             params, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay,
             nesterov=nesterov, maximize=maximize,
-        )  # fmt: skip
-
-
-@reference(
-    kind="optimizer",
-    formula="θ ← θ − η m̂/(√v̂ + ε)",
-    source="Kingma & Ba, Adam, ICLR 2015, algorithm 1; AMSGrad: Reddi, Kale & Kumar, ICLR 2018",
-    traits=["scale_free"],
-    options={"rule": "adam", "decay": "coupled", "first_step": "lr"},
-)
-class PublishedAdam(RecursiveOptimizer):
-    """Adam as published, every product and count in float64."""
-
-    recursion = staticmethod(adam.adam)
-
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 1e-3,
-        betas: Betas = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        *,
-        amsgrad: bool = False,
-        maximize: bool = False,
-    ) -> None:
-        super().__init__(
-            params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad,
-            maximize=maximize,
         )  # fmt: skip
