@@ -209,7 +209,12 @@ def test_an_unknown_rule_is_told_with_what_is_known() -> None:
     ("target", "kind", "options", "said"),
     [
         (nn.MSELoss, "loss", {"task": "regresion"}, "Did you mean 'regression'"),
-        (nn.MSELoss, "loss", {"task": "regression", "reduction": "average"}, "value of reduction"),
+        (
+            "torch.nn:MSELoss",
+            "loss",
+            {"task": "regression", "reduction": "average"},
+            "value of reduction",
+        ),
         (nn.NLLLoss, "loss", {**CLASSES, "prediction": "log_probs"}, "'log_probabilities'"),
         (nn.MSELoss, "loss", {"task": "regression", "roles": {"target": "y"}}, "no input named"),
         (nn.MSELoss, "loss", {"task": "regression", "roles": {"truth": "y"}}, "no role named"),

@@ -142,6 +142,7 @@ def reductions_agree(subject: Implementation, case: Case) -> Iterator[Evidence]:
     if stated in _KNOWN:
         yield from _of_one(Meaning(subject, case), str(stated))
         return
+    subject.value_of(str(stated), "option reduction")
     built: dict[str, Meaning] = {}
     for how in ("none", "sum", "mean"):
         try:
