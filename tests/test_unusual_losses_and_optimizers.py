@@ -210,9 +210,9 @@ def test_an_unknown_rule_is_told_with_what_is_known() -> None:
     [
         (nn.MSELoss, "loss", {"task": "regresion"}, "Did you mean 'regression'"),
         (
-            "torch.nn:MSELoss",
+            "torch.nn:CrossEntropyLoss",
             "loss",
-            {"task": "regression", "reduction": "average"},
+            {"task": "classification", "reduction": "average"},
             "value of reduction",
         ),
         (nn.NLLLoss, "loss", {**CLASSES, "prediction": "log_probs"}, "'log_probabilities'"),
