@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from dlcheck.checks.optimizer import broken
+from dlcheck.checks.optimizer import broken_parts
 from dlcheck.checks.optimizer.broken import wrong
 from dlcheck.checks.optimizer.state import ACCEPTED
 from dlcheck.checks.optimizer.trials import (
@@ -34,10 +34,10 @@ _LOSS = 0.8125  # what the closure returns: a number that no rounding changes
     kind="optimizer",
     forbids={"needs_closure", "perturbed_gradient"},
     rejects=[
-        wrong(broken.DropsTheLoss),
-        wrong(broken.AsksWithoutGradient),
-        wrong(broken.AsksAfterTheStep),
-        wrong(broken.NeverAsks),
+        wrong(broken_parts.DropsTheLoss),
+        wrong(broken_parts.AsksWithoutGradient),
+        wrong(broken_parts.AsksAfterTheStep),
+        wrong(broken_parts.NeverAsks),
     ],
     accepts=ACCEPTED,
     dtypes=["float64", "float32"],
@@ -99,10 +99,10 @@ def _count(what: str, number: float) -> Evidence:
     kind="optimizer",
     forbids={"needs_closure"},
     rejects=[
-        wrong(broken.KeepsItsFirstParameters),
-        wrong(broken.TakesTheFirstGroupOnly),
-        wrong(broken.ForgetsAtALaterGroup),
-        wrong(broken.GivesLaterGroupsNoRate),
+        wrong(broken_parts.KeepsItsFirstParameters),
+        wrong(broken_parts.TakesTheFirstGroupOnly),
+        wrong(broken_parts.ForgetsAtALaterGroup),
+        wrong(broken_parts.GivesLaterGroupsNoRate),
     ],
     accepts=ACCEPTED,
     dtypes=["float64", "float32"],
@@ -150,10 +150,10 @@ def a_later_group_is_trained(subject: Implementation, case: Case) -> Iterator[Ev
     kind="optimizer",
     forbids={"needs_closure"},
     rejects=[
-        wrong(broken.FixesItsRate),
-        wrong(broken.CachesTheRate),
-        wrong(broken.ReadsTheDefaults),
-        wrong(broken.FreezesItsRateAtTheFirstStep),
+        wrong(broken_parts.FixesItsRate),
+        wrong(broken_parts.CachesTheRate),
+        wrong(broken_parts.ReadsTheDefaults),
+        wrong(broken_parts.FreezesItsRateAtTheFirstStep),
     ],
     accepts=ACCEPTED,
     dtypes=["float64", "float32"],

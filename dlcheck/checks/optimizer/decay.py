@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlcheck.checks.optimizer import broken
+from dlcheck.checks.optimizer import broken_steps
 from dlcheck.checks.optimizer.broken import Plain, Scaled, wrong
 from dlcheck.checks.optimizer.parts import room
 from dlcheck.checks.optimizer.trials import (
@@ -37,15 +37,15 @@ _RATE = 0.05
     kind="optimizer",
     options={"decay": ["none", "coupled", "decoupled"]},
     rejects=[
-        wrong(broken.DecaysThroughTheGradient, decay="decoupled"),
-        wrong(broken.DecaysByTheRateSquared, decay="decoupled"),
-        wrong(broken.DecaysWithoutTheRate, decay="decoupled"),
-        wrong(broken.GrowsWeights, decay="decoupled"),
-        wrong(broken.AlwaysDecays, decay="decoupled"),
+        wrong(broken_steps.DecaysThroughTheGradient, decay="decoupled"),
+        wrong(broken_steps.DecaysByTheRateSquared, decay="decoupled"),
+        wrong(broken_steps.DecaysWithoutTheRate, decay="decoupled"),
+        wrong(broken_steps.GrowsWeights, decay="decoupled"),
+        wrong(broken_steps.AlwaysDecays, decay="decoupled"),
         wrong(Scaled, decay="coupled"),
-        wrong(broken.DecaysTheBuffer, decay="coupled"),
+        wrong(broken_steps.DecaysTheBuffer, decay="coupled"),
         wrong(Plain, decay="decoupled"),
-        wrong(broken.AlwaysDecays, decay="none"),
+        wrong(broken_steps.AlwaysDecays, decay="none"),
     ],
     accepts=[
         wrong(Plain, decay="coupled"),

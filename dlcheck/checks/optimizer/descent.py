@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dlcheck import formulas
-from dlcheck.checks.optimizer import broken
+from dlcheck.checks.optimizer import broken_steps
 from dlcheck.checks.optimizer.broken import Plain, Scaled, wrong
 from dlcheck.checks.optimizer.parts import room
 from dlcheck.checks.optimizer.state import ACCEPTED
@@ -41,10 +41,10 @@ _LEFT = 0.01  # of the excess loss, that may be left after it
 @check(
     kind="optimizer",
     rejects=[
-        wrong(broken.Climbs),
-        wrong(broken.NeverMoves),
-        wrong(broken.DividesByTheSteps),
-        wrong(broken.UsesTheSizeAlone),
+        wrong(broken_steps.Climbs),
+        wrong(broken_steps.NeverMoves),
+        wrong(broken_steps.DividesByTheSteps),
+        wrong(broken_steps.UsesTheSizeAlone),
     ],
     accepts=[
         *ACCEPTED,
@@ -151,10 +151,10 @@ def _is_sparse(subject: Implementation, gradient: Tensor) -> bool:
     kind="optimizer",
     forbids={"stochastic"},
     rejects=[
-        wrong(broken.ClampsPositive),
-        wrong(broken.PositiveMomentum),
-        wrong(broken.RoundsUp),
-        wrong(broken.UsesTheSize),
+        wrong(broken_steps.ClampsPositive),
+        wrong(broken_steps.PositiveMomentum),
+        wrong(broken_steps.RoundsUp),
+        wrong(broken_steps.UsesTheSize),
     ],
     accepts=ACCEPTED,
     dtypes=["float64", "float32"],
@@ -188,9 +188,9 @@ def the_mirror_image_goes_the_mirrored_way(subject: Implementation, case: Case) 
     needs={"scale_free"},
     rejects=[
         wrong(Plain, "scale_free"),
-        wrong(broken.SquaresTheSize, "scale_free"),
-        wrong(broken.PositiveMomentum, "scale_free"),
-        wrong(broken.RoundsUp, "scale_free"),
+        wrong(broken_steps.SquaresTheSize, "scale_free"),
+        wrong(broken_steps.PositiveMomentum, "scale_free"),
+        wrong(broken_steps.RoundsUp, "scale_free"),
     ],
     accepts=[
         wrong(Scaled, "scale_free"),
@@ -247,11 +247,11 @@ def _is_number(subject: Implementation, argument: str) -> bool:
     kind="optimizer",
     options={"first_step": True},
     rejects=[
-        wrong(broken.ForgetsTheCorrection, first_step="lr"),
-        wrong(broken.CorrectsOneStepLate, first_step="lr"),
-        wrong(broken.SquaresTheSize, first_step="lr"),
-        wrong(broken.SumsItsMomentum, first_step="lr * g"),
-        wrong(broken.SwapsItsBetas, first_step="lr / 2"),
+        wrong(broken_steps.ForgetsTheCorrection, first_step="lr"),
+        wrong(broken_steps.CorrectsOneStepLate, first_step="lr"),
+        wrong(broken_steps.SquaresTheSize, first_step="lr"),
+        wrong(broken_steps.SumsItsMomentum, first_step="lr * g"),
+        wrong(broken_steps.SwapsItsBetas, first_step="lr / 2"),
     ],
     accepts=[
         wrong(Scaled, first_step="lr"),
@@ -339,10 +339,10 @@ def _as_numbers(name: str, value: object) -> dict[str, float]:
     rejects=[
         wrong(Plain, "sign_step"),
         wrong(Scaled, "sign_step"),
-        wrong(broken.ClampsPositive, "sign_step"),
-        wrong(broken.ForgetsTheCorrection, "sign_step"),
+        wrong(broken_steps.ClampsPositive, "sign_step"),
+        wrong(broken_steps.ForgetsTheCorrection, "sign_step"),
     ],
-    accepts=[wrong(broken.SignDescent, "sign_step")],
+    accepts=[wrong(broken_steps.SignDescent, "sign_step")],
     dtypes=["float64", "float32"],
     once=True,
 )
@@ -377,13 +377,13 @@ def each_element_moves_by_the_step_size(subject: Implementation, case: Case) -> 
 @check(
     kind="optimizer",
     rejects=[
-        wrong(broken.MaximizesTheDecayToo),
-        wrong(broken.IgnoresMaximize),
-        wrong(broken.MaximizesTheMomentumOnly),
-        wrong(broken.MaximizesTwice),
+        wrong(broken_steps.MaximizesTheDecayToo),
+        wrong(broken_steps.IgnoresMaximize),
+        wrong(broken_steps.MaximizesTheMomentumOnly),
+        wrong(broken_steps.MaximizesTwice),
     ],
     accepts=[
-        wrong(broken.WithMaximize),
+        wrong(broken_steps.WithMaximize),
         Subject(
             name="torch_adam",
             target="torch.optim:Adam",

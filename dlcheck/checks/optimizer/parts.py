@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlcheck.checks.optimizer import broken
+from dlcheck.checks.optimizer import broken, broken_parts
 from dlcheck.checks.optimizer.broken import wrong
 from dlcheck.checks.optimizer.state import ACCEPTED
 from dlcheck.checks.optimizer.trials import (
@@ -39,10 +39,10 @@ def room(case: Case, start: Sequence[Tensor], end: Sequence[Tensor], steps: int)
     kind="optimizer",
     forbids={"per_tensor", "decay_matrices_only"},
     rejects=[
-        wrong(broken.NormalisesWholeTensors),
-        wrong(broken.SharesItsBuffer),
+        wrong(broken_parts.NormalisesWholeTensors),
+        wrong(broken_parts.SharesItsBuffer),
         wrong(broken.DividesByTheNorm),
-        wrong(broken.MeasuresTheFirstElement),
+        wrong(broken_parts.MeasuresTheFirstElement),
     ],
     accepts=ACCEPTED,
     dtypes=["float64", "float32"],
@@ -84,10 +84,10 @@ def rows(x: Tensor) -> list[Tensor]:
 @check(
     kind="optimizer",
     rejects=[
-        wrong(broken.TakesTheFirstGroup),
-        wrong(broken.SharesItsBuffer),
-        wrong(broken.FixesItsRate),
-        wrong(broken.CountsStepsOfAll),
+        wrong(broken_parts.TakesTheFirstGroup),
+        wrong(broken_parts.SharesItsBuffer),
+        wrong(broken_parts.FixesItsRate),
+        wrong(broken_parts.CountsStepsOfAll),
     ],
     accepts=ACCEPTED,
     dtypes=["float64", "float32"],
@@ -156,10 +156,10 @@ def parameter_groups_keep_their_options(subject: Implementation, case: Case) -> 
 @check(
     kind="optimizer",
     rejects=[
-        wrong(broken.ReadsMemoryInOrder),
-        wrong(broken.KeepsItsBufferContiguous),
-        wrong(broken.FillsByStorage),
-        wrong(broken.ReadsTheGradientFlat),
+        wrong(broken_parts.ReadsMemoryInOrder),
+        wrong(broken_parts.KeepsItsBufferContiguous),
+        wrong(broken_parts.FillsByStorage),
+        wrong(broken_parts.ReadsTheGradientFlat),
     ],
     accepts=ACCEPTED,
     dtypes=["float64", "float32"],
@@ -200,10 +200,10 @@ _PATHS = {"paths": ["foreach", "fused"]}
     kind="optimizer",
     options={"paths": True},
     rejects=[
-        wrong(broken.ForeachForgetsTheDecay, paths=["foreach"], args={"weight_decay": 0.1}),
-        wrong(broken.ForeachAddsItsMomentum, paths=["foreach"]),
-        wrong(broken.ForeachMixesParameters, paths=["foreach"]),
-        wrong(broken.ForeachSkipsTheLast, paths=["foreach"]),
+        wrong(broken_parts.ForeachForgetsTheDecay, paths=["foreach"], args={"weight_decay": 0.1}),
+        wrong(broken_parts.ForeachAddsItsMomentum, paths=["foreach"]),
+        wrong(broken_parts.ForeachMixesParameters, paths=["foreach"]),
+        wrong(broken_parts.ForeachSkipsTheLast, paths=["foreach"]),
     ],
     accepts=[
         Subject(name="torch_adam", target="torch.optim:Adam", kind="optimizer",

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlcheck.checks.optimizer import broken
+from dlcheck.checks.optimizer import broken_parts, broken_steps
 from dlcheck.checks.optimizer.broken import Plain, Scaled, wrong
 from dlcheck.checks.optimizer.trials import (
     accepts,
@@ -68,21 +68,21 @@ Route = list[list[Tensor]]
     options={"rule": True},
     forbids={"needs_closure", "sparse_gradient"},
     rejects=[
-        wrong(broken.ForgetsTheCorrection, rule="adam"),
-        wrong(broken.CorrectsOneStepLate, rule="adamw"),
-        wrong(broken.PutsEpsUnderTheRoot, rule="adamw"),
-        wrong(broken.SwapsItsBetas, rule="adamw"),
-        wrong(broken.DecaysThroughTheGradient, rule="adamw"),
-        wrong(broken.SumsItsMomentum, rule="sgd"),
-        wrong(broken.TakesTheFirstGroup, rule="sgd"),
-        wrong(broken.DecaysTheBuffer, rule="sgd"),
+        wrong(broken_steps.ForgetsTheCorrection, rule="adam"),
+        wrong(broken_steps.CorrectsOneStepLate, rule="adamw"),
+        wrong(broken_steps.PutsEpsUnderTheRoot, rule="adamw"),
+        wrong(broken_steps.SwapsItsBetas, rule="adamw"),
+        wrong(broken_steps.DecaysThroughTheGradient, rule="adamw"),
+        wrong(broken_steps.SumsItsMomentum, rule="sgd"),
+        wrong(broken_parts.TakesTheFirstGroup, rule="sgd"),
+        wrong(broken_steps.DecaysTheBuffer, rule="sgd"),
         wrong(Scaled, rule="adam"),
     ],
     accepts=[
         wrong(Plain, rule="sgd"),
         wrong(Scaled, rule="adamw"),
-        wrong(broken.PutsEpsUnderTheRoot, rule="adamw(eps='inside')"),
-        wrong(broken.SignDescent, rule="sign_sgd"),
+        wrong(broken_steps.PutsEpsUnderTheRoot, rule="adamw(eps='inside')"),
+        wrong(broken_steps.SignDescent, rule="sign_sgd"),
         Subject(name="torch_adam", target="torch.optim:Adam", kind="optimizer",
                 options={"rule": "adam"}),
         Subject(name="torch_nadam", target="torch.optim:NAdam", kind="optimizer",
@@ -112,10 +112,10 @@ def follows_its_recursion(subject: Implementation, case: Case) -> Iterator[Evide
     options={"reference": True},
     forbids={"needs_closure"},
     rejects=[
-        wrong(broken.SumsItsMomentum, reference="torch.optim:SGD"),
-        wrong(broken.DecaysTheBuffer, reference="torch.optim:SGD"),
-        wrong(broken.CorrectsOneStepLate, reference="torch.optim:AdamW"),
-        wrong(broken.PutsEpsUnderTheRoot, reference="torch.optim:AdamW"),
+        wrong(broken_steps.SumsItsMomentum, reference="torch.optim:SGD"),
+        wrong(broken_steps.DecaysTheBuffer, reference="torch.optim:SGD"),
+        wrong(broken_steps.CorrectsOneStepLate, reference="torch.optim:AdamW"),
+        wrong(broken_steps.PutsEpsUnderTheRoot, reference="torch.optim:AdamW"),
     ],
     accepts=[
         wrong(Plain, reference="torch.optim:SGD"),

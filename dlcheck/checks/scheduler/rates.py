@@ -6,19 +6,17 @@ import copy
 import inspect
 import io
 import math
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import nn
 
 from dlcheck import formulas
 from dlcheck.checks.scheduler import broken
 from dlcheck.checks.scheduler.broken import FORMULA, Warmed, wrong
+from dlcheck.checks.scheduler.schedule import BASES, Schedule, metric_at, steps_of
 from dlcheck.constructors import default_of
-from dlcheck.errors import NotApplicable, SubjectError, SubjectRaised
-from dlcheck.isolation import seed_everything
+from dlcheck.errors import NotApplicable, SubjectRaised
 from dlcheck.model import Evidence, Figure, Subject
 from dlcheck.numerics import schedules
 from dlcheck.registry import check
@@ -26,9 +24,6 @@ from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation, guarded
 from dlcheck.targets import load_target
 
-BASE = 0.16
-_BASES = (BASE, 0.02)
-_STEPS = 30  # where options.steps does not say
 _PAST = 7  # steps beyond the nominal end
 _ROUNDING = 2.0**-52
 
@@ -41,80 +36,6 @@ _TORCH = [
             kind="scheduler", args={"patience": 2}),
 ]  # fmt: skip
 _ACCEPTED = [wrong(Warmed), *_TORCH]
-
-
-class Schedule:
-    """A scheduler at work on an optimizer of plain gradient descent, with several groups."""
-
-    def __init__(
-        self, subject: Implementation, case: Case, bases: Sequence[float] = _BASES
-    ) -> None:
-        self.subject, self.case = subject, case
-        seed_everything(case.recipe.seed)
-        parameters = [nn.Parameter(torch.ones(2, dtype=case.dtype)) for _ in bases]
-        groups = [{"params": [p], "lr": lr} for p, lr in zip(parameters, bases, strict=True)]
-        # Schedules that cycle the momentum too want one to cycle.
-        self.optimizer = torch.optim.SGD(groups, lr=bases[0], momentum=0.9)
-        for parameter in parameters:
-            parameter.grad = torch.zeros_like(parameter)
-        self.scheduler = guarded(subject.target, self.optimizer)
-        if not hasattr(self.scheduler, "step"):
-            raise SubjectError(
-                f"{subject.declared.name} was built as {type(self.scheduler).__qualname__}, which "
-                f"has no step(); a scheduler is called {subject.kind.call}"
-            )
-
-    @property
-    def rates(self) -> list[float]:
-        """What the optimizer uses, group by group."""
-        return [float(group["lr"]) for group in self.optimizer.param_groups]
-
-    @property
-    def reported(self) -> list[float] | None:
-        """What get_last_lr() says; None where there is none."""
-        if not hasattr(self.scheduler, "get_last_lr"):
-            return None
-        return [float(lr) for lr in guarded(self.scheduler.get_last_lr)]
-
-    def advance(self, turn: int) -> None:
-        """One step of the optimizer, and one of the schedule after it."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of an order that is kept here
-            self.optimizer.step()
-            if _wants_a_metric(self.scheduler):
-                guarded(self.scheduler.step, metric_at(turn))
-            else:
-                guarded(self.scheduler.step)
-
-    def run(self, first: int, last: int) -> list[list[float]]:
-        """The rates that the steps first … last − 1 of the optimizer use."""
-        found = []
-        for turn in range(first, last):
-            found.append(self.rates)
-            self.advance(turn)
-        return found
-
-
-def metric_at(turn: int) -> float:
-    """A loss that falls, stays on a plateau, and falls again."""
-    return 1 / (1 + min(turn, 6)) + (0.0 if turn < 20 else -0.05)
-
-
-def _wants_a_metric(scheduler: Any) -> bool:
-    try:
-        parameters = inspect.signature(scheduler.step).parameters
-    except (TypeError, ValueError):
-        return False
-    first = next(iter(parameters.values()), None)
-    return first is not None and first.default is inspect.Parameter.empty and first.kind not in (
-        first.VAR_POSITIONAL, first.VAR_KEYWORD,
-    )  # fmt: skip
-
-
-def steps_of(subject: Implementation) -> int:
-    """How many steps the schedule is meant for."""
-    stated = subject.argument("steps")
-    return int(stated) if stated is not None else _STEPS
 
 
 def _names(subject: Implementation) -> dict[str, Any]:
@@ -171,7 +92,7 @@ def follows_its_closed_form(subject: Implementation, case: Case) -> Evidence:
     schedule = Schedule(subject, case)
     rates = schedule.run(0, last)
     formula = _formula(subject, last)
-    wanted = [[formula(t, base) for base in _BASES] for t in range(last)]
+    wanted = [[formula(t, base) for base in BASES] for t in range(last)]
     largest = max(abs(lr) for row in wanted for lr in row) or 1.0
     errors = [
         max(abs(a - b) for a, b in zip(got, due, strict=True))
@@ -179,12 +100,12 @@ def follows_its_closed_form(subject: Implementation, case: Case) -> Evidence:
     ]
     broken_ones = [e if e == e else math.inf for e in errors]
     t = max(range(last), key=lambda k: broken_ones[k])
-    group = max(range(len(_BASES)), key=lambda g: abs(rates[t][g] - wanted[t][g]))
+    group = max(range(len(BASES)), key=lambda g: abs(rates[t][g] - wanted[t][g]))
     return Evidence(
         error=errors[t],
         bound=8 * (last + 8) * _ROUNDING * largest,
         signal=largest,
-        what=f"learning rate of step {t}, group {group} of {len(_BASES)}",
+        what=f"learning rate of step {t}, group {group} of {len(BASES)}",
         expected=f"{wanted[t][group]:.9g}",
         got=f"{rates[t][group]:.9g}",
         cause=_shift(rates, wanted) if errors[t] > 1e-9 * largest else "",
@@ -208,7 +129,7 @@ def _formula(subject: Implementation, last: int) -> Callable[[int, float], float
     if stated == schedules.plateau.__name__:
         metrics = [metric_at(turn) for turn in range(last)]
         known = _known_to(schedules.plateau, subject)
-        by_base = {base: [base, *schedules.plateau(metrics, base, **known)] for base in _BASES}
+        by_base = {base: [base, *schedules.plateau(metrics, base, **known)] for base in BASES}
         return lambda t, base: by_base[base][t]
     if stated in schedules.SCHEDULES:
         schedule = schedules.SCHEDULES[stated]
@@ -351,7 +272,7 @@ def each_group_has_its_own_schedule(subject: Implementation, case: Case) -> Iter
     last = steps_of(subject) + _PAST
     both = Schedule(subject, case).run(0, last)
     largest = max(abs(lr) for row in both for lr in row) or 1.0
-    for place, base in enumerate(_BASES):
+    for place, base in enumerate(BASES):
         try:
             alone = Schedule(subject, case, [base]).run(0, last)
         except SubjectRaised as error:
@@ -386,7 +307,7 @@ def rates_are_finite_and_not_negative(subject: Implementation, case: Case) -> Ev
     rates = Schedule(subject, case).run(0, steps_of(subject) + _PAST)
     bad = [
         (turn, lr) for turn, row in enumerate(rates) for lr in row
-        if not 0 <= lr <= 1e6 * max(_BASES)
+        if not 0 <= lr <= 1e6 * max(BASES)
     ]  # fmt: skip
     return Evidence(
         error=float(len(bad)),
