@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from dlcheck.checks.agreement import agreement
 from dlcheck.checks.axes import axes_of
-from dlcheck.checks.loss.broken import CLASSES, EACH, wrong
+from dlcheck.checks.loss.broken import EACH, wrong
 from dlcheck.checks.loss.meaning import Meaning
 from dlcheck.errors import NotApplicable, SubjectRaised
 from dlcheck.model import Evidence, Subject
@@ -50,7 +50,7 @@ def _ignored_rows_count(prediction: Tensor, target: Tensor, ignore_index: int = 
     return total / len(target)
 
 
-def _reduces(prediction: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+def reduces(prediction: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     rows = (prediction - target).square()
     return rows if reduction == "none" else rows.sum() if reduction == "sum" else rows.mean()
 
@@ -59,11 +59,11 @@ def _reduces_to_another_mean(prediction: Tensor, target: Tensor, reduction: str 
     """The mean is of rows, the elements of which are summed; `none` gives elements."""
     if reduction == "mean":
         return (prediction - target).square().sum(0).mean()
-    return _reduces(prediction, target, reduction)
+    return reduces(prediction, target, reduction)
 
 
 def _none_that_reduces(prediction: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-    return _reduces(prediction, target, "mean" if reduction == "none" else reduction)
+    return reduces(prediction, target, "mean" if reduction == "none" else reduction)
 
 
 MEAN: dict[str, Any] = {**EACH, "reduction": "mean"}
@@ -87,7 +87,7 @@ _IGNORING: dict[str, Any] = {"task": "classification", "reduction": "mean", "den
         wrong(_none_that_reduces, ARGUMENT),
     ],
     accepts=[
-        Subject(name="reduces", target=_reduces, kind="loss", options=ARGUMENT),
+        Subject(name="reduces", target=reduces, kind="loss", options=ARGUMENT),
         Subject(
             name="torch_cross_entropy",
             target="torch.nn:CrossEntropyLoss",
@@ -323,74 +323,3 @@ def _between(built: Mapping[str, Meaning]) -> Iterator[Evidence]:
 def _elements_per_row(each: Tensor, meaning: Meaning) -> float:
     axis = meaning.batch.get(meaning.prediction, 0)
     return each.numel() / max(meaning.inputs[meaning.prediction].shape[axis], 1)
-
-
-def _weights_by_place(prediction: Tensor, target: Tensor) -> Tensor:
-    rows = (prediction - target).square().mean(-1)
-    return (rows * torch.arange(1, len(rows) + 1).to(rows)).mean()
-
-
-def _against_the_next_row(prediction: Tensor, target: Tensor) -> Tensor:
-    """Targets are shuffled apart from their predictions."""
-    return (prediction - target.roll(1, 0)).square().mean()
-
-
-def _differences_of_neighbours(prediction: Tensor, target: Tensor) -> Tensor:
-    e = prediction - target
-    return e.square().mean() + (e[1:] - e[:-1]).square().sum()
-
-
-def _first_row_twice(prediction: Tensor, target: Tensor) -> Tensor:
-    rows = F.cross_entropy(prediction, target, reduction="none")
-    return (rows.sum() + rows[0]) / (len(rows) + 1)
-
-
-@check(
-    kind="loss",
-    rejects=[
-        wrong(_weights_by_place, EACH),
-        wrong(_against_the_next_row, EACH),
-        wrong(_differences_of_neighbours, EACH),
-        wrong(_first_row_twice, CLASSES),
-    ],
-    accepts=[
-        Subject(name="reduces", target=_reduces, kind="loss", options=ARGUMENT),
-        Subject(
-            name="torch_cross_entropy",
-            target=F.cross_entropy,
-            kind="loss",
-            options={"task": "classification", "sizes": {"k": [2, 9]}},
-        ),
-    ],
-    forbids={"stochastic"},
-    dtypes=["float64", "float32"],
-)
-def order_of_samples_does_not_matter(subject: Implementation, case: Case) -> Iterator[Evidence]:
-    """Samples permuted, prediction and target together, have the same loss.
-
-    Without a reduction the losses are permuted alike. The bound is rounding. Of a pair-wise loss
-    too: its pairs move together. Source: a sum has no order.
-    """
-    meaning = Meaning(subject, case)
-    axes = meaning.batch
-    size = case.sizes.get(meaning.batch_name, 0)
-    if size < 2:
-        raise NotApplicable("one sample has no order")
-    order = torch.randperm(size, generator=case.generator("order"))
-    if bool((order == torch.arange(size)).all()):
-        order = order.roll(1)
-    order = order.to(case.device)
-    whole = meaning.answer({})
-    moved = meaning.answer(
-        {name: meaning.inputs[name].index_select(axis, order) for name, axis in axes.items()}
-    )
-    axis = axes.get(meaning.prediction, 0)
-    expected = whole
-    if whole.dim() > axis and whole.shape[axis] == size and whole.numel() > 1:
-        expected = whole.index_select(axis, order)
-    room = meaning.call.room()()[0]
-    yield agreement(
-        "loss of the permuted batch",
-        moved, expected, room, signal=float(whole.abs().sum()) or 1.0,
-        cause="samples are told apart by their place, or targets from their predictions",
-    )  # fmt: skip
