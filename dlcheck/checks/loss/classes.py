@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dlcheck.checks.agreement import agreement
+from dlcheck.checks.loss.batches import weights_of
 from dlcheck.checks.loss.broken import CLASSES, DISTRIBUTIONS, wrong
 from dlcheck.checks.loss.meaning import Meaning
 from dlcheck.errors import NotApplicable
@@ -117,7 +118,7 @@ def _leaves_the_last_class(prediction: Tensor, target: Tensor) -> Tensor:
 @check(
     kind="loss",
     options={"task": ["classification", "segmentation", "sequence"]},
-    forbids={"ordered_classes", "weighted", "stochastic"},
+    forbids={"ordered_classes", "stochastic"},
     rejects=[
         wrong(_first_class_is_background, CLASSES),
         wrong(_counts_the_distance, CLASSES),
@@ -142,6 +143,7 @@ def names_of_classes_do_not_matter(subject: Implementation, case: Case) -> Itera
     ordered_classes. The bound is rounding. Source: labels are names.
     """
     meaning = Meaning(subject, case)
+    _refuse_weights(meaning)
     if not meaning.has_labels:
         raise NotApplicable("its target is no label")
     target, z = meaning.inputs[meaning.target], meaning.inputs[meaning.prediction]
@@ -169,6 +171,13 @@ def names_of_classes_do_not_matter(subject: Implementation, case: Case) -> Itera
         cause="classes are told apart by their number: if they have an order, or one is special, "
         "declare ordered_classes",
     )  # fmt: skip
+
+
+def _refuse_weights(meaning: Meaning) -> None:
+    """Raise NotApplicable where classes have weights of their own."""
+    unknown = "weighted" in meaning.subject.traits and "class_weight" not in meaning.subject.options
+    if unknown or weights_of(meaning) is not None:
+        raise NotApplicable("its classes are told apart by their weights")
 
 
 def _averages_over_classes(prediction: Tensor, target: Tensor) -> Tensor:
@@ -202,7 +211,7 @@ _SUMMED = {**DISTRIBUTIONS, "reduction": "batchmean"}
 @check(
     kind="loss",
     options={"task": ["classification", "segmentation", "sequence", "distribution"]},
-    forbids={"smoothed", "class_balanced", "weighted", "stochastic"},
+    forbids={"smoothed", "class_balanced", "stochastic"},
     rejects=[
         wrong(_averages_over_classes, CLASSES, "shift_invariant"),
         wrong(_smooths_unasked, CLASSES, "shift_invariant"),
@@ -230,6 +239,7 @@ def an_impossible_class_changes_nothing(subject: Implementation, case: Case) -> 
     Source: 0 log 0 = 0 (Cover & Thomas, Elements of Information Theory, 2006, §2.1).
     """
     meaning = Meaning(subject, case)
+    _refuse_weights(meaning)
     summed = meaning.task == "distribution" and subject.options.get("reduction") in (
         "sum", "batchmean",
     )  # fmt: skip
