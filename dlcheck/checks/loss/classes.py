@@ -180,9 +180,9 @@ def _refuse_weights(meaning: Meaning) -> None:
         raise NotApplicable("its classes are told apart by their weights")
 
 
-def _averages_over_classes(prediction: Tensor, target: Tensor) -> Tensor:
-    """Divided by the number of classes."""
-    return F.cross_entropy(prediction, target, reduction="sum") / prediction.numel()
+def _relative_to_chance(prediction: Tensor, target: Tensor) -> Tensor:
+    """Divided by log k, what chance costs."""
+    return F.cross_entropy(prediction, target) / math.log(max(prediction.shape[-1], 2))
 
 
 def _averages_a_divergence(prediction: Tensor, target: Tensor) -> Tensor:
@@ -213,7 +213,7 @@ _SUMMED = {**DISTRIBUTIONS, "reduction": "batchmean"}
     options={"task": ["classification", "segmentation", "sequence", "distribution"]},
     forbids={"smoothed", "class_balanced", "stochastic"},
     rejects=[
-        wrong(_averages_over_classes, CLASSES, "shift_invariant"),
+        wrong(_relative_to_chance, CLASSES, "shift_invariant"),
         wrong(_smooths_unasked, CLASSES, "shift_invariant"),
         wrong(_counts_the_uniform, CLASSES, "shift_invariant"),
         wrong(_averages_a_divergence, _SUMMED),
@@ -233,9 +233,9 @@ _SUMMED = {**DISTRIBUTIONS, "reduction": "batchmean"}
 def an_impossible_class_changes_nothing(subject: Implementation, case: Case) -> Iterator[Evidence]:
     """A further class of probability 0, that is never the target, leaves the loss.
 
-    Its logit is 80 below the least (e⁻⁸⁰ = 2·10⁻³⁵ beside the others). Of a softmax loss
-    (shift_invariant) and of a divergence that is summed over classes (reduction sum or
-    batchmean); a mean over classes is divided by one more. The bound is rounding.
+    Its logit is 80 below the least (e⁻⁸⁰ = 2·10⁻³⁵ beside the others). Of a loss of differences
+    of logits (shift_invariant), which as a mean over k classes may fall to k/(k + 1), and of a
+    divergence that is summed over classes (reduction sum or batchmean). The bound is rounding.
     Source: 0 log 0 = 0 (Cover & Thomas, Elements of Information Theory, 2006, §2.1).
     """
     meaning = Meaning(subject, case)
@@ -258,10 +258,15 @@ def an_impossible_class_changes_nothing(subject: Implementation, case: Case) -> 
         further = x.amin(axis, keepdim=True) - 80 if is_log else torch.zeros_like(
             x.narrow(axis, 0, 1))  # fmt: skip
         longer[name] = torch.cat([x, further], axis)
-    whole = meaning.answer({})
-    yield agreement(
-        "loss with one more class",
-        meaning.answer(longer), whole, meaning.call.room()()[0],
-        signal=float(whole.abs().sum()) or 1.0,
-        cause="the number of classes counts",
-    )  # fmt: skip
+    whole, got, room = meaning.answer({}), meaning.answer(longer), meaning.call.room()()[0]
+    classes = meaning.inputs[meaning.prediction].shape[axis]
+    # A margin loss is a mean over the classes: what no one counts in is divided by one more.
+    factors = [1.0] if summed else [1.0, classes / (classes + 1)]
+    found = [
+        agreement(
+            "loss with one more class", got, factor * whole, factor * room,
+            signal=float(whole.abs().sum()) or 1.0, cause="the number of classes counts",
+        )
+        for factor in factors
+    ]  # fmt: skip
+    yield min(found, key=lambda piece: piece.tightness)
