@@ -144,6 +144,7 @@ class _Duel:
 
     def _evidence(self, name: str, claimed: Tensor, right: Tensor, spread: float) -> Evidence:
         y, narrow = claimed.double(), self.narrow
+        right = torch.where(self._is_beyond(y), math.nan, right)
         size = self._norm(right, right)
         terms = terms_of(name, self.question.case, self.high.parameters)
         least = narrow.smallest * math.sqrt(max(y.numel(), 1))
@@ -163,6 +164,14 @@ class _Duel:
             resolution=narrow.resolution,
         )
 
+    def _is_beyond(self, y: Tensor) -> Tensor:
+        """Where unusual inputs overflow the type inside, as squares of outliers do in float16."""
+        return ~torch.isfinite(y) & (not self._is_usual)
+
+    @property
+    def _is_usual(self) -> bool:
+        return all(r == "normal" for r in self.question.case.recipe.regimes.values())
+
     def _norm(self, values: Tensor, right: Tensor) -> float:
         """The norm of the elements for which float64 has an answer that the type holds."""
         held = right.abs() < torch.finfo(self.narrow.dtype).max / 2  # NaN is none
@@ -170,10 +179,8 @@ class _Duel:
 
     def _lost(self, y: Tensor, right: Tensor) -> Tensor:
         """What is not finite though inputs of size 1 give a result that the type holds."""
-        regimes = self.question.case.recipe.regimes.values()
         fits = right.abs() < torch.finfo(self.narrow.dtype).max / 2  # NaN does not
-        usual = all(regime == "normal" for regime in regimes)
-        return fits & ~torch.isfinite(y) if usual else torch.zeros_like(fits)
+        return fits & ~torch.isfinite(y) if self._is_usual else torch.zeros_like(fits)
 
     def _cause(self, y: Tensor, right: Tensor) -> str:
         if bool((torch.isfinite(right) & ~torch.isfinite(y)).any()):
