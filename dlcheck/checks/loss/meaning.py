@@ -320,6 +320,12 @@ class Meaning:
         return Path(target, at, 4.0, is_exact=True)
 
     def _between_values(self) -> Path:
+        told = self.task or "roles" in self.subject.options or self._target == "target"
+        if not told:  # a mean and a variance are two inputs of one shape too
+            raise NotApplicable(
+                f"whether {self._target} is the target of {self.prediction} is not known; declare "
+                'task = "regression", or roles'
+            )
         target, spec = self.inputs[self.target], self.spec(self.prediction)
         wide = target.double()
         z = self._normal(wide)
