@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -67,7 +68,7 @@ def decay_shrinks_weights(subject: Implementation, case: Case) -> Iterator[Evide
     without decay, less ηλw (ηλ of the new w where the decay comes after; `decay_order` says which,
     either is right where it does not). Coupled: the run is that without decay on gradients g + λw.
     Declared none, and at λ = 0, gradients of 0 move nothing. Vectors stay where only matrices are
-    decayed (decay_matrices_only). η = 0.05, λ = 0.1; the bound is 64 roundings a step.
+    decayed (decay_matrices_only). η = 0.05, λ = 0.1; the bound is rounding.
     Source: Loshchilov & Hutter, Decoupled Weight Decay Regularization, ICLR 2019, algorithm 2.
     """
     how = subject.options["decay"]
@@ -100,8 +101,11 @@ def _kept(subject: Implementation, x: Tensor) -> bool:
 
 
 def _as_a_gradient(subject: Implementation, case: Case) -> Evidence:
-    decayed = started(subject, case, weight_decay=_DECAY)
-    plain = started(subject, case, weight_decay=0.0)
+    given: dict[str, Any] = {}
+    with contextlib.suppress(NotApplicable):
+        given[learning_rate(subject)[0]] = _RATE
+    decayed = started(subject, case, weight_decay=_DECAY, **given)
+    plain = started(subject, case, weight_decay=0.0, **given)
     sign = -1.0 if "maximizes" in subject.traits else 1.0
     for turn in range(STEPS):
         gradients = gradients_at(case, plain.parameters, turn)
@@ -111,7 +115,7 @@ def _as_a_gradient(subject: Implementation, case: Case) -> Evidence:
             for g, p in zip(gradients, plain.parameters, strict=True)
         ])  # fmt: skip
     start = parameters_of(case)
-    without = started(subject, case, weight_decay=0.0).steps(STEPS)
+    without = started(subject, case, weight_decay=0.0, **given).steps(STEPS)
     error = farthest(decayed.values(), plain.values())
     bound = room(case, start, plain.values(), STEPS) * 4
     return Evidence(

@@ -208,7 +208,7 @@ def the_mirror_image_goes_the_mirrored_way(subject: Implementation, case: Case) 
 def maximize_climbs_what_would_be_descended(subject: Implementation, case: Case) -> Evidence:
     """With maximize = True and gradients g it goes where it goes with False and −g.
 
-    The decay shrinks in both. Eight steps; the bound is 64 roundings a step.
+    The decay shrinks in both. Eight steps; the bound is rounding.
     Source: torch.optim, "maximize the objective with respect to the params".
     """
     if not accepts(subject, "maximize"):

@@ -26,13 +26,19 @@ from dlcheck.registry import check
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
-_ROUNDINGS = 64  # in a step of an element
+_ROUNDINGS = 64  # in what a step adds to an element
+_STORED = 4  # of the element itself
 
 
 def room(case: Case, start: Sequence[Tensor], end: Sequence[Tensor], steps: int) -> float:
-    """How far rounding may take two runs apart: 64 roundings a step of what moves and stands."""
+    """How far rounding may take two runs apart.
+
+    A step stores its parameter, after a decay and a difference: four roundings of what stands
+    there. What it adds was made in at most 64, each relative to how far a parameter went.
+    """
     size = max((float(x.abs().amax()) for x in start if x.numel()), default=0.0)
-    return _ROUNDINGS * steps * unit_roundoff(case.dtype) * (size + farthest(start, end))
+    path = farthest(start, end)
+    return steps * unit_roundoff(case.dtype) * (_STORED * (size + path) + _ROUNDINGS * path)
 
 
 @check(
@@ -51,7 +57,7 @@ def room(case: Case, start: Sequence[Tensor], end: Sequence[Tensor], steps: int)
 def splitting_parameters_changes_nothing(subject: Implementation, case: Case) -> Evidence:
     """Each parameter cut into rows, as parameters of their own, goes where the whole goes.
 
-    The same gradients, eight steps. The bound is 64 roundings a step. An optimizer whose step
+    The same gradients, eight steps. The bound is rounding: 4 of each element a step, 64 of each move. An optimizer whose step
     depends on the norm or the shape of a tensor (LARS, LAMB, Muon, Adafactor) declares per_tensor.
     Source: the update is a function of each element.
     """
@@ -168,8 +174,7 @@ def parameter_groups_keep_their_options(subject: Implementation, case: Case) -> 
 def memory_of_parameters_does_not_matter(subject: Implementation, case: Case) -> Evidence:
     """Parameters that lie transposed in memory go where contiguous ones go.
 
-    The gradients lie once like the parameter and once contiguous. Eight steps; the bound is 64
-    roundings a step. Source: a tensor is its elements, not its strides.
+    The gradients lie once like the parameter and once contiguous. Eight steps; the bound is rounding. Source: a tensor is its elements, not its strides.
     """
     start = parameters_of(case)
     if all(x.dim() < 2 or min(x.shape) < 2 for x in start):
@@ -217,7 +222,7 @@ _PATHS = {"paths": ["foreach", "fused"]}
 def paths_of_an_optimizer_agree(subject: Implementation, case: Case) -> Iterator[Evidence]:
     """The arguments of `options.paths`, switched, change the speed and not where parameters go.
 
-    Eight steps each way (foreach, fused, capturable); the bound is 64 roundings a step. What the
+    Eight steps each way (foreach, fused, capturable); the bound is rounding. What the
     device does not offer is left out. Source: torch.optim, the three implementations.
     """
     stated = subject.options["paths"]
