@@ -103,7 +103,8 @@ def _kept(subject: Implementation, x: Tensor) -> bool:
 def _as_a_gradient(subject: Implementation, case: Case) -> Evidence:
     given: dict[str, Any] = {}
     with contextlib.suppress(NotApplicable):
-        given[learning_rate(subject)[0]] = _RATE
+        name, rate = learning_rate(subject)
+        given[name] = max(rate, _RATE)
     decayed = started(subject, case, weight_decay=_DECAY, **given)
     plain = started(subject, case, weight_decay=0.0, **given)
     sign = -1.0 if "maximizes" in subject.traits else 1.0

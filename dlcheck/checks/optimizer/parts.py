@@ -57,8 +57,8 @@ def room(case: Case, start: Sequence[Tensor], end: Sequence[Tensor], steps: int)
 def splitting_parameters_changes_nothing(subject: Implementation, case: Case) -> Evidence:
     """Each parameter cut into rows, as parameters of their own, goes where the whole goes.
 
-    The same gradients, eight steps. The bound is rounding: 4 of each element a step, 64 of each move. An optimizer whose step
-    depends on the norm or the shape of a tensor (LARS, LAMB, Muon, Adafactor) declares per_tensor.
+    The same gradients, eight steps. The bound is rounding. An optimizer whose step depends on the
+    norm or the shape of a tensor (LARS, LAMB, Muon, Adafactor) declares per_tensor.
     Source: the update is a function of each element.
     """
     start = parameters_of(case)
@@ -174,7 +174,8 @@ def parameter_groups_keep_their_options(subject: Implementation, case: Case) -> 
 def memory_of_parameters_does_not_matter(subject: Implementation, case: Case) -> Evidence:
     """Parameters that lie transposed in memory go where contiguous ones go.
 
-    The gradients lie once like the parameter and once contiguous. Eight steps; the bound is rounding. Source: a tensor is its elements, not its strides.
+    The gradients lie once like the parameter and once contiguous. Eight steps; the bound is
+    rounding. Source: a tensor is its elements, not its strides.
     """
     start = parameters_of(case)
     if all(x.dim() < 2 or min(x.shape) < 2 for x in start):
