@@ -179,7 +179,7 @@ def _without_a_class(meaning: Meaning, weighted: Any, weight: Tensor) -> Iterato
     subject = weighted(zeroed)
     z = meaning.inputs[meaning.prediction]
     noise = torch.randn(z.shape, generator=meaning.case.generator("class"), dtype=torch.float64)
-    at = of_class.unsqueeze(meaning.class_axis).expand(z.shape)
+    at = meaning.without_class_axis(of_class).unsqueeze(meaning.class_axis).expand(z.shape)
     moved = torch.where(at, noise.to(z), z)
     if meaning.form != "logits":
         return

@@ -158,7 +158,9 @@ def with_some_ignored(meaning: Meaning) -> tuple[dict[str, Tensor], Tensor]:
 
 def over_classes(meaning: Meaning, dropped: Tensor) -> Tensor:
     """Positions of the prediction that belong to these targets."""
-    wide = dropped.unsqueeze(meaning.class_axis) if meaning.has_labels else dropped
+    wide = dropped
+    if meaning.has_labels:
+        wide = meaning.without_class_axis(dropped).unsqueeze(meaning.class_axis)
     return wide.expand(meaning.inputs[meaning.prediction].shape)
 
 

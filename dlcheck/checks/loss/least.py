@@ -35,6 +35,7 @@ from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
 _GUARD = 0.01  # of what half a mistake costs: what an ε in a root or a logarithm may leave
+_TRIFLE = 1e-4  # of the largest loss, that guards may take off on the way
 _STEPS = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0, 2.0, 4.0, 8.0)
 _NEAR = (2.0**-12, 2.0**-6, 0.25, 1.0)  # distances from perfect
 
@@ -238,8 +239,8 @@ def _rises(
         (before - after, place) for place, (before, after) in enumerate(itertools.pairwise(values))
     ]
     worst, place = max(falls, key=lambda fall: fall[0] if fall[0] == fall[0] else math.inf)
-    # A wrong and a smoothed target: the path may pass its least value by what the search missed.
-    slack = 0.0 if path.is_exact else 1e-6 * reach
+    # Logits of finite size, and a guard ε in a quotient of sums, as in Dice, move the ends a little.
+    slack = 0.0 if path.is_exact else _TRIFLE * reach
     bound = 0.0
     if not worst <= 0:
         bound = 4 * meaning.room(path) + slack

@@ -220,7 +220,8 @@ class Meaning:
         """The prediction that says this hard target; logits of that size."""
         if self.has_labels:
             classes = self.inputs[self.prediction].shape[self.class_axis]
-            said = _onehot(target.clamp(0, classes - 1), classes, self.class_axis).double()
+            labels = self.without_class_axis(target).clamp(0, classes - 1)
+            said = _onehot(labels, classes, self.class_axis).double()
         elif self.is_binary:
             low, high = self.ends
             said = (target.double() - low) / (high - low)
@@ -232,6 +233,12 @@ class Meaning:
         if self.form == "log_probabilities":
             return F.logsigmoid(logits) if self.is_binary else logits.log_softmax(self.class_axis)
         return logits
+
+    def without_class_axis(self, target: Tensor) -> Tensor:
+        """Labels of shape [b, 1, h, w], as MONAI takes them, as [b, h, w]."""
+        if target.dim() < self.inputs[self.prediction].dim():
+            return target
+        return target.squeeze(self.class_axis)
 
     def other_target(self, target: Tensor) -> Tensor:
         """A hard target that is wrong everywhere. Raises NotApplicable with one class alone."""

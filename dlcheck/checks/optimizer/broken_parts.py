@@ -18,6 +18,13 @@ class TakesTheFirstGroup(Plain):
         super().update(self.param_groups[0], p, gradient)
 
 
+class TakesTheLastGroup(Plain):
+    """A name that a loop left behind: `group` of the loop before."""
+
+    def update(self, group: dict[str, Any], p: Tensor, gradient: Tensor) -> None:
+        super().update(self.param_groups[-1], p, gradient)
+
+
 class FixesItsRate(Plain):
     """self.lr, set when it was built: schedulers change nothing."""
 

@@ -66,7 +66,8 @@ def decay_shrinks_weights(subject: Implementation, case: Case) -> Iterator[Evide
 
     Decoupled: without a gradient k steps leave (1 − ηλ)^k w, and with one the first step is that
     without decay, less ηλw (ηλ of the new w where the decay comes after; `decay_order` says which,
-    either is right where it does not). Coupled: the run is that without decay on gradients g + λw.
+    either is right where it does not); or the proximal step, (1 + ηλ)^−k w, to which AdamW is a
+    first approximation (Zhuang et al., TMLR 2022). Coupled: the run is that without decay on gradients g + λw.
     Declared none, and at λ = 0, gradients of 0 move nothing. Vectors stay where only matrices are
     decayed (decay_matrices_only). η = 0.05, λ = 0.1; the bound is rounding.
     Source: Loshchilov & Hutter, Decoupled Weight Decay Regularization, ICLR 2019, algorithm 2.
@@ -137,9 +138,14 @@ def _without_a_gradient(subject: Implementation, case: Case) -> Evidence:
     start = run.values()
     for _ in range(STEPS):
         run.step([torch.zeros_like(p) for p in run.parameters])
-    factor = (1 - _RATE * _DECAY) ** STEPS
-    expected = [x if _kept(subject, x) else factor * x for x in start]
-    error = farthest(run.values(), expected)
+    explicit, implicit = (1 - _RATE * _DECAY) ** STEPS, (1 + _RATE * _DECAY) ** -STEPS
+    routes = {
+        factor: [x if _kept(subject, x) else factor * x for x in start]
+        for factor in (explicit, implicit)
+    }
+    errors = {factor: farthest(run.values(), route) for factor, route in routes.items()}
+    factor = implicit if errors[implicit] < errors[explicit] else explicit
+    expected, error = routes[factor], errors[factor]
     bound = 8 * STEPS * unit_roundoff(case.dtype) * max(float(x.abs().amax()) for x in start)
     return Evidence(
         error=error,
@@ -182,14 +188,16 @@ def _beside_a_step(subject: Implementation, case: Case) -> Evidence:
     without = started(subject, case, weight_decay=0.0, **given).steps(1)
     start = parameters_of(case)
     share = _RATE * _DECAY
-    orders = {"before": start, "after": without.values()}
+    stepped = without.values()
+    implicit = [x / (1 + share) for x in stepped]
+    orders = {"before": [start], "after": [stepped, implicit]}  # of what ηλ is taken off
     stated = subject.options.get("decay_order")
     found = []
-    for order, base in orders.items():
-        if stated in (None, order):
+    for order, bases in orders.items():
+        for base in bases if stated in (None, order) else ():
             expected = [
                 x if _kept(subject, x) else x - share * w
-                for x, w in zip(without.values(), base, strict=True)
+                for x, w in zip(stepped, base, strict=True)
             ]
             found.append(farthest(with_decay.values(), expected))
     bound = room(case, start, without.values(), 1)

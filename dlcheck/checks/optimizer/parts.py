@@ -78,10 +78,6 @@ def splitting_parameters_changes_nothing(subject: Implementation, case: Case) ->
     )
 
 
-def _with(name: str, rate: float) -> Callable[[list[Any]], list[dict[str, Any]]]:
-    return lambda parameters: [{"params": parameters, name: rate}]
-
-
 def rows(x: Tensor) -> list[Tensor]:
     """The rows of a tensor, each of as many axes, the first of length 1."""
     return [*x.split(1)] if x.dim() else [x]
@@ -91,20 +87,21 @@ def rows(x: Tensor) -> list[Tensor]:
     kind="optimizer",
     rejects=[
         wrong(broken_parts.TakesTheFirstGroup),
-        wrong(broken_parts.SharesItsBuffer),
+        wrong(broken_parts.TakesTheLastGroup),
         wrong(broken_parts.FixesItsRate),
-        wrong(broken_parts.CountsStepsOfAll),
+        wrong(broken_parts.ReadsTheDefaults),
     ],
     accepts=ACCEPTED,
     dtypes=["float64", "float32"],
     once=True,
 )
 def parameter_groups_keep_their_options(subject: Implementation, case: Case) -> Iterator[Evidence]:
-    """A group with a step size of its own goes as it would alone, and so do the other groups.
+    """A group with a step size of its own goes as if all groups had it, and so do the others.
 
-    One group per parameter, the last with a third of the step size, against an optimizer for each;
-    eight steps, bit by bit. A step size that is written into `param_groups` before the first step
-    is the one that counts, as schedulers rely on. Source: torch.optim, per-parameter options.
+    One group per parameter, the last with a third of the step size, against runs in which all
+    have the one or the other; eight steps, within rounding. A step size that is written into
+    `param_groups` before the first step is the one that counts, as schedulers rely on.
+    Source: torch.optim, per-parameter options.
     """
     name, rate = learning_rate(subject)
     start = parameters_of(case)
@@ -119,44 +116,43 @@ def parameter_groups_keep_their_options(subject: Implementation, case: Case) -> 
         together = started(subject, case, start, groups=grouped)
     except SubjectRaised as error:
         raise NotApplicable(f"takes one group only: {error}") from error
-    alone = [
-        started(subject, case, [x], groups=_with(name, own))
-        for x, own in zip(start, rates, strict=True)
-    ]
-    reset = [started(subject, case, [x]) for x in start]
-    for run, own in zip(reset, rates, strict=True):
-        run.optimizer.param_groups[0][name] = own
+    grouped_alike = {
+        own: started(subject, case, start, groups=_alike(name, own)) for own in set(rates)
+    }
+    reset = started(subject, case, start, groups=_alike(name, rate))
+    reset.optimizer.param_groups[-1][name] = rates[-1]
     for turn in range(STEPS):
         gradients = gradients_at(case, together.parameters, turn)
-        together.step(gradients)
-        for run, other, g in zip(alone, reset, gradients, strict=True):
-            run.step([g])
-            other.step([g])
+        for run in (together, reset, *grouped_alike.values()):
+            run.step(gradients)
     bound = room(case, start, together.values(), STEPS)
     signal = farthest(together.values(), start)
-    full = started(subject, case, [start[-1]])
-    for turn in range(STEPS):
-        full.step([gradients_at(case, together.parameters, turn)[-1]])
+    full = grouped_alike[rate].values()
     yield Evidence(
-        error=0.0 if farthest(full.values(), together.values()[-1:]) > 0 else 1.0,
+        error=0.0 if farthest(full[-1:], together.values()[-1:]) > 0 else 1.0,
         bound=0.0,
         signal=1.0,
         unit="groups",
         what=f"groups for which a third of {name} makes no difference",
         cause=f"{name} is not read from the group: schedulers have no effect",
     )
-    for what, runs, cause in (
-        ("groups together against each alone", alone,
+    expected = [grouped_alike[own].values()[k] for k, own in enumerate(rates)]
+    for what, found, cause in (
+        ("a group among others against one among groups of its own options", together.values(),
          "groups share what each should have of its own"),
-        ("a step size written into param_groups against one given at the start", reset,
+        ("a step size written into param_groups against one given at the start", reset.values(),
          "the step size is not read from the group: schedulers have no effect"),
     ):  # fmt: skip
-        found = [x for run in runs for x in run.values()]
-        apart = farthest(found, together.values())
+        apart = farthest(found, expected)
         yield Evidence(
             error=apart, bound=bound, signal=signal, what=what,
             cause=cause if not apart <= bound else "",
         )  # fmt: skip
+
+
+def _alike(name: str, rate: float) -> Callable[[list[Any]], list[dict[str, Any]]]:
+    """One group for each parameter, all with the same step size."""
+    return lambda parameters: [{"params": [p], name: rate} for p in parameters]
 
 
 @check(

@@ -165,8 +165,8 @@ def learning_rate(subject: Implementation) -> tuple[str, float]:
         value = subject.value_of(name)
     except SubjectError:
         raise NotApplicable("has no step size; options.lr names its argument") from None
-    if not isinstance(value, (int, float)):
-        value = float(value) if isinstance(value, Tensor) else 1e-3
+    if not isinstance(value, (int, float, Tensor)):
+        raise NotApplicable(f"{name} = {value!r} is no step size; give one in args")
     return name, float(value)
 
 
