@@ -239,7 +239,7 @@ def _rises(
         (before - after, place) for place, (before, after) in enumerate(itertools.pairwise(values))
     ]
     worst, place = max(falls, key=lambda fall: fall[0] if fall[0] == fall[0] else math.inf)
-    # Logits of finite size, and a guard ε in a quotient of sums, as in Dice, move the ends a little.
+    # Logits of finite size, and a guard ε in a quotient of sums (Dice), move the ends a little.
     slack = 0.0 if path.is_exact else _TRIFLE * reach
     bound = 0.0
     if not worst <= 0:

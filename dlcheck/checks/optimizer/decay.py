@@ -67,9 +67,9 @@ def decay_shrinks_weights(subject: Implementation, case: Case) -> Iterator[Evide
     Decoupled: without a gradient k steps leave (1 − ηλ)^k w, and with one the first step is that
     without decay, less ηλw (ηλ of the new w where the decay comes after; `decay_order` says which,
     either is right where it does not); or the proximal step, (1 + ηλ)^−k w, to which AdamW is a
-    first approximation (Zhuang et al., TMLR 2022). Coupled: the run is that without decay on gradients g + λw.
-    Declared none, and at λ = 0, gradients of 0 move nothing. Vectors stay where only matrices are
-    decayed (decay_matrices_only). η = 0.05, λ = 0.1; the bound is rounding.
+    first approximation (Zhuang et al., TMLR 2022). Coupled: the run is that without decay on
+    gradients g + λw. Declared none, and at λ = 0, gradients of 0 move nothing. Vectors stay where
+    only matrices are decayed (decay_matrices_only). η = 0.05, λ = 0.1; the bound is rounding.
     Source: Loshchilov & Hutter, Decoupled Weight Decay Regularization, ICLR 2019, algorithm 2.
     """
     how = subject.options["decay"]
