@@ -23,7 +23,7 @@ from dlcheck.subjects import Implementation, tensors_in
 
 _DEVIATIONS = 8.0  # λ: one rounding model fails with probability 2 exp(−λ²/2) = 3e-14
 _DRAWS = 4  # of random signs
-_NOISY = 2  # further ones, of changes in the last bits
+_NOISY = 4  # further ones, of changes in the last bits
 _JUMP = 2.0**-10  # × the largest output: what a nudge of √u may never do to a continuous function
 
 Call = Callable[..., object]

@@ -92,7 +92,7 @@ def is_continuous(subject: Implementation, case: Case) -> Iterator[Evidence]:
     centre = start
     if meaning.form == "values" and meaning.fits_the_prediction:
         centre = meaning.inputs[meaning.target].double()
-    generator = case.generator("lines")
+    generator, judged = case.generator("lines"), False
     for turn in range(3):
         direction = torch.zeros_like(start)
         if not start.numel():
@@ -100,7 +100,12 @@ def is_continuous(subject: Implementation, case: Case) -> Iterator[Evidence]:
         axis = meaning.batch.get(meaning.prediction, 0) if start.dim() else 0
         row = direction.select(axis, turn % start.shape[axis]) if start.dim() else direction
         row.copy_(torch.randn(row.shape, generator=generator, dtype=torch.float64).to(row))
-        yield _without_jump(_along(meaning, centre, direction), turn)
+        found = _without_jump(_along(meaning, centre, direction), turn)
+        if found.signal > 0:
+            judged = True
+            yield found
+    if not judged:
+        raise NotApplicable("the loss does not change along any of the lines")
 
 
 def _along(meaning: Meaning, centre: Tensor, direction: Tensor) -> Callable[[float], float]:
