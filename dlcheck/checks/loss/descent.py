@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from dlcheck.checks.loss.broken import (
     CLASSES,
+    EACH,
     climbs,
     has_no_gradient,
     wrong,
@@ -32,10 +33,20 @@ def _counts_mistakes(prediction: Tensor, target: Tensor) -> Tensor:
     return wrong_rows.mean() + 0 * prediction.sum()
 
 
+def _of_rounded_predictions(prediction: Tensor, target: Tensor) -> Tensor:
+    """Rounded to a grid on the way: no gradient comes back."""
+    return ((64 * prediction).round() / 64 - target).square().mean()
+
+
 @check(
     kind="loss",
     forbids={"nondifferentiable", "surrogate_gradient", "redescending", "stochastic"},
-    rejects=[has_no_gradient, climbs, wrong(_counts_mistakes, CLASSES)],
+    rejects=[
+        has_no_gradient,
+        climbs,
+        wrong(_counts_mistakes, CLASSES),
+        wrong(_of_rounded_predictions, EACH),
+    ],
     accepts=[
         Subject(
             name="torch_cross_entropy",
