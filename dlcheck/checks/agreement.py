@@ -23,6 +23,7 @@ from dlcheck.subjects import Implementation, tensors_in
 
 _DEVIATIONS = 8.0  # λ: one rounding model fails with probability 2 exp(−λ²/2) = 3e-14
 _DRAWS = 4  # of random signs
+_CANCELLED = 64  # roundings of numbers of size 1, that may be left where such cancel
 _NOISY = 4  # further ones, of changes in the last bits
 _JUMP = 2.0**-10  # × the largest output: what a nudge of √u may never do to a continuous function
 
@@ -96,6 +97,7 @@ def _room(answer: Tensor, response: Tensor, h: float, factor: float, noise: Tens
     worst = float(response[smooth].amax()) if bool(smooth.any()) else 0.0
     bound = factor * (worst / h + largest)
     seen = float(noise[smooth].amax()) if bool(smooth.any()) else 0.0
+    seen = min(seen, _CANCELLED * h * h * max(1.0, largest))  # h² = u; more is no rounding
     bound = max(bound, _DEVIATIONS / 2 * seen)
     return torch.full_like(response, bound).masked_fill(~smooth, math.inf)
 

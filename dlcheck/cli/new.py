@@ -80,6 +80,11 @@ def _options(kind: Kind, model: Reference | None) -> Iterator[str]:
     chosen: dict[str, object] = dict(model.options) if model else {}
     if kind.by_task and "task" not in chosen:
         chosen["task"] = next(iter(kind.by_task))
+    for option in sorted(
+        kind.named & set(chosen)
+    ):  # the model's argument need not be the subject's
+        if isinstance(chosen[option], str) and chosen[option] not in kind.values[option]:
+            chosen[option] = kind.values[option][0]
     for option in sorted(kind.required - set(chosen)):
         chosen[option] = _PLACEHOLDERS.get(option, "")
     if chosen:

@@ -29,7 +29,7 @@ from dlcheck.registry import check
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation, guarded
 
-_RATES = (1.0, 10.0, 0.1, 100.0, 0.01, 1e3, 1e-3)  # × the given step size
+_RATES = (1.0, 10.0, 0.1, 100.0, 3.0, 30.0, 0.3, 0.01, 1e3, 1e-3)  # × the given step size
 _LONG = 300  # steps of a descent
 _LEFT = 0.01  # of the excess loss, that may be left after it
 
