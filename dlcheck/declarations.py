@@ -14,10 +14,12 @@ from typing import Any
 
 from dlcheck import domains, kinds, sources
 from dlcheck.errors import DeclarationError, unknown
-from dlcheck.model import NOTHING, Check, Kind, Reference
+from dlcheck.model import NOTHING, STATEMENT_VERDICTS, Check, Kind, Reference, Statement
 from dlcheck.sources import NoModule
 
-_CHECK_LITERALS = ("kind", "needs", "forbids", "options", "dtypes", "regimes", "tags", "once")
+_CHECK_LITERALS = (
+    "kind", "needs", "forbids", "options", "dtypes", "regimes", "tags", "once", "textbook"
+)  # fmt: skip
 _REFERENCE_LITERALS = ("kind", "formula", "source", "inputs", "args", "traits", "options")
 
 
@@ -175,6 +177,7 @@ def make_check(
     regimes: Sequence[str] = (),
     tags: Iterable[str] = (),
     once: bool = False,
+    textbook: Mapping[str, str] = NOTHING,
 ) -> Check:
     declared = {"needs": needs, "forbids": forbids, "dtypes": dtypes, "regimes": regimes}
     for argument, value in {**declared, "tags": tags}.items():
@@ -210,7 +213,34 @@ def make_check(
         once=once,
         rejects=tuple(rejects),
         accepts=tuple(accepts),
+        textbook=_statement(textbook, f"{file}:{line}: check {name!r}: textbook"),
     )
+
+
+def _statement(declared: Mapping[str, str], where: str) -> Statement | None:
+    if not declared:
+        return None
+    if not isinstance(declared, Mapping):
+        raise DeclarationError(f"{where} is a dict, not {declared!r}")
+    for key, value in declared.items():
+        if key not in ("id", "says", "verdict", "condition"):
+            message = unknown("key", key, ["id", "says", "verdict", "condition"])
+            raise DeclarationError(f"{where}: {message}")
+        if not isinstance(value, str) or not value:
+            raise DeclarationError(f"{where}: {key} is text, not {value!r}")
+    if missing := [key for key in ("id", "says", "verdict") if key not in declared]:
+        raise DeclarationError(f"{where} needs {' and '.join(missing)}")
+    if not re.fullmatch(r"[A-Z]+[0-9]+", declared["id"]):
+        raise DeclarationError(
+            f"{where}: id is letters and a number, as R1, not {declared['id']!r}"
+        )
+    if declared["verdict"] not in STATEMENT_VERDICTS:
+        message = unknown("verdict", declared["verdict"], STATEMENT_VERDICTS)
+        raise DeclarationError(f"{where}: {message}")
+    if (declared["verdict"] == "true") is ("condition" in declared):
+        says = "has no condition" if "condition" in declared else "needs its condition"
+        raise DeclarationError(f"{where}: a statement that is {declared['verdict']!r} {says}")
+    return Statement(**declared)
 
 
 def make_reference(

@@ -71,6 +71,34 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """What an introduction to deep learning says, and how far it is so.
+
+    `verdict` is "true", "true if" or "false when"; `condition` ends the sentence. Several checks
+    may be parts of the experiment behind one statement: they share its `id`.
+    """
+
+    id: str  # "R1"
+    says: str
+    verdict: str = "true"
+    condition: str = ""
+
+    @property
+    def ruling(self) -> str:
+        """The verdict as a phrase: "true if every step is proximal"."""
+        return f"{self.verdict} {self.condition}".strip()
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Orders R2 before R11."""
+        letters = self.id.rstrip("0123456789")
+        return letters, int(self.id[len(letters) :] or 0)
+
+
+STATEMENT_VERDICTS = ("true", "true if", "false when")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """One measured error, the bound that it had to respect, and the size of what was measured.
 
@@ -95,6 +123,7 @@ class Evidence:
     strikes: int = 3
     values: Mapping[str, float | str] = field(default_factory=lambda: NOTHING)
     figures: tuple[Figure, ...] = ()
+    counterexample: bool = False  # measures where a statement of the textbook fails
 
     @property
     def verdict(self) -> Verdict:
@@ -246,6 +275,7 @@ class Check:
     once: bool = False  # one case per trial instead of a Hypothesis search
     rejects: tuple[str, ...] = ()
     accepts: tuple[str, ...] = ()
+    textbook: Statement | None = None  # the statement that it is (a part of) the experiment for
 
     def why_not(self, subject: Subject, kind: Kind | None = None) -> str:
         """Why this check does not apply to the subject; empty if it does."""
@@ -418,6 +448,7 @@ class Outcome:
     file: str = ""  # where the subject is declared
     line: int = 0
     tags: tuple[str, ...] = ()
+    textbook: Statement | None = None
 
     @property
     def worst(self) -> Evidence | None:

@@ -162,6 +162,7 @@ def check(
     regimes: Sequence[str] = (),
     tags: Iterable[str] = (),
     once: bool = False,
+    textbook: Mapping[str, str] = NOTHING,
 ) -> Callable[[Function], Function]:
     """Declare a claim. The function is `f(subject, case)` → Evidence, or yields several.
 
@@ -172,6 +173,8 @@ def check(
     samples or trains by itself) instead of a Hypothesis search. rejects: mutants, each a
     function Subject → broken Subject or a broken Subject, that the check must fail. accepts:
     correct subjects, beside every registered reference that it applies to, that must pass.
+    textbook: {"id": "R1", "says": …, "verdict": "true", "true if" or "false when", "condition": …}
+    where the check is (a part of) the experiment behind a statement of the textbook.
 
     Every argument but `rejects` and `accepts` must be a literal.
     Raises DeclarationError for a check without a docstring or without mutants.
@@ -192,6 +195,7 @@ def check(
             regimes=regimes,
             tags=tags,
             once=once,
+            textbook=textbook,
             **_place(function),
         )
         _enlist(Live(declared, function, tuple(rejects), tuple(accepts)))

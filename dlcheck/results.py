@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,7 @@ from typing import Any, Self, TextIO
 from dlcheck.environment import environment as environment
 from dlcheck.environment import git, utc_now
 from dlcheck.errors import UsageError
-from dlcheck.model import Evidence, Figure, Outcome, Verdict
+from dlcheck.model import Evidence, Figure, Outcome, Statement, Verdict
 
 SCHEMA = 1
 _NUMBERS = ("error", "bound", "signal", "resolution", "alpha")  # the float fields of Evidence
@@ -39,6 +39,7 @@ def encode(outcome: Outcome) -> dict[str, Any]:
         "evidence": [_encode_evidence(piece) for piece in outcome.evidence],
         "seconds": _number(outcome.seconds),
         "tags": list(outcome.tags),
+        "textbook": asdict(outcome.textbook) if outcome.textbook else None,
     }
 
 
@@ -91,6 +92,7 @@ def decode(data: Mapping[str, Any]) -> Outcome:
             "evidence": tuple(_decode_evidence(piece) for piece in data["evidence"]),
             "seconds": float(data["seconds"]),
             "tags": tuple(data["tags"]),
+            "textbook": Statement(**stated) if (stated := data.get("textbook")) else None,
         }
     )
 

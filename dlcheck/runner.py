@@ -408,6 +408,7 @@ def _outcome(trial: Trial, seen: _Seen, verdict: Verdict, message: str, seconds:
         file=subject.file,
         line=subject.line,
         tags=tuple(sorted(check.tags | subject.tags)),
+        textbook=check.textbook,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from dlcheck.model import Evidence, Figure, Outcome, Verdict
+from dlcheck.model import Evidence, Figure, Outcome, Statement, Verdict
 
 TEXT = st.text(st.characters(), max_size=8) | st.sampled_from(
     ["nan", "inf", "-inf", "\u2028", "\ud800"]
@@ -40,7 +40,9 @@ EVIDENCE = st.builds(
     strikes=st.integers(1, 9),
     values=st.dictionaries(TEXT, NUMBERS | TEXT | st.integers() | st.booleans(), max_size=3),
     figures=st.lists(FIGURES, max_size=2).map(tuple),
+    counterexample=st.booleans(),
 )
+STATEMENTS = st.builds(Statement, id=TEXT, says=TEXT, verdict=TEXT, condition=TEXT)
 OUTCOMES = st.builds(
     Outcome,
     **dict.fromkeys(("suite", "subject", "kind", "check", "claim", "device", "dtype"), TEXT),
@@ -50,6 +52,7 @@ OUTCOMES = st.builds(
     evidence=st.lists(EVIDENCE, max_size=2).map(tuple),
     seconds=NUMBERS,
     tags=st.lists(TEXT, max_size=2).map(tuple),
+    textbook=st.none() | STATEMENTS,
 )
 
 

@@ -70,6 +70,9 @@ def _check(check: Check, known: Catalogue) -> str:
         "regimes": ", ".join(check.regimes),
         "runs": "once a trial" if check.once else "on cases that Hypothesis draws",
         "tags": ", ".join(sorted(check.tags)),
+        "textbook": f"{check.textbook.id}, {check.textbook.says}: {check.textbook.ruling}"
+        if check.textbook
+        else "",
         "source": f"{check.file}:{check.line}",
     }
     subjects = [r.name for r in known.references.values() if not check.why_not(r.subject())]

@@ -9,10 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dlcheck import kinds
 from dlcheck.cli import Parser
 from dlcheck.domains import ELEMENTS
-from dlcheck.model import PROFILES, Check
+from dlcheck.model import PROFILES, Check, Statement
 from dlcheck.registry import catalogue
 
-WHAT = ("checks", "kinds", "traits", "options", "references", "suites", "elements", "profiles")
+WHAT = (
+    "checks", "kinds", "traits", "options", "references", "suites", "elements", "profiles",
+    "statements",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -109,6 +112,17 @@ def _list_profiles(kind: str | None) -> Iterator[str]:
     )
 
 
+def _list_statements(kind: str | None) -> Iterator[str]:
+    """What the textbook says, how far it is so, and by which checks."""
+    found: dict[Statement, list[str]] = {}
+    for check in _checks(kind):
+        if check.textbook:
+            found.setdefault(check.textbook, []).append(check.name)
+    for statement in sorted(found, key=lambda each: each.place):
+        yield from entries({statement.id: f"{statement.says}: {statement.ruling}."})
+        yield from entries({"": ", ".join(found[statement])})
+
+
 _LISTS = {
     "checks": _list_checks,
     "kinds": _list_kinds,
@@ -118,6 +132,7 @@ _LISTS = {
     "suites": _list_suites,
     "elements": _list_elements,
     "profiles": _list_profiles,
+    "statements": _list_statements,
 }
 
 

@@ -19,6 +19,7 @@ from dlcheck.reporting.grid import coverage, legend
 from dlcheck.reporting.markup import Child, Markup, clipped, join, tag
 from dlcheck.reporting.numbers import counted, duration
 from dlcheck.reporting.report import Report
+from dlcheck.reporting.statements import statements
 from dlcheck.reporting.terminal import describe, told
 from dlcheck.reporting.trials import LEVELS, WORDS, Detail, Pen, trial, verdict_mark
 from dlcheck.results import Run
@@ -145,6 +146,7 @@ def _sections(report: Report, cells: Sequence[Cell], detail: Detail) -> Iterator
     loose = [cell for cell in cells if cell.verdict is Verdict.INCONCLUSIVE]
     yield "failures", f"Failures ({len(bad):,})", _told(bad, pen, detail.failures)
     yield "inconclusive", f"Inconclusive ({len(loose):,})", _told(loose, pen, detail.failures)
+    yield "statements", "The textbook's statements", statements(cells)
     yield "coverage", "Coverage", _coverage(cells)
     yield "statistics", "Statistical claims", tables.statistical(cells, detail.rows)
     yield "figures", "Figures", plots.gallery(cells, detail)

@@ -9,6 +9,7 @@ from dlcheck.model import Outcome, Verdict
 from dlcheck.reporting.coverage import Cell, Grid, cells_of, grids_of, reasons, suite_name
 from dlcheck.reporting.markup import clean
 from dlcheck.reporting.report import Report
+from dlcheck.reporting.statements import ruling_of, statements_of
 from dlcheck.reporting.terminal import told
 
 _FAILURES = 50  # GitHub shows a summary of up to 1 MiB; a longer list is not read
@@ -27,6 +28,7 @@ def render_markdown(report: Report) -> str:
         *_failures("Failures", report.failures),
         *_failures("Inconclusive", [o for o in report.outcomes if _is_loose(o)]),
         *_reasons(report),
+        *_statements(cells),
         *_coverage(cells),
     ]
     return "\n\n".join(parts) + "\n"
@@ -60,6 +62,25 @@ def _reasons(report: Report) -> Iterator[str]:
     found = list(reasons(report.outcomes).items())
     if found:
         yield "\n".join(f"- {count:,} not run: {text(reason)}" for reason, count in found[:5])
+
+
+def _statements(cells: Sequence[Cell]) -> Iterator[str]:
+    found = statements_of(cells)
+    if not found:
+        return
+    yield "### The textbook's statements"
+    rows = [
+        [
+            each.verdict.symbol,
+            text(each.statement.id),
+            text(each.statement.says),
+            text(ruling_of(each)),
+            "<br>".join(text(said) for said in each.measured(counterexample=False)[:2]),
+            "<br>".join(text(said) for said in each.measured(counterexample=True)[:2]),
+        ]
+        for each in found
+    ]
+    yield _table(["", "", "the textbook says", "it is", "measured", "where it fails"], rows)
 
 
 def _coverage(cells: Sequence[Cell]) -> Iterator[str]:
