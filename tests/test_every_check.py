@@ -104,7 +104,7 @@ def test_has_something_to_accept(check: Check) -> None:
 
 
 FIELDS = ("name", "claim", "kinds", "function", "file", "line", "doc", "needs", "forbids",
-          "options", "dtypes", "regimes", "tags", "once")  # fmt: skip
+          "options", "dtypes", "regimes", "tags", "once", "textbook")  # fmt: skip
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)

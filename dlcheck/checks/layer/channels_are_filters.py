@@ -103,6 +103,11 @@ _FILTERS = {"out": "out_channels", "in": "in_channels", "groups": "groups"}
         ),
     ],
     dtypes=["float64", "float32"],
+    textbook={
+        "id": "P2",
+        "says": "The channels of a layer are its convolution kernels",
+        "verdict": "true",
+    },
 )
 def channels_are_filters(subject: Implementation, case: Case) -> Iterator[Evidence]:
     """Output channel i depends on filter i alone, and on the input channels of its group.

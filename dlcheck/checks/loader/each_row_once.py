@@ -72,6 +72,11 @@ def draws_rows_with_replacement(dataset: Any, i: int) -> Any:
         starts_at_the_second_row,
         draws_rows_with_replacement,
     ],
+    textbook={
+        "id": "B1",
+        "says": "One iteration uses one batch, one epoch every sample once",
+        "verdict": "true",
+    },
 )
 def epoch_is_a_permutation(subject: Implementation, case: Case) -> Iterator[Evidence]:
     """An epoch holds every row of the data set exactly once.
@@ -155,6 +160,11 @@ def joins_the_last_two_batches(batches: Batches, epoch: int) -> Batches:
         joins_the_last_two_batches,
         len_counts_rows,
     ],
+    textbook={
+        "id": "B1",
+        "says": "One iteration uses one batch, one epoch every sample once",
+        "verdict": "true",
+    },
 )
 def batches_are_full_but_the_last(subject: Implementation, case: Case) -> Iterator[Evidence]:
     """An epoch has ⌈N/B⌉ batches, ⌊N/B⌋ with drop_last, each of B rows but the last.

@@ -138,6 +138,11 @@ def keeps_neighbours_together(rows: int, epoch: int, size: int) -> Sequence[int]
         keeps_neighbours_together,
     ],
     once=True,
+    textbook={
+        "id": "B4",
+        "says": "A bigger batch gives a more accurate direction and less oscillation",
+        "verdict": "true",
+    },
 )
 def batch_gradients_follow_the_law(subject: Implementation, case: Case) -> Evidence:
     """A batch gradient has the variance (tr Σ/B)(N − B)/(N − 1) around the full gradient.

@@ -189,6 +189,11 @@ def _reaches_its_optimum(meaning: Meaning, least: float, middling: float) -> Evi
     ],
     dtypes=["float64"],
     regimes=["normal", "ties", "constant", "ignored"],
+    textbook={
+        "id": "L1",
+        "says": "A loss is large when the error is large and small when it is small",
+        "verdict": "true",
+    },
 )
 def grows_with_the_error(subject: Implementation, case: Case) -> Iterator[Evidence]:
     """From a perfect prediction to a wrong one the loss never falls, and far out it is larger.

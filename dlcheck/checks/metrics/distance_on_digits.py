@@ -45,6 +45,11 @@ def compares_the_first_set_with_itself(original: Any, a: Tensor, b: Tensor, **ke
         is_higher_where_sets_are_closer,
         negates_the_distance,
     ],
+    textbook={
+        "id": "M4",
+        "says": "The Fréchet distance becomes very high when one kind is produced",
+        "verdict": "true",
+    },
 )
 def showing_one_class_raises_the_distance(metric: Implementation, case: Case) -> Evidence:
     """Held-out digits are ten times closer to the training digits than digits of any one kind.
@@ -84,6 +89,11 @@ def showing_one_class_raises_the_distance(metric: Implementation, case: Case) ->
         is_higher_where_sets_are_closer,
         negates_the_distance,
     ],
+    textbook={
+        "id": "M3",
+        "says": "The Fréchet distance is lower the closer two distributions are",
+        "verdict": "true",
+    },
 )
 def noise_raises_the_distance(metric: Implementation, case: Case) -> Evidence:
     """The more noise on held-out digits, the further they are from the training digits.

@@ -42,6 +42,12 @@ def forgets_all_but_the_last_batch(original: Any, p: Tensor, *rest: Any, **keywo
         measures_confidence_alone,
         negates_the_divergence,
     ],
+    textbook={
+        "id": "M2",
+        "says": "The Inception Score cannot see when one kind of object is produced",
+        "verdict": "false when",
+        "condition": "all else is gone: it falls; it misses a collapse within classes",
+    },
 )
 def showing_one_class_lowers_the_score(score: Implementation, case: Case) -> Evidence:
     """Real digits of all ten kinds score above the digits of any one kind, and within [1, 10].

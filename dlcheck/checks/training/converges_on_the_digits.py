@@ -47,6 +47,11 @@ class _State:
         wrong.climbs,
         wrong.reuses_the_first_batch,
     ],
+    textbook={
+        "id": "P1",
+        "says": "Backpropagation is forward, backward and update until convergence",
+        "verdict": "true",
+    },
 )
 def converges_on_the_digits(subject: Implementation, case: Case) -> Iterator[Evidence]:
     """Trained on handwritten digits, the loss falls from a guess to where mistakes are excluded.

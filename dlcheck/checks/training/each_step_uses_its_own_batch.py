@@ -15,8 +15,12 @@ _EPOCHS = 2
 @check(
     kind="training",
     forbids={
-        "freezes", "replaces_head", "returns_average", "restores_best", "perturbed_gradient",
-        "reduced_precision"
+        "freezes",
+        "replaces_head",
+        "returns_average",
+        "restores_best",
+        "perturbed_gradient",
+        "reduced_precision",
     },
     dtypes=["float64"],
     regimes=["normal"],
@@ -32,7 +36,12 @@ _EPOCHS = 2
         wrong.drops_the_last_batch,
         wrong.trains_one_epoch_only,
     ],
-)  # fmt: skip
+    textbook={
+        "id": "P1",
+        "says": "Backpropagation is forward, backward and update until convergence",
+        "verdict": "true",
+    },
+)
 def each_step_uses_its_own_batch(subject: Implementation, case: Case) -> Evidence:
     """Two epochs end where forward, backward and update on each batch in turn end.
 

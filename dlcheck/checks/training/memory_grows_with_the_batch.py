@@ -102,6 +102,11 @@ def compares_every_row_with_every_other(
         compares_every_row_with_every_other,
     ],
     once=True,
+    textbook={
+        "id": "B5",
+        "says": "Too big a batch does not fit into memory",
+        "verdict": "true",
+    },
 )
 def memory_grows_with_the_batch(subject: Implementation, case: Case) -> Iterator[Evidence]:
     """The bytes that a step saves for its backward are a + bB, to the byte, and b is positive.

@@ -57,6 +57,12 @@ def steps_after_every_row(
     tags=["benchmark"],
     rejects=[goes_through_rows_one_by_one, steps_after_every_row],
     once=True,
+    textbook={
+        "id": "B2",
+        "says": "A bigger batch uses memory and matrix units better",
+        "verdict": "true if",
+        "condition": "the device is not saturated yet",
+    },
 )
 def bigger_batches_are_faster(subject: Implementation, case: Case) -> Evidence:
     """A further row of a batch costs less than half of a forward and backward of its own.
