@@ -270,9 +270,12 @@ def test_activations_saturate_without_overflow(twin: Twin, dtype: torch.dtype) -
     assert torch.isfinite(ours(x)).all()
     assert a.grad is not None
     assert torch.isfinite(a.grad).all()
-    # torch too is right in absolute terms wherever the activation is not the identity.
+    # torch too is right in absolute terms wherever the activation is not the identity, but that
+    # its GELU doubles before it halves (2.14): the largest number overflows.
     u = float(torch.finfo(dtype).eps)
-    torch.testing.assert_close(ours(x), theirs(x), rtol=4 * u, atol=16 * u)
+    finite = torch.isfinite(theirs(x))
+    assert bool(finite[x.abs() < top].all())
+    torch.testing.assert_close(ours(x)[finite], theirs(x)[finite], rtol=4 * u, atol=16 * u)
     assert b.grad is not None
     finite = torch.isfinite(b.grad)  # torch's approximate GELU overflows in x³
     torch.testing.assert_close(a.grad[finite], b.grad[finite], rtol=4 * u, atol=16 * u)

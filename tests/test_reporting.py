@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from outcomes import FIGURES, OUTCOMES, outcome
 
@@ -501,6 +501,7 @@ def test_tags_escape_what_is_not_markup() -> None:
 
 
 @settings(max_examples=25)
+@example([outcome(verdict=Verdict.FAILED, reproduce="grep 'a\\|b' file")])
 @given(st.lists(OUTCOMES, max_size=4))
 def test_markdown_tables_have_their_columns(outcomes: list[Outcome]) -> None:
     text = render_markdown(Report(outcomes, {}))

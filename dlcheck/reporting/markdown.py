@@ -125,6 +125,8 @@ def code(foreign: str, limit: int = 400) -> str:
     line = _on_one_line(foreign, limit)
     if not line:
         return ""
+    if "\\|" in line:  # in a table no fence keeps a backslash and a bar apart
+        return f"<code>{text(foreign, limit)}</code>"
     fence = "`" * (max((len(run) for run in re.findall("`+", line)), default=0) + 1)
     space = " " if line.startswith("`") or line.endswith("`") else ""
     return f"{fence}{space}{line}{space}{fence}".replace("|", "\\|")
