@@ -57,7 +57,7 @@ class Figure:
     """Data of one plot: named series of (x, y) points. Rendered as SVG with its table beneath.
 
     `marks` are series drawn as points without a line (zeros of a path, measured values over a
-    fitted curve).
+    fitted curve); `steps` are drawn as stairs, each height from its x to the next (a histogram).
     """
 
     title: str
@@ -67,6 +67,7 @@ class Figure:
     log_x: bool = False
     log_y: bool = False
     marks: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
     note: str = ""
 
 

@@ -62,7 +62,12 @@ def _encode_figure(figure: Figure) -> dict[str, Any]:
         name: [[_number(x), _number(y)] for x, y in points]
         for name, points in figure.series.items()
     }
-    return {**data, "series": series, "marks": list(figure.marks)}
+    return {
+        **data,
+        "series": series,
+        "marks": list(figure.marks),
+        "steps": list(figure.steps),
+    }
 
 
 def _number(value: Any) -> float | str:
@@ -114,7 +119,8 @@ def _decode_figure(data: Mapping[str, Any]) -> Figure:
         name: tuple((float(x), float(y)) for x, y in points)
         for name, points in data["series"].items()
     }
-    return Figure(**{**data, "series": series, "marks": tuple(data["marks"])})
+    drawn = {way: tuple(data.get(way, ())) for way in ("marks", "steps")}  # older records: no steps
+    return Figure(**{**data, **drawn, "series": series})
 
 
 def _decode_value(value: Any) -> Any:

@@ -21,6 +21,7 @@ FIGURES = st.builds(
     log_x=st.booleans(),
     log_y=st.booleans(),
     marks=st.lists(TEXT, max_size=2).map(tuple),
+    steps=st.lists(TEXT, max_size=2).map(tuple),
     note=TEXT,
 )
 EVIDENCE = st.builds(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -395,6 +396,16 @@ def test_a_gap_breaks_the_line() -> None:
     text = str(draw(Figure(title="", x="", y="", series={"": points}), "f"))
     (line,) = re.findall(r'class=line d="([^"]+)"|d="([^"]+)" class=line', text)
     assert "".join(line).count("M") == 2  # the last point stands alone, as a dot
+
+
+def test_steps_are_level_up_to_the_next_point() -> None:
+    points = [(0.0, 0.0), (1.0, 2.0), (2.0, 1.0)]
+    text = str(draw(Figure(title="", x="", y="", series={"": points}, steps=("",)), "f"))
+    (line,) = re.findall(r'd="(M[^"]+L[^"]+)" class=line', text)
+    corners = [tuple(map(float, point.split())) for point in line[1:].split("L")]
+    assert len(corners) == 5
+    for (x, y), (next_x, next_y) in itertools.pairwise(corners):
+        assert x == next_x or y == next_y
 
 
 def test_zeros_have_no_place_under_a_logarithm() -> None:

@@ -1,4 +1,4 @@
-"""Figures as inline SVG: lines and marks, with colours that the page sets for light and dark.
+"""Figures as inline SVG: lines, stairs and marks, coloured by the page for light and dark.
 
 Series differ by colour and by dash or shape, never by colour alone. Points that have no place on
 an axis (NaN, infinities, zeros under a logarithm) break the line.
@@ -6,6 +6,7 @@ an axis (NaN, infinities, zeros under a logarithm) break the line.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -185,6 +186,10 @@ def _is_marked(figure: Figure, k: int) -> bool:
     return list(figure.series)[k] in figure.marks
 
 
+def _is_stepped(figure: Figure, k: int) -> bool:
+    return list(figure.series)[k] in figure.steps
+
+
 def _series(plot: _Plot, limit: int) -> Iterator[Markup]:
     # Marks are drawn after the lines, so that measured points lie over a fitted curve.
     order = sorted(range(len(plot.figure.series)), key=lambda k: _is_marked(plot.figure, k))
@@ -192,8 +197,10 @@ def _series(plot: _Plot, limit: int) -> Iterator[Markup]:
     for k in order:
         share = limit / max(len(series[k]), 1)
         strokes = [thinned(run, round(share * len(run))) for run in _strokes(plot, series[k])]
-        marked = _is_marked(plot.figure, k)
-        dotted = marked or len(series[k]) <= _DOTTED
+        marked, stepped = _is_marked(plot.figure, k), _is_stepped(plot.figure, k)
+        if stepped:
+            strokes = [_stairs(stroke) for stroke in strokes]
+        dotted = marked or (len(series[k]) <= _DOTTED and not stepped)
         lone = {stroke[0] for stroke in strokes if len(stroke) == 1}
         dots = [p for stroke in strokes for p in stroke] if dotted else sorted(lone)
         shapes = "".join(_shape(k, *p) if marked else _dot(*p) for p in dots)
@@ -216,6 +223,12 @@ def _strokes(plot: _Plot, points: Sequence[Point]) -> Iterator[list[Point]]:
             stroke = []
     if stroke:
         yield stroke
+
+
+def _stairs(stroke: Sequence[Point]) -> list[Point]:
+    """Level from each point to the next one's x, and then up or down."""
+    corners = [(b[0], a[1]) for a, b in itertools.pairwise(stroke)]
+    return [p for pair in zip(stroke, corners, strict=False) for p in pair] + [*stroke[-1:]]
 
 
 def _path(k: int, strokes: Sequence[Sequence[Point]]) -> Markup | None:
