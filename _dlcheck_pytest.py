@@ -88,6 +88,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "benchmark": "measures time or memory",
         "gpu": "runs on a GPU",
         "slow": "takes more than a few seconds",
+        "experiment": "trains for seconds; runs where a suite names it in checks",
     }.items():
         config.addinivalue_line("markers", f"{mark}: {meaning} (dlcheck)")
     if hasattr(config, "workerinput"):

@@ -289,7 +289,10 @@ class Check:
         declared = dict(subject.options)
         if subject.reference is not None:
             declared["reference"] = subject.reference  # options={"reference": True} needs one
-        if "opt_in" in self.tags and any(fnmatchcase(self.name, glob) for glob in subject.checks):
+        globs = [glob for glob in subject.checks if fnmatchcase(self.name, glob)]
+        if "experiment" in self.tags and not any(glob.strip("*") for glob in globs):
+            return "trains for seconds: runs where a suite names it in checks"
+        if "opt_in" in self.tags and globs:
             return ""  # asked for by name: its options need not be declared too
         for option, allowed in self.options.items():
             if (reason := _option_reason(option, allowed, declared)) is not None:

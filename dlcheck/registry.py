@@ -173,6 +173,8 @@ def check(
     samples or trains by itself) instead of a Hypothesis search. rejects: mutants, each a
     function Subject → broken Subject or a broken Subject, that the check must fail. accepts:
     correct subjects, beside every registered reference that it applies to, that must pass.
+    tags: marks in pytest. A check of the tag "experiment" trains for seconds and runs only where a
+    suite names it in `checks`; one of the tag "opt_in" need not have its options declared there.
     textbook: {"id": "R1", "says": …, "verdict": "true", "true if" or "false when", "condition": …}
     where the check is (a part of) the experiment behind a statement of the textbook.
 
