@@ -228,3 +228,15 @@ def test_a_broken_entry_point_is_one_clear_message(
 
 def test_usage_errors_are_declarations() -> None:
     assert issubclass(DeclarationError, UsageError)
+
+
+@pytest.mark.parametrize(
+    ("named", "runs"),
+    [((), False), (("gradient_*",), False), (("penalty_narrows_the_gap",), True), (("*",), False)],
+)
+def test_an_experiment_runs_where_a_suite_names_it(named: tuple[str, ...], *, runs: bool) -> None:
+    check = catalogue().check("penalty_narrows_the_gap")
+    subject = dlcheck.Subject(
+        name="l1", target="m:f", kind="penalty", options={"norm": 1}, checks=named
+    )
+    assert bool(check.why_not(subject)) is not runs
