@@ -48,6 +48,12 @@ def loses_the_gradient(original: Any, x: Tensor) -> Any:
     accepts=TORCH,
     dtypes=["float64", "float32"],
     once=True,
+    textbook={
+        "id": "R7",
+        "says": "ReLU eases vanishing gradients",
+        "verdict": "true if",
+        "condition": "the weights have He's variance 2/fan_in; an activation is no regularizer",
+    },
 )
 def gradient_falls_with_depth_as_the_slope_says(subject: Implementation, case: Case) -> Evidence:
     """Through 8 layers the gradient's norm falls, or grows, as the slope of the curve says.
@@ -76,9 +82,18 @@ def gradient_falls_with_depth_as_the_slope_says(subject: Implementation, case: C
         signal=2.0 * DEPTH,
         what=f"logarithm of the gradient's norm² after {DEPTH} layers",
         expected=f"{due:.4g} by difference quotients",
-        got=f"{got:.4g}",
+        got=f"{got:.4g}, or {_decades(got):+.3f} decades a layer",
+        values={
+            "decades of the gradient's norm a layer": _decades(got),
+            "its law ½ log₁₀ E f'²/E f²": _decades(law[-1]),
+        },
         figures=(_figure(subject, measured.tolist(), expected.tolist(), law),),
     )
+
+
+def _decades(logarithm: float) -> float:
+    """log₁₀ of the norm's factor a layer, from the logarithm of the norm² after all of them."""
+    return logarithm / (2 * DEPTH * math.log(10))
 
 
 def _normal_quantiles(n: int) -> Tensor:
