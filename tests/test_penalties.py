@@ -13,8 +13,8 @@ from torch import Tensor
 
 from dlcheck.checks.penalty.gradient import pulls_each_weight_by_its_law
 from dlcheck.checks.penalty.law import Law, law_of
+from dlcheck.checks.penalty.paths import restless
 from dlcheck.checks.penalty.regression import ridge_solution, sparse_solution
-from dlcheck.checks.penalty.shrinkage import ridge_path
 from dlcheck.datasets import breast_cancer, diabetes
 from dlcheck.domains import parse_inputs
 from dlcheck.errors import SubjectError
@@ -114,8 +114,7 @@ def test_kkt_violation_sees_a_wrong_zero_and_a_wrong_weight() -> None:
 
 
 def test_single_weights_grow_on_the_ridge_path() -> None:
-    _, growing, flips = ridge_path("diabetes", CPU)
-    assert (growing, flips) == (8, 5)
+    assert restless("diabetes", CPU) == (8, 5)
 
 
 def test_oracles_are_verified_on_both_data_sets() -> None:

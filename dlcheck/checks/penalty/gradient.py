@@ -10,21 +10,18 @@ from torch import Tensor
 
 from dlcheck.checks.penalty.broken import (
     clips_its_gradient,
-    clips_large_weights,
     counts_the_first_row_only,
     decays_toward_a_constant,
     forgets_the_absolute_value,
     ignores_negative_weights,
     penalises_a_copy,
     penalises_biases_too,
-    saturates,
-    squares_twice,
     takes_the_mean,
     takes_the_root,
 )
 from dlcheck.checks.penalty.law import Law, law_of, pull, rounding, size, weights_of
 from dlcheck.errors import NotApplicable
-from dlcheck.model import Evidence, Figure
+from dlcheck.model import Evidence
 from dlcheck.mutants import scaled_gradient, scaled_value
 from dlcheck.registry import check
 from dlcheck.strategies import Case
@@ -135,77 +132,3 @@ def excluded_weights_cost_nothing(subject: Implementation, case: Case) -> Iterat
             signal=strongest,
             what=f"gradient of {name}",
         )
-
-
-_SIZES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-
-
-def _alone(subject: Implementation, case: Case, size_of_weight: float) -> float:
-    """The pull on one weight of this size while all others are 0."""
-    (name, first), *_ = weights_of(subject, case).items()
-    weights = {n: torch.zeros_like(w) for n, w in case.inputs.items()}
-    weights[name] = torch.zeros_like(first)
-    weights[name].view(-1)[0] = size_of_weight
-    slopes = dict(zip(weights, pull(subject, [*weights.values()]), strict=True))
-    return float(slopes[name].reshape(-1)[0])
-
-
-def _adam_step(pulls: list[float]) -> list[float]:
-    """How far torch.optim.Adam moves weights that feel only these pulls, in one step of 0.01."""
-    moved = torch.ones(len(pulls), dtype=torch.float64, requires_grad=True)
-    moved.grad = torch.tensor(pulls, dtype=torch.float64)
-    torch.optim.Adam([moved], lr=0.01).step()
-    return [1 - float(w) for w in moved.detach()]
-
-
-@check(
-    kind="penalty",
-    options={"norm": [1, 2]},
-    once=True,
-    rejects=[takes_the_root, squares_twice, saturates, clips_large_weights],
-)
-def large_weights_feel_L2_more(subject: Implementation, case: Case) -> Evidence:
-    """Under L2 a weight ten times as large is pulled ten times as hard; under L1 as hard as any.
-
-    One weight at a time, of sizes 0.01 to 10, the others 0. The pull between the smallest size s
-    and size w goes as (w/s)^k with k = 1 for L2 and k = 0 for L1; the error is that of k, with
-    the roundings of two pulls over log(w/s) as the bound. True of the gradient, hence of SGD's
-    steps; not of Adam's, whose first step has the same size for every weight (in the values).
-    Source: Goodfellow, Bengio & Courville, Deep Learning, 2016, §7.1.2.
-    """
-    if subject.options["norm"] == 2:
-        law_of(subject)  # not applicable where the norm is not squared
-    expected = float(subject.options["norm"]) - 1
-    pulls = [_alone(subject, case, w) for w in _SIZES]
-    smallest = pulls[0]
-    powers = [
-        math.log(abs(g / smallest)) / math.log(w / _SIZES[0]) if g and smallest else math.nan
-        for w, g in zip(_SIZES[1:], pulls[1:], strict=True)
-    ]
-    error = max((abs(k - expected) for k in powers), key=lambda e: (math.isnan(e), e))
-    steps = _adam_step(pulls)
-    share = 2 * rounding(size(case.tensors), case.dtype)
-    return Evidence(
-        error=error,
-        bound=share / math.log(_SIZES[1] / _SIZES[0]),
-        signal=1.0,
-        unit="power of the weight",
-        what="growth of the pull with the weight",
-        expected=f"pull ∝ |w|^{expected:g}",
-        got=f"powers {', '.join(f'{k:.4g}' for k in powers)}",
-        values={
-            "pull at 10 over pull at 0.01": pulls[-1] / smallest if smallest else math.nan,
-            "Adam's step at 10 over that at 0.01": steps[-1] / steps[0] if steps[0] else math.nan,
-        },
-        figures=(
-            Figure(
-                title="Pull of the penalty on one weight",
-                x="weight",
-                y="gradient",
-                series={"pull": [(w, abs(g)) for w, g in zip(_SIZES, pulls, strict=True)]},
-                log_x=True,
-                log_y=True,
-                note="L1 pulls every weight alike; L2 in proportion to its size.",
-            ),
-        ),
-    )

@@ -43,6 +43,12 @@ _NORMS = {"laplace": 1, "gaussian": 2}
         ignores_negative_weights,
         decays_toward_a_constant,
     ],
+    textbook={
+        "id": "R3",
+        "says": "L2 is a Gaussian prior on the weights, L1 a Laplace prior",
+        "verdict": "true if",
+        "condition": "the mode of the posterior is meant, and the penalty is in the loss",
+    },
 )
 def is_the_log_prior(subject: Implementation, case: Case) -> Iterator[Evidence]:
     """Differences of the penalty are differences of −log p: Laplace for L1, normal for L2.

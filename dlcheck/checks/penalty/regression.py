@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,8 +23,8 @@ from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
 DATA = ("diabetes", "breast_cancer")
-_AGREEMENT = 1e-9  # of two solvers whose KKT conditions hold to 1e-10, times 10 for conditioning
-_KKT = 1e-10
+AGREEMENT = 1e-9  # of two solvers whose KKT conditions hold to 1e-10, times 10 for conditioning
+KKT = 1e-10
 
 
 @functools.cache
@@ -35,8 +36,31 @@ def regression(name: str, device: torch.device) -> LeastSquares:
     return LeastSquares(table.x.to(device), y.to(device))
 
 
-@functools.cache
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A solution on which two solvers agree, how far they are apart, and its KKT violation."""
+
+    weights: Tensor
+    apart: float
+    violation: float
+
+    @property
+    def said(self) -> dict[str, float | str]:
+        return {"distance from scikit-learn's": self.apart, "KKT violation": self.violation}
+
+
 def sparse_solution(name: str, fraction: float, mixing: float, device: torch.device) -> Tensor:
+    """The weights of `verified_sparse`: [d]."""
+    return verified_sparse(name, fraction, mixing, device).weights
+
+
+def ridge_solution(name: str, l2: float, device: torch.device) -> Tensor:
+    """The weights of `verified_ridge`: [d]."""
+    return verified_ridge(name, l2, device).weights
+
+
+@functools.cache
+def verified_sparse(name: str, fraction: float, mixing: float, device: torch.device) -> Verified:
     """argmin f + λ₁‖w‖₁ + (λ₂/2)‖w‖² with λ₁ = fraction · λ_max and λ₂ = mixing · λ₁: [d].
 
     Our FISTA and scikit-learn's coordinate descent agree to 1e-9, both fulfil the KKT conditions
@@ -55,14 +79,14 @@ def sparse_solution(name: str, fraction: float, mixing: float, device: torch.dev
     coefficients = other.fit(problem.x.cpu().numpy(), problem.y.cpu().numpy()).coef_
     theirs = torch.as_tensor(np.asarray(coefficients), device=device)
     violation = max(kkt_violation(problem, w, l1, l2) for w in (ours, theirs))
-    _demand(ours, theirs, violation, f"lasso on {name} at {fraction:g} λ_max")
+    found = _demanded(ours, theirs, violation, f"lasso on {name} at {fraction:g} λ_max")
     if not torch.equal(ours == 0, theirs == 0):
         raise DlcheckError(f"dlcheck's lasso on {name} and scikit-learn's have other zeros")
-    return ours
+    return found
 
 
 @functools.cache
-def ridge_solution(name: str, l2: float, device: torch.device) -> Tensor:
+def verified_ridge(name: str, l2: float, device: torch.device) -> Verified:
     """argmin f + (λ₂/2)‖w‖² in closed form, equal to scikit-learn's Ridge(alpha = nλ₂): [d]."""
     from sklearn.linear_model import Ridge
 
@@ -72,17 +96,17 @@ def ridge_solution(name: str, l2: float, device: torch.device) -> Tensor:
     coefficients = other.fit(problem.x.cpu().numpy(), problem.y.cpu().numpy()).coef_
     theirs = torch.as_tensor(np.asarray(coefficients), device=device)
     violation = float((problem.gradient(ours) + l2 * ours).abs().max())
-    _demand(ours, theirs, violation, f"ridge on {name} at λ = {l2:g}")
-    return ours
+    return _demanded(ours, theirs, violation, f"ridge on {name} at λ = {l2:g}")
 
 
-def _demand(ours: Tensor, theirs: Tensor, violation: float, what: str) -> None:
+def _demanded(ours: Tensor, theirs: Tensor, violation: float, what: str) -> Verified:
     apart = float((ours - theirs).abs().max())
-    if not (apart <= _AGREEMENT and violation <= _KKT):
+    if not (apart <= AGREEMENT and violation <= KKT):
         raise DlcheckError(
             f"dlcheck's own oracle is off: {what} differs by {apart:.2g} from scikit-learn's and "
             f"leaves a gradient of {violation:.2g}"
         )
+    return Verified(ours, apart, violation)
 
 
 def penalty_of_vector(subject: Implementation, case: Case) -> Callable[[Tensor], Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 
 import torch
@@ -21,18 +20,21 @@ from dlcheck.checks.penalty.broken import (
     takes_the_root,
 )
 from dlcheck.checks.penalty.law import Law, rounding
+from dlcheck.checks.penalty.paths import lasso_path
 from dlcheck.checks.penalty.regression import (
     DATA,
+    Verified,
     law_here,
     penalty_of_vector,
     regression,
     slope_of,
-    sparse_solution,
+    verified_sparse,
 )
+from dlcheck.checks.penalty.subgradients import by_subgradients
 from dlcheck.errors import NotApplicable
-from dlcheck.model import Evidence, Figure
+from dlcheck.model import Evidence
 from dlcheck.mutants import scaled_gradient, scaled_value
-from dlcheck.numerics.least_squares import LeastSquares, elastic_net
+from dlcheck.numerics.least_squares import LeastSquares
 from dlcheck.registry import check
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
@@ -46,6 +48,12 @@ _SHOWN = f"{DATA[0]}, λ = 0.1 λ_max"  # the evidence that carries the figure
     options={"norm": [1, [1, 2], [2, 1]]},
     dtypes=["float64"],
     once=True,
+    textbook={
+        "id": "R1",
+        "says": "L1 gives sparse weights",
+        "verdict": "true if",
+        "condition": "each step is proximal and of the whole batch",
+    },
     rejects=[
         smooths_the_kink,
         rounds_off_near_zero,
@@ -71,8 +79,8 @@ def zeroes_weights_exactly(subject: Implementation, case: Case) -> Iterator[Evid
     the weight at zero; where w*ⱼ ≠ 0 the subject's gradient balances ∂ⱼf; its subgradients at
     zeros stay within λ₁. Bounds: rounding of P over the step, of Hw for gradients.
 
-    The values tell the other half: subgradient descent with the same penalty makes weights small
-    and none exactly zero; zeros need a proximal step.
+    The counter-example: SGD and Adam on subgradients of the same penalty make weights small and
+    none exactly zero; zeros need proximal steps.
     Source: Tibshirani 1996; Hastie, Tibshirani & Wainwright, Statistical Learning with Sparsity,
     2015, eq. 2.6 (the KKT conditions).
     """
@@ -86,16 +94,18 @@ def zeroes_weights_exactly(subject: Implementation, case: Case) -> Iterator[Evid
             raise NotApplicable(f"the strength of its L1 part is {law.l1:g}")
         for fraction in _FRACTIONS:
             scale = fraction * problem.largest_penalty / law.l1
-            solution = sparse_solution(name, fraction, law.l2 / law.l1, case.device)
+            verified = verified_sparse(name, fraction, law.l2 / law.l1, case.device)
             where = f"{name}, λ = {fraction:g} λ_max"
-            yield _kink(penalty, problem, solution, law, scale, where)
-            yield from _balance(penalty, problem, solution, law, scale, where)
+            yield _kink(penalty, problem, verified, law, scale, where)
+            yield from _balance(penalty, problem, verified.weights, law, scale, where)
+            if where == _SHOWN:
+                yield from by_subgradients(penalty, problem, verified.weights, scale, where)
 
 
 def _kink(
     penalty: Callable[[Tensor], Tensor],
     problem: LeastSquares,
-    solution: Tensor,
+    verified: Verified,
     law: Law,
     scale: float,
     where: str,
@@ -103,6 +113,7 @@ def _kink(
     """One-sided slopes of sP at the zero weights against λ₁ (+ λ₂h/2, the curvature's share)."""
     assert law.l1 is not None
     assert law.l2 is not None
+    solution = verified.weights
     step = float(solution.abs().max()) * 2.0**-10
     base = float(penalty(solution))
     expected = scale * (law.l1 + law.l2 * step / 2)
@@ -131,7 +142,7 @@ def _kink(
         values={
             "zeros": f"{len(zeros)} of {len(solution)}",
             "least slack": held,
-            **_by_descent(penalty, problem, solution, scale),
+            **verified.said,
         },
         figures=(lasso_path(DATA[0], problem.x.device),) if where == _SHOWN else (),
     )
@@ -159,13 +170,15 @@ def _balance(
     active, resting = solution != 0, solution == 0
     # The gradient's rounding and the residual of the solution, which balances no better.
     bound = 4 * problem.rounding(solution)
+    left = float((force + slope).abs()[active].max())
     yield Evidence(
-        error=float((force + slope).abs()[active].max()),
+        error=left,
         bound=bound,
         signal=limit,
         unit="slope",
         what="gradient of f + P at the non-zero weights of the solution",
         expected="0",
+        got=f"{left:.2g}, where {int(resting.sum())} of {len(solution)} weights are exactly zero",
         where=where,
     )
     excess = (slope[resting].abs() - limit).clamp(min=0)
@@ -176,47 +189,4 @@ def _balance(
         unit="slope",
         what="excess of the subgradient over λ₁ at zero weights",
         where=where,
-    )
-
-
-def _by_descent(
-    penalty: Callable[[Tensor], Tensor],
-    problem: LeastSquares,
-    solution: Tensor,
-    scale: float,
-    steps: int = 300,
-) -> dict[str, float | str]:
-    """What plain subgradient descent with falling steps comes to: small weights, no zeros."""
-    weights = torch.full_like(solution, 0.01)
-    for k in range(steps):
-        step = 1 / (problem.curvature[1] * (1 + k / 20))
-        weights = weights - step * (problem.gradient(weights) + scale * slope_of(penalty, weights))
-    left = weights[solution == 0].abs()
-    return {
-        "zeros by subgradient descent": f"{int((weights == 0).sum())} of {len(weights)}",
-        "largest weight there that should be zero": float(left.max()),
-    }
-
-
-@functools.cache
-def lasso_path(name: str, device: torch.device, points: int = 40) -> Figure:
-    """The coefficients of the lasso against λ, from λ_max down to a thousandth of it."""
-    problem = regression(name, device)
-    ends = torch.logspace(0, -3, points, dtype=torch.float64)
-    weights = torch.zeros_like(problem.correlation)
-    rows = []
-    for fraction in ends.tolist():
-        strength = fraction * problem.largest_penalty
-        weights = elastic_net(problem, strength, start=weights)
-        rows.append((strength, weights.tolist()))
-    zeros = [sum(w == 0 for w in row) for _, row in rows]
-    return Figure(
-        title=f"Lasso path on {name}",
-        x="λ",
-        y="weight",
-        series={
-            f"w{j}": [(strength, row[j]) for strength, row in rows] for j in range(len(weights))
-        },
-        log_x=True,
-        note=f"Weights are exactly zero, from {max(zeros)} of them at λ_max to {min(zeros)}.",
     )

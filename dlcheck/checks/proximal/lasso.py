@@ -40,6 +40,12 @@ _STEPS = 4000
     options={"norm": [1, [1, 2], [2, 1]]},
     dtypes=["float64"],
     once=True,
+    textbook={
+        "id": "R1",
+        "says": "L1 gives sparse weights",
+        "verdict": "true if",
+        "condition": "each step is proximal and of the whole batch",
+    },
     rejects=[
         thresholds_hard,
         forgets_the_step,
@@ -65,7 +71,7 @@ def proximal_steps_zero_weights_exactly(subject: Implementation, case: Case) -> 
     μ-strongly convex; the bound is four of them. Zeros are counted exactly.
     Source: Beck & Teboulle, SIAM J. Imaging Sciences 2(1), 2009, §4; Tibshirani 1996.
     """
-    shape = _room(subject, case)
+    shape = room(subject, case)
     for name in DATA:
         problem = regression(name, case.device)
         zeros = torch.zeros_like(problem.correlation)
@@ -85,7 +91,7 @@ def proximal_steps_zero_weights_exactly(subject: Implementation, case: Case) -> 
             yield from _compared(found, solution, bound, f"{name}, λ = {fraction:g} λ_max")
 
 
-def _room(subject: Implementation, case: Case) -> tuple[int, ...]:
+def room(subject: Implementation, case: Case) -> tuple[int, ...]:
     """The further axes of x, of length 1; NotApplicable where 30 weights do not fit."""
     dims = next(iter(case.specs.values())).dims
     bounds = [size_bounds(subject.options, dim.name) for dim in dims]
