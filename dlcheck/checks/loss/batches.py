@@ -66,6 +66,12 @@ def _none_that_reduces(prediction: Tensor, target: Tensor, reduction: str = "mea
     return reduces(prediction, target, "mean" if reduction == "none" else reduction)
 
 
+def _sum_that_stays_open(prediction: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    """Knows `mean` alone: asked for a sum it gives the rows."""
+    rows = (prediction - target).square().mean(-1)
+    return rows.mean() if reduction == "mean" else rows
+
+
 MEAN: dict[str, Any] = {**EACH, "reduction": "mean"}
 ARGUMENT: dict[str, Any] = {**EACH, "reduction": "reduction"}
 _IGNORING: dict[str, Any] = {"task": "classification", "reduction": "mean", "denominator": "valid",
@@ -85,6 +91,7 @@ _IGNORING: dict[str, Any] = {"task": "classification", "reduction": "mean", "den
         wrong(_ignored_rows_count, _IGNORING, "masked"),
         wrong(_reduces_to_another_mean, ARGUMENT),
         wrong(_none_that_reduces, ARGUMENT),
+        wrong(_sum_that_stays_open, ARGUMENT),
     ],
     accepts=[
         Subject(name="reduces", target=reduces, kind="loss", options=ARGUMENT),
@@ -288,10 +295,12 @@ def _weight(meaning: Meaning, inputs: Mapping[str, Tensor], weights: Tensor) -> 
 
 
 def _between(built: Mapping[str, Meaning]) -> Iterator[Evidence]:
-    """Σ none = sum, and sum = n · mean."""
+    """Σ none = sum, and sum = n · mean. What is not one number has failed already."""
     if "none" not in built or "sum" not in built:
         return
     each, total = built["none"].answer({}), built["sum"].answer({})
+    if total.numel() != 1:
+        return
     room = built["sum"].call.room()()[0]
     yield agreement(
         "sum of the losses without reduction against reduction sum",
@@ -301,6 +310,8 @@ def _between(built: Mapping[str, Meaning]) -> Iterator[Evidence]:
     if "mean" not in built or "class_balanced" in built["mean"].subject.traits:
         return
     mean, meaning = built["mean"].answer({}), built["mean"]
+    if mean.numel() != 1:
+        return
     share = _elements_per_row(each, meaning)
     best: Evidence | None = None
     whole = [dict(meaning.inputs)]

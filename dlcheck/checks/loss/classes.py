@@ -200,6 +200,20 @@ def _counts_the_uniform(prediction: Tensor, target: Tensor) -> Tensor:
     return F.cross_entropy(prediction, target) / math.sqrt(max(prediction.shape[-1], 2))
 
 
+def _with_a_mean_over_classes(prediction: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy, and of each class how far its mean probability is from its share."""
+    hot = F.one_hot(target, prediction.shape[-1]).to(prediction)
+    classes = (prediction.softmax(-1) - hot).mean(0).square().mean()
+    return F.cross_entropy(prediction, target) + classes
+
+
+def _with_heavy_tails(prediction: Tensor, target: Tensor) -> Tensor:
+    """Of p ∝ 1/(1 + d²), d being how far a logit lies below the largest: no class is impossible."""
+    d = prediction.amax(-1, keepdim=True) - prediction
+    p = 1 / (1 + d.square())
+    return F.nll_loss((p / p.sum(-1, keepdim=True)).log(), target)
+
+
 def _divergence(prediction: Tensor, target: Tensor) -> Tensor:
     entropy: Tensor = torch.special.xlogy(target, target)
     return (entropy - target * prediction.log_softmax(-1)).sum(-1).mean()
@@ -226,16 +240,21 @@ _SUMMED = {**DISTRIBUTIONS, "reduction": "batchmean"}
             **_LABELS,
         ),
         wrong(_divergence, _SUMMED, "shift_invariant"),
+        wrong(_with_a_mean_over_classes, CLASSES, "shift_invariant", "batch_coupled"),
+        wrong(_with_heavy_tails, CLASSES, "shift_invariant"),
     ],
     dtypes=["float64", "float32"],
     regimes=["normal", "ties", "ignored", "constant"],
 )
 def an_impossible_class_changes_nothing(subject: Implementation, case: Case) -> Iterator[Evidence]:
-    """A further class of probability 0, that is never the target, leaves the loss.
+    """Further classes of probability 0, that are never the target, leave the loss.
 
-    Its logit is 80 below the least (e⁻⁸⁰ = 2·10⁻³⁵ beside the others). Of a loss of differences
-    of logits (shift_invariant), which as a mean over k classes may fall to k/(k + 1), and of a
-    divergence that is summed over classes (reduction sum or batchmean). The bound is rounding.
+    Their logits are 80 below the least (e⁻⁸⁰ = 2·10⁻³⁵ beside the others). Of a loss of
+    differences of logits (shift_invariant) and of a divergence that is summed over classes
+    (reduction sum or batchmean). What a loss averages over its k classes falls to k/(k + m) with m
+    further ones: of L = A + B k/(k + m) two more losses tell A and B, neither of which may be
+    negative, and a third must agree. A loss that still changes, but less and less the less likely
+    the classes are, has heavier tails than a softmax, and is not judged. The bound is rounding.
     Source: 0 log 0 = 0 (Cover & Thomas, Elements of Information Theory, 2006, §2.1).
     """
     meaning = Meaning(subject, case)
@@ -249,24 +268,50 @@ def an_impossible_class_changes_nothing(subject: Implementation, case: Case) -> 
         raise NotApplicable("is averaged over classes")
     if meaning.form not in ("logits", "log_probabilities"):
         raise NotApplicable("takes no logits")
-    axis = meaning.class_axis
-    longer: dict[str, Tensor] = {}
-    names = [meaning.prediction] + ([] if meaning.has_labels else [meaning.target])
-    for name in names:
+    whole, room = meaning.answer({}), meaning.call.room()()[0]
+    one = meaning.answer(_with_impossible(meaning, 1))
+    size = float(whole.abs().sum()) or 1.0
+    cause = "the number of classes counts"
+    found = agreement("loss with one more class", one, whole, room, signal=size, cause=cause)
+    if found.error <= found.bound:
+        yield found
+        return
+    further = meaning.answer(_with_impossible(meaning, 1, 80 * 2.0**10))
+    if float((further - whole).abs().sum()) < 0.5 * float((one - whole).abs().sum()):
+        raise NotApplicable("its tails are heavier than a softmax's: no class is impossible")
+    if summed or one.shape != whole.shape:
+        yield found
+        return
+    yield _as_a_mean_of_classes(meaning, found, whole, one, room)
+
+
+_IMPOSSIBLE = 80.0  # below the least logit
+
+
+def _with_impossible(meaning: Meaning, count: int, below: float = _IMPOSSIBLE) -> dict[str, Tensor]:
+    """The inputs with that many classes more, that cannot be."""
+    axis, longer = meaning.class_axis, {}
+    for name in [meaning.prediction] + ([] if meaning.has_labels else [meaning.target]):
         x, spec = meaning.inputs[name], meaning.spec(name)
         is_log = name == meaning.prediction or spec.element == "log_probability"
-        further = x.amin(axis, keepdim=True) - 80 if is_log else torch.zeros_like(
+        further = x.amin(axis, keepdim=True) - below if is_log else torch.zeros_like(
             x.narrow(axis, 0, 1))  # fmt: skip
-        longer[name] = torch.cat([x, further], axis)
-    whole, got, room = meaning.answer({}), meaning.answer(longer), meaning.call.room()()[0]
-    classes = meaning.inputs[meaning.prediction].shape[axis]
-    # A margin loss is a mean over the classes: what no one counts in is divided by one more.
-    factors = [1.0] if summed else [1.0, classes / (classes + 1)]
-    found = [
-        agreement(
-            "loss with one more class", got, factor * whole, factor * room,
-            signal=float(whole.abs().sum()) or 1.0, cause="the number of classes counts",
-        )
-        for factor in factors
-    ]  # fmt: skip
-    yield min(found, key=lambda piece: piece.tightness)
+        longer[name] = torch.cat([x, *[further] * count], axis)
+    return longer
+
+
+def _as_a_mean_of_classes(
+    meaning: Meaning, found: Evidence, whole: Tensor, one: Tensor, room: Tensor
+) -> Evidence:
+    """What changes is B k/(k + m), the part of the loss that is a mean over its classes."""
+    k = meaning.inputs[meaning.prediction].shape[meaning.class_axis]
+    averaged = (k + 1) * (whole - one)  # B, as L₀ − L₁ = B/(k + 1)
+    slack = 4 * (k + 1) * room
+    if bool(((averaged < -slack) | (averaged > whole + slack)).any()):
+        return found
+    return agreement(
+        "loss with two more classes, by what one more changed",
+        meaning.answer(_with_impossible(meaning, 2)), whole - 2 / (k + 2) * averaged,
+        room * (1 + 4 * (k + 1) / (k + 2)), signal=float(whole.abs().sum()) or 1.0,
+        cause="the number of classes counts",
+    )  # fmt: skip

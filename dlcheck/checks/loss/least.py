@@ -98,6 +98,7 @@ def is_least_at_a_perfect_prediction(subject: Implementation, case: Case) -> Ite
     """
     meaning = Meaning(subject, case)
     path = meaning.path()
+    _refuse_what_says_nothing(meaning, path)
     perfect = path.at(0.0)
     least, wrong = meaning.on(perfect, path.target), meaning.on(path.at(1.0), path.target)
     generator = case.generator("others")
@@ -112,6 +113,11 @@ def is_least_at_a_perfect_prediction(subject: Implementation, case: Case) -> Ite
     if meaning.optimum is not None:
         middling = meaning.on(path.at(0.5), path.target)
         yield _reaches_its_optimum(meaning, least, middling)
+
+
+def _refuse_what_says_nothing(meaning: Meaning, path: Path) -> None:
+    if meaning.says_nothing_here(path):
+        raise NotApplicable("of targets that are all the same it says nothing")
 
 
 def _no_less(
@@ -136,6 +142,12 @@ def _no_less(
 
 
 def _wrong_way(meaning: Meaning) -> str:
+    if parameters := ", ".join(meaning.subject.parameters):
+        return (
+            f"it has parameters of its own ({parameters}), drawn at random: if they decide what is "
+            f'best, declare roles = {{ prediction = "{meaning.prediction}", data = '
+            f'["{meaning.target}"] }}, and no claim is made of what is perfect'
+        )
     return (
         f"the prediction is taken for {meaning.form} and {meaning.prediction} for the prediction: "
         "if it is meant otherwise declare prediction or roles; a loss that is to be maximized has "
@@ -206,6 +218,7 @@ def grows_with_the_error(subject: Implementation, case: Case) -> Iterator[Eviden
     """
     meaning = Meaning(subject, case)
     path = meaning.path()
+    _refuse_what_says_nothing(meaning, path)
     steps = [s for s in _STEPS if s <= path.far]
     if "nonconvex" in subject.traits and "redescending" not in subject.traits and path.is_exact:
         steps = [0.0, 1.0]
@@ -239,7 +252,8 @@ def _rises(
     meaning: Meaning, path: Path, steps: list[float], rows: str, at: Callable[[float], Tensor]
 ) -> Iterator[Evidence]:
     values = [meaning.on(at(s), path.target) for s in steps]
-    reach = max((abs(v) for v in values if v == v), default=0.0) or 1.0
+    # −∞ where nothing is wrong, as of a logarithm of the error, is less than anything.
+    reach = max((abs(v) for v in values if math.isfinite(v)), default=0.0) or 1.0
     falls = [
         (before - after, place) for place, (before, after) in enumerate(itertools.pairwise(values))
     ]

@@ -22,6 +22,7 @@ from dlcheck.checks.still import Still
 from dlcheck.domains import Input
 from dlcheck.errors import NotApplicable, SubjectError
 from dlcheck.numerics.perturbations import bounds_of
+from dlcheck.numerics.rounding import unit_roundoff
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
@@ -229,7 +230,10 @@ class Meaning:
             said = target.double()
         if self.form == "probabilities":
             return said
-        logits = scale * (2 * said - 1 if self.is_binary else said)
+        # −scale for what it is not: of one-against-all losses a logit of 0 says "perhaps".
+        bounds = bounds_of(self.spec(self.prediction))
+        is_signed = bounds is None or bounds[0] < 0
+        logits = scale * (2 * said - 1 if self.is_binary or is_signed else said)
         if self.form == "log_probabilities":
             return F.logsigmoid(logits) if self.is_binary else logits.log_softmax(self.class_axis)
         return logits
@@ -254,6 +258,19 @@ class Meaning:
         if target.shape[axis] < 2:
             raise NotApplicable("one class cannot be wrong")
         return target.roll(1, axis)
+
+    def says_nothing_here(self, path: Path) -> bool:
+        """Is every target the same, and does the loss then depend on no prediction?
+
+        A correlation with what is constant, a ranking with nothing to rank: such a batch teaches
+        nothing, and says nothing of the loss.
+        """
+        counted = path.target[~self.ignored_of(path.target)]
+        if not counted.numel() or bool((counted != counted.flatten()[0]).any()):
+            return False
+        start, *others = (self.on(path.at(s), path.target) for s in (0.0, 0.25, 0.5, 1.0))
+        slack = 64 * unit_roundoff(self.case.dtype) * max(map(abs, [start, *others]))
+        return all(abs(other - start) <= slack for other in others)
 
     def path(self) -> Path:
         """From a perfect prediction to a wrong one. Raises NotApplicable where none is known."""

@@ -81,6 +81,8 @@ def padding_changes_nothing(subject: Implementation, case: Case) -> Iterator[Evi
     stay. Source: padding is no data.
     """
     meaning = Meaning(subject, case)
+    if meaning.spec(meaning.target).ignored is None and not mask_of(meaning):
+        raise NotApplicable("declares neither ignore_index of labels nor an input that is a mask")
     dims = [dim.name for dim in meaning.spec(meaning.target).dims if dim.name]
     chosen = list(dict.fromkeys([meaning.batch_name, dims[-1]]))
     for dim in chosen:
