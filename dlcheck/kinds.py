@@ -230,6 +230,9 @@ _KINDS = (
             "denominator": "rows, valid or weights",
             "ignore_index": "the target that is ignored",
             "class_weight": "argument with the weights of the classes",
+            "smoothing": "argument with the amount of label smoothing",
+            "positive_weight": "argument with the weight of positives (pos_weight, or the α of a "
+            "focal loss)",
             "prediction": "logits, probabilities, log_probabilities or log_rate",
             "target": "logits, probabilities or log_probabilities",
             "optimum": "the least value",

@@ -143,7 +143,7 @@ def names_of_classes_do_not_matter(subject: Implementation, case: Case) -> Itera
     ordered_classes. The bound is rounding. Source: labels are names.
     """
     meaning = Meaning(subject, case)
-    _refuse_weights(meaning)
+    refuse_weights(meaning)
     if not meaning.has_labels:
         raise NotApplicable("its target is no label")
     target, z = meaning.inputs[meaning.target], meaning.inputs[meaning.prediction]
@@ -173,7 +173,7 @@ def names_of_classes_do_not_matter(subject: Implementation, case: Case) -> Itera
     )  # fmt: skip
 
 
-def _refuse_weights(meaning: Meaning) -> None:
+def refuse_weights(meaning: Meaning) -> None:
     """Raise NotApplicable where classes have weights of their own."""
     unknown = "weighted" in meaning.subject.traits and "class_weight" not in meaning.subject.options
     if unknown or weights_of(meaning) is not None:
@@ -258,7 +258,7 @@ def an_impossible_class_changes_nothing(subject: Implementation, case: Case) -> 
     Source: 0 log 0 = 0 (Cover & Thomas, Elements of Information Theory, 2006, §2.1).
     """
     meaning = Meaning(subject, case)
-    _refuse_weights(meaning)
+    refuse_weights(meaning)
     summed = meaning.task == "distribution" and subject.options.get("reduction") in (
         "sum", "batchmean",
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +33,23 @@ def _of_one_class_only(prediction: Tensor, target: Tensor) -> Tensor:
     return (target * logs)[:, 0].mean()
 
 
+def _cools_one_side(prediction: Tensor, target: Tensor) -> Tensor:
+    """A distillation whose temperature the student alone gets."""
+    logs = (prediction / 2).log_softmax(-1)
+    return 4 * F.kl_div(logs, target.log_softmax(-1), reduction="batchmean", log_target=True)
+
+
+def _distillation(prediction: Tensor, target: Tensor) -> Tensor:
+    logs, wanted = ((x / 2).log_softmax(-1) for x in (prediction, target))
+    return 4 * F.kl_div(logs, wanted, reduction="batchmean", log_target=True)
+
+
+_TWO_LOGITS: dict[str, Any] = {
+    "options": {**DISTRIBUTIONS, "target": "logits"},
+    "inputs": {"prediction": "logit b k", "target": "logit b k"},
+}
+
+
 def _reversed_halves(prediction: Tensor, target: Tensor) -> Tensor:
     """Σ q log(p/q): the sign of a reversed divergence."""
     q = prediction.log_softmax(-1)
@@ -47,8 +65,10 @@ def _reversed_halves(prediction: Tensor, target: Tensor) -> Tensor:
         wrong(_total_mass, DISTRIBUTIONS),
         wrong(_of_one_class_only, DISTRIBUTIONS),
         wrong(_reversed_halves, DISTRIBUTIONS),
+        wrong(_cools_one_side, **_TWO_LOGITS),
     ],
     accepts=[
+        wrong(_distillation, **_TWO_LOGITS),
         Subject(
             name="torch_kl",
             target="torch.nn:KLDivLoss",

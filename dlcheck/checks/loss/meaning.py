@@ -134,7 +134,9 @@ class Meaning:
             return self.spec(self.target).axis
         if spec.element in _SIMPLEX:
             return spec.axis
-        raise NotApplicable("has no classes")
+        if self.task == "distribution" and spec.element == "logit" and len(spec.dims) == 2:
+            return -1  # of a distillation, that takes two tensors of logits
+        raise NotApplicable("which of its axes holds the classes is not known")
 
     @functools.cached_property
     def batch(self) -> dict[str, int]:

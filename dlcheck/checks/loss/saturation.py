@@ -44,6 +44,11 @@ def _entropy_of_zero(prediction: Tensor, target: Tensor) -> Tensor:
     return -(target * prediction.log() + (1 - target) * (1 - prediction).log()).mean()
 
 
+def _root_of_the_mean(prediction: Tensor, target: Tensor) -> Tensor:
+    """√0 has no slope: once nothing is wrong its gradient is NaN."""
+    return (prediction - target).square().mean().sqrt()
+
+
 def _softplus_by_hand(prediction: Tensor, target: Tensor) -> Tensor:
     return torch.log(1 + torch.exp(-(2 * target - 1) * prediction)).mean()
 
@@ -55,6 +60,7 @@ def _softplus_by_hand(prediction: Tensor, target: Tensor) -> Tensor:
         wrong(_log_of_a_sigmoid, YES_NO),
         wrong(_log_of_a_softmax, CLASSES),
         wrong(_log_cosh, EACH),
+        wrong(_root_of_the_mean, EACH),
         wrong(_softplus_by_hand, YES_NO),
         wrong(_entropy_of_zero, {"task": "binary", "prediction": "probabilities"}),
     ],
@@ -71,6 +77,7 @@ def _softplus_by_hand(prediction: Tensor, target: Tensor) -> Tensor:
             kind="loss",
             options={"task": "binary", "prediction": "probabilities"},
         ),
+        Subject(name="torch_l1", target=F.l1_loss, kind="loss", options=EACH),
     ],
     dtypes=["float64", "float32"],
     once=True,
@@ -79,8 +86,8 @@ def is_finite_at_saturation(subject: Implementation, case: Case) -> Iterator[Evi
     """Predictions that are certain, right or wrong, have a finite loss and finite gradients.
 
     Of classes: logits just past where e^x overflows or vanishes (±97 in float32, ±781 in
-    float64); exact 0s and 1s of probabilities where they are right; errors of that size where
-    values are predicted. A loss that grows like an exponential by itself, more than eightfold
+    float64); exact 0s and 1s of probabilities where they are right; where values are predicted,
+    errors of that size, and none at all, as of what is learnt by heart. A loss that grows like an exponential by itself, more than eightfold
     from 6 to 12, may overflow.
     """
     meaning = Meaning(subject, case)
@@ -114,6 +121,8 @@ def _certain(meaning: Meaning, large: float) -> Iterator[tuple[str, Callable[[fl
         yield "a certain, wrong prediction", lambda s: meaning.toward(other, s * large)
         return
     if path.far > 1:
+        if path.is_exact and meaning.optimum == 0:
+            yield "a perfect prediction", lambda s: start if s == 1 else end
         step = (end - start) / (end - start).abs().amax().clamp_min(1e-30)
         yield "a prediction far off", lambda s: start + s * large * step
 
@@ -140,8 +149,8 @@ def _lost(what: str, count: int, values: Tensor) -> Evidence:
         signal=float(max(values.numel(), 1)),
         unit="elements",
         what=what,
-        cause="a logarithm of 0, or an exponential that overflows: compute with log_softmax, "
-        "logsigmoid or softplus, or guard the logarithm"
+        cause="a logarithm or root of 0, or an exponential that overflows: compute with "
+        "log_softmax, logsigmoid or softplus, or add an ε below the logarithm or root"
         if count
         else "",
     )
