@@ -87,8 +87,8 @@ def is_finite_at_saturation(subject: Implementation, case: Case) -> Iterator[Evi
 
     Of classes: logits just past where e^x overflows or vanishes (±97 in float32, ±781 in
     float64); exact 0s and 1s of probabilities where they are right; where values are predicted,
-    errors of that size, and none at all, as of what is learnt by heart. A loss that grows like an exponential by itself, more than eightfold
-    from 6 to 12, may overflow.
+    errors of that size, and none at all, as of what is learnt by heart. A loss that grows like an
+    exponential by itself, more than eightfold from 6 to 12, may overflow.
     """
     meaning = Meaning(subject, case)
     path = meaning.path()
