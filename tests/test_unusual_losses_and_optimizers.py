@@ -35,6 +35,8 @@ def one_hot_cross_entropy(prediction: Tensor, target: Tensor) -> Tensor:
 def test_another_type_of_target_is_told_as_a_domain() -> None:
     found = outcome(one_hot_cross_entropy, "takes_its_declared_inputs", "loss", options=CLASSES)
     assert found.verdict is Verdict.FAILED
+    assert found.worst is not None
+    assert 'target = "probability b k"' in found.worst.cause
     right = outcome(
         one_hot_cross_entropy,
         "is_least_at_a_perfect_prediction",
@@ -79,6 +81,39 @@ def test_a_negative_loss_is_told_to_declare_its_range() -> None:
     assert least.verdict is Verdict.PASSED
 
 
+def knows_no_sum(prediction: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    rows = (prediction - target).square().mean(-1)
+    return rows.mean() if reduction == "mean" else rows
+
+
+def test_a_sum_that_stays_open_fails() -> None:
+    """As timm's AsymmetricLossSingleLabel: `sum` is taken, and not summed."""
+    declared = {"task": "regression", "reduction": "reduction"}
+    found = outcome(knows_no_sum, "reductions_agree", "loss", options=declared)
+    assert found.verdict is Verdict.FAILED
+
+
+def peak_signal_to_noise(prediction: Tensor, target: Tensor) -> Tensor:
+    return 10 * (prediction - target).square().mean().log10()
+
+
+def correlation(prediction: Tensor, target: Tensor) -> Tensor:
+    """1 where the target is constant, whatever is predicted."""
+    x, y = prediction - prediction.mean(), target - target.mean()
+    return 1 - (x * y).sum() / (x.square().sum() * y.square().sum() + 1e-12).sqrt()
+
+
+@pytest.mark.parametrize("loss", [peak_signal_to_noise, correlation])
+def test_a_loss_that_says_nothing_of_some_batches_grows(
+    loss: Callable[[Tensor, Tensor], Tensor],
+) -> None:
+    report = dlcheck.validate(
+        loss, kind="loss", task="regression", range=["-inf", "inf"],
+        traits=["batch_coupled", "nonconvex"], checks=["grows_with_the_error"],
+    )  # fmt: skip
+    assert report.passed, str(report)
+
+
 class Tempered(nn.Module):
     """A loss that learns its temperature."""
 
@@ -95,6 +130,27 @@ def test_a_loss_with_parameters_is_a_module() -> None:
     assert not report.failures, str(report)
     trained = outcome(Tempered, "every_parameter_trains", "loss", options=CLASSES)
     assert trained.verdict is Verdict.PASSED
+
+
+class Weighed(nn.Module):
+    """Kendall's log-variance: what the best loss is depends on it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_variance = nn.Parameter(torch.tensor(0.0))
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        squares = (prediction - target).square()
+        return (torch.exp(-self.log_variance) * squares + self.log_variance).mean()
+
+
+def test_parameters_that_decide_what_is_best_are_named() -> None:
+    found = outcome(
+        Weighed, "is_least_at_a_perfect_prediction", "loss", options={"task": "regression"}
+    )
+    assert found.worst is not None
+    assert "log_variance" in found.worst.cause
+    assert "roles" in found.worst.cause
 
 
 # --- optimizers --------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from dlcheck.checks.every.other_targets import inputs_it_takes
 from dlcheck.domains import size_bounds
 from dlcheck.errors import SubjectError
 from dlcheck.isolation import seed_everything
@@ -126,6 +127,8 @@ def _cause(subject: Implementation, case: Case) -> str:
     tame = replace(plain, regimes=dict.fromkeys(case.specs, "normal"))
     if _works(subject, case, tame):
         return "it raises only for these values: normal ones of the same sizes are taken"
+    if subject.declared.kind == "loss" and (other := inputs_it_takes(subject, case, _works)):
+        return other
     for name in case.sizes:
         low, high = size_bounds(subject.options, name) or (1, max(_TRIED))
         taken = {

@@ -156,6 +156,12 @@ POSITIVES: dict[str, Any] = {**YES_NO, "positive_weight": "pos_weight"}
     ],
     accepts=[
         wrong(_focal, {**YES_NO, "positive_weight": "alpha"}, "nonconvex"),
+        Subject(
+            name="torch_bce_of_logits",
+            target="torch.nn:BCEWithLogitsLoss",
+            kind="loss",
+            options=POSITIVES,
+        ),
     ],
     dtypes=["float64", "float32"],
     regimes=["normal", "ties"],
@@ -202,4 +208,7 @@ def positives_count_by_their_weight(subject: Implementation, case: Case) -> Iter
 
 
 def _like(given: Any, value: float) -> Any:
+    """The value as the argument takes it: a tensor where it is one, or None by default."""
+    if given is None:
+        return torch.tensor(value)
     return torch.full_like(given, value) if isinstance(given, Tensor) else value

@@ -142,16 +142,20 @@ def _no_less(
 
 
 def _wrong_way(meaning: Meaning) -> str:
-    if parameters := ", ".join(meaning.subject.parameters):
-        return (
-            f"it has parameters of its own ({parameters}), drawn at random: if they decide what is "
-            f'best, declare roles = {{ prediction = "{meaning.prediction}", data = '
-            f'["{meaning.target}"] }}, and no claim is made of what is perfect'
-        )
+    if meaning.subject.parameters:
+        return _of_its_parameters(meaning)
     return (
         f"the prediction is taken for {meaning.form} and {meaning.prediction} for the prediction: "
         "if it is meant otherwise declare prediction or roles; a loss that is to be maximized has "
         "its sign turned"
+    )
+
+
+def _of_its_parameters(meaning: Meaning) -> str:
+    return (
+        f"it has parameters of its own ({', '.join(meaning.subject.parameters)}), drawn at random: "
+        f'if they decide what is best, declare roles = {{ prediction = "{meaning.prediction}", '
+        f'data = ["{meaning.target}"] }}, and nothing is claimed of what is perfect'
     )
 
 
@@ -160,6 +164,12 @@ def _reaches_its_optimum(meaning: Meaning, least: float, middling: float) -> Evi
     summed = meaning.answer({}).numel()
     error = abs(least - optimum * summed)
     bound = _GUARD * abs(middling - least)
+    cause = (
+        f"another least value is declared as optimum = {least:.4g}, an unknown one by "
+        f"range; or the prediction is not {meaning.form}, as declared"
+    )
+    if meaning.subject.parameters:
+        cause = _of_its_parameters(meaning)
     return Evidence(
         error=error,
         bound=bound,
@@ -167,10 +177,7 @@ def _reaches_its_optimum(meaning: Meaning, least: float, middling: float) -> Evi
         what="loss of a perfect prediction",
         expected=f"{optimum:g}, where one half way to a wrong one costs {middling:.6g}",
         got=f"{least:.6g}",
-        cause=f"another least value is declared as optimum = {least:.4g}, an unknown one by "
-        f"range; or the prediction is not {meaning.form}, as declared"
-        if error > bound
-        else "",
+        cause=cause if error > bound else "",
     )
 
 
