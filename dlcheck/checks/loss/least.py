@@ -42,6 +42,13 @@ _NEAR = (2.0**-12, 2.0**-6, 0.25, 1.0)  # distances from perfect
 _CLASSES: dict[str, Any] = {"task": "classification", "sizes": {"k": [2, 9]}}
 
 
+def _one_against_all(prediction: Tensor, target: Tensor, smoothing: float = 0.1) -> Tensor:
+    """A sigmoid for each class: the best logits of the target and of the others differ in size."""
+    k = prediction.shape[-1]
+    soft = (1 - smoothing) * F.one_hot(target, k) + smoothing / k
+    return F.binary_cross_entropy_with_logits(prediction, soft.to(prediction))
+
+
 @check(
     kind="loss",
     rejects=[
@@ -61,6 +68,13 @@ _CLASSES: dict[str, Any] = {"task": "classification", "sizes": {"k": [2, 9]}}
             target="torch.nn:CrossEntropyLoss",
             kind="loss",
             args={"label_smoothing": 0.2},
+            traits=frozenset({"smoothed", "convex"}),
+            options=_CLASSES,
+        ),
+        Subject(
+            name="one_against_all",
+            target=_one_against_all,
+            kind="loss",
             traits=frozenset({"smoothed", "convex"}),
             options=_CLASSES,
         ),

@@ -219,8 +219,12 @@ class Meaning:
         low = -1.0 if self.spec(self.target).element == "sign" else low
         return (-1.0 if low < 0 else 0.0), 1.0
 
-    def toward(self, target: Tensor, scale: float) -> Tensor:
-        """The prediction that says this hard target; logits of that size."""
+    def toward(self, target: Tensor, scale: float, other: float | None = None) -> Tensor:
+        """The prediction that says this hard target: logits of `scale`, and −`other` elsewhere.
+
+        other: `scale` unless told. −scale, not 0, for what it is not: of a loss of one against
+        all a logit of 0 says "perhaps".
+        """
         if self.has_labels:
             classes = self.inputs[self.prediction].shape[self.class_axis]
             labels = self.without_class_axis(target).clamp(0, classes - 1)
@@ -232,10 +236,11 @@ class Meaning:
             said = target.double()
         if self.form == "probabilities":
             return said
-        # −scale for what it is not: of one-against-all losses a logit of 0 says "perhaps".
         bounds = bounds_of(self.spec(self.prediction))
-        is_signed = bounds is None or bounds[0] < 0
-        logits = scale * (2 * said - 1 if self.is_binary or is_signed else said)
+        other = scale if other is None else other
+        if not self.is_binary and bounds is not None and bounds[0] >= 0:
+            other = 0.0
+        logits = scale * said - other * (1 - said)
         if self.form == "log_probabilities":
             return F.logsigmoid(logits) if self.is_binary else logits.log_softmax(self.class_axis)
         return logits
@@ -291,8 +296,8 @@ class Meaning:
     def _between_classes(self) -> Path:
         right = self.hard_target
         wrong = self.other_target(right)
-        scale = self.best_scale(right)
-        start, end = self.toward(right, scale), self.toward(wrong, scale)
+        scales = self.best_scales(right)
+        start, end = self.toward(right, *scales), self.toward(wrong, *scales)
         if self.form != "log_probabilities":
             return Path(right, lambda s: (1 - s) * start + s * end, 1.0, is_exact=False)
 
@@ -302,22 +307,30 @@ class Meaning:
 
         return Path(right, at, 1.0, is_exact=False)
 
-    def best_scale(self, target: Tensor) -> float:
-        """The size of logits at which they say the target best: smoothing makes it finite."""
+    def best_scales(self, target: Tensor) -> tuple[float, float]:
+        """The sizes of logits at which they say the target best: smoothing makes them finite.
+
+        Those of the target and of the others are one number, unless smoothed targets ask for two.
+        """
         if self.form == "probabilities":
-            return 1.0
+            return 1.0, 1.0
         bounds = bounds_of(self.spec(self.prediction))
         if bounds is not None:  # cosines: the classes may not be said any louder
-            return 0.98 * bounds[1]
+            return 0.98 * bounds[1], 0.98 * bounds[1]
 
-        def loss(scale: float) -> float:
-            return self.on(self.toward(target, scale), target)
+        def loss(scale: float, other: float) -> float:
+            return self.on(self.toward(target, scale, other), target)
 
-        values = [loss(scale) for scale in _SCALES]
+        values = [loss(scale, scale) for scale in _SCALES]
         best = min(range(len(_SCALES)), key=lambda place: (values[place], -place))
+        scale = other = _SCALES[best]
         if best in (0, len(_SCALES) - 1) or "smoothed" not in self.subject.traits:
-            return _SCALES[best]
-        return _least(loss, _SCALES[best - 1], _SCALES[best + 1])
+            return scale, other
+        reach = 2 * _SCALES[best + 1]
+        for _ in range(2):
+            scale = _least(lambda s, o=other: loss(s, o), 0.0, reach)  # type: ignore[misc]
+            other = _least(lambda o, s=scale: loss(s, o), 0.0, reach)  # type: ignore[misc]
+        return scale, other
 
     def _between_distributions(self) -> Path:
         target, spec = self.inputs[self.target], self.spec(self.target)
@@ -375,7 +388,7 @@ def _onehot(labels: Tensor, classes: int, axis: int) -> Tensor:
 
 def _least(f: Callable[[float], float], low: float, high: float) -> float:
     """Where a function of one number is least between two, by golden sections."""
-    for _ in range(24):
+    for _ in range(30):
         a, b = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
         low, high = (low, b) if f(a) <= f(b) else (a, high)
     return (low + high) / 2
