@@ -353,6 +353,7 @@ _KINDS = (
             "per_tensor": "splitting a tensor changes it",
             "couples_parameters": "a parameter's step depends on the others' gradients",
             "perturbed_gradient": "asks for the gradient again elsewhere (SAM)",
+            "centralizes_gradient": "the mean of each row of a gradient is left out",
             "decay_matrices_only": "vectors are not decayed",
             "needs_closure": "step(closure)",
             "needs_full_batch": "needs the whole batch",

@@ -84,6 +84,15 @@ class UsesTheSizeAlone(Plain):
         super().update(group, p, gradient.abs())
 
 
+class CentralizesItsGradient(Plain):
+    """Gradient centralization, right: the mean of each row is left out."""
+
+    def update(self, group: dict[str, Any], p: Tensor, gradient: Tensor) -> None:
+        axes = tuple(range(1, gradient.dim()))
+        centred = gradient - gradient.mean(axes, keepdim=True) if axes else gradient
+        super().update(group, p, centred)
+
+
 class SignDescent(Plain):
     """signSGD, right."""
 

@@ -19,6 +19,7 @@ from dlcheck.checks.optimizer.trials import (
     moved,
     parameters_of,
     started,
+    warm_up,
 )
 from dlcheck.errors import NotApplicable, SubjectRaised
 from dlcheck.isolation import seed_everything
@@ -111,11 +112,13 @@ def _count(what: str, number: float) -> Evidence:
 def a_later_group_is_trained(subject: Implementation, case: Case) -> Iterator[Evidence]:
     """Parameters that add_param_group brings move, and those that were there go on as before.
 
-    Three steps, a second group with the defaults, three steps more. Source:
+    Three steps, a second group with the defaults, three steps more (and as many as it takes until
+    the first parameter moves). Source:
     torch.optim.Optimizer.add_param_group, "useful when fine tuning".
     """
     start = parameters_of(case)
-    alone = started(subject, case).steps(6)
+    until = 6 + 2 * warm_up(subject, case)
+    alone = started(subject, case).steps(until)
     run = started(subject, case).steps(3)
     late = [nn.Parameter(0.5 * x.clone()) for x in start]
     try:
@@ -123,12 +126,13 @@ def a_later_group_is_trained(subject: Implementation, case: Case) -> Iterator[Ev
     except SubjectRaised as error:
         raise NotApplicable(f"takes no further group: {error}") from error
     before = [p.detach().clone() for p in late]
-    for turn in range(3, 6):
+    for turn in range(3, until):
         gradients = gradients_at(case, run.parameters, turn)
         for parameter, gradient in zip(late, gradients_at(case, late, turn, "late"), strict=True):
             parameter.grad = run._in_form(gradient)
         run.step(gradients)
     still = [k for k, p in enumerate(late) if farthest([p.detach()], [before[k]]) == 0]
+    apart = farthest(run.values(), alone.values())
     yield Evidence(
         error=float(len(still)),
         bound=0.0,
@@ -139,10 +143,14 @@ def a_later_group_is_trained(subject: Implementation, case: Case) -> Iterator[Ev
     if "couples_parameters" in subject.traits:
         return
     yield Evidence(
-        error=farthest(run.values(), alone.values()),
+        error=apart,
         bound=0.0,
         signal=moved(alone, start),
         what="parameters that were there, beside a later group, against without",
+        cause="the later group changes the steps of the others; if they are meant to depend on "
+        "each other (one norm or one step size for all), declare couples_parameters"
+        if apart
+        else "",
     )
 
 
@@ -166,9 +174,10 @@ def the_rate_of_the_group_counts(subject: Implementation, case: Case) -> Evidenc
     state. A learning-rate schedule is nothing else. Source: torch.optim.lr_scheduler.
     """
     name, rate = learning_rate(subject)
+    ready = 3 + warm_up(subject, case)
     ends = []
     for factor in (1.0, 0.25):
-        run = started(subject, case).steps(3)
+        run = started(subject, case).steps(ready)
         for group in run.optimizer.param_groups:
             if name not in group:
                 raise NotApplicable(f"its groups hold no {name}")

@@ -22,6 +22,7 @@ from dlcheck.checks.optimizer.trials import (
     learning_rate,
     parameters_of,
     started,
+    warm_up,
 )
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence, Subject
@@ -93,6 +94,8 @@ def decay_shrinks_weights(subject: Implementation, case: Case) -> Iterator[Evide
         yield _as_a_gradient(subject, case)
         return
     yield _without_a_gradient(subject, case)
+    if warm_up(subject, case):  # what the first move adds to a decay before is not one step
+        return
     yield _beside_a_step(subject, case)
 
 
@@ -135,6 +138,8 @@ def _without_a_gradient(subject: Implementation, case: Case) -> Evidence:
     name, _ = learning_rate(subject)
     given: dict[str, Any] = {name: _RATE, "weight_decay": _DECAY}
     run = started(subject, case, **given)
+    for _ in range(warm_up(subject, case)):  # some start to decay when they start to move
+        run.step([torch.zeros_like(p) for p in run.parameters])
     start = run.values()
     for _ in range(STEPS):
         run.step([torch.zeros_like(p) for p in run.parameters])

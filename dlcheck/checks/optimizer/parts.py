@@ -18,6 +18,7 @@ from dlcheck.checks.optimizer.trials import (
     learning_rate,
     parameters_of,
     started,
+    warm_up,
 )
 from dlcheck.errors import NotApplicable, SubjectError, SubjectRaised
 from dlcheck.model import Evidence, Subject
@@ -43,7 +44,7 @@ def room(case: Case, start: Sequence[Tensor], end: Sequence[Tensor], steps: int)
 
 @check(
     kind="optimizer",
-    forbids={"per_tensor", "decay_matrices_only"},
+    forbids={"per_tensor", "decay_matrices_only", "stochastic"},
     rejects=[
         wrong(broken_parts.NormalisesWholeTensors),
         wrong(broken_parts.SharesItsBuffer),
@@ -64,14 +65,15 @@ def splitting_parameters_changes_nothing(subject: Implementation, case: Case) ->
     start = parameters_of(case)
     whole = started(subject, case)
     parts = started(subject, case, [row for x in start for row in rows(x)])
-    for turn in range(STEPS):
+    steps = STEPS + warm_up(subject, case)
+    for turn in range(steps):
         gradients = gradients_at(case, whole.parameters, turn)
         whole.step(gradients)
         parts.step([row for g in gradients for row in rows(g)])
     expected = [row for x in whole.values() for row in rows(x)]
     return Evidence(
         error=farthest(parts.values(), expected),
-        bound=room(case, start, whole.values(), STEPS),
+        bound=room(case, start, whole.values(), steps),
         signal=farthest(whole.values(), start),
         what="parameters cut into rows against the whole ones",
         cause="the step depends on the tensor as a whole; if that is meant, declare per_tensor",
@@ -121,11 +123,12 @@ def parameter_groups_keep_their_options(subject: Implementation, case: Case) -> 
     }
     reset = started(subject, case, start, groups=_alike(name, rate))
     reset.optimizer.param_groups[-1][name] = rates[-1]
-    for turn in range(STEPS):
+    steps = STEPS + warm_up(subject, case)
+    for turn in range(steps):
         gradients = gradients_at(case, together.parameters, turn)
         for run in (together, reset, *grouped_alike.values()):
             run.step(gradients)
-    bound = room(case, start, together.values(), STEPS)
+    bound = room(case, start, together.values(), steps)
     signal = farthest(together.values(), start)
     full = grouped_alike[rate].values()
     yield Evidence(
@@ -157,6 +160,7 @@ def _alike(name: str, rate: float) -> Callable[[list[Any]], list[dict[str, Any]]
 
 @check(
     kind="optimizer",
+    forbids={"stochastic"},
     rejects=[
         wrong(broken_parts.ReadsMemoryInOrder),
         wrong(broken_parts.KeepsItsBufferContiguous),
@@ -181,14 +185,15 @@ def memory_of_parameters_does_not_matter(subject: Implementation, case: Case) ->
     run = started(subject, case, start)
     for parameter, value in zip(run.parameters, turned, strict=True):
         parameter.data = value.clone(memory_format=torch.preserve_format)
-    for turn in range(STEPS):
+    steps = STEPS + warm_up(subject, case)
+    for turn in range(steps):
         gradients = gradients_at(case, plain.parameters, turn)
         plain.step(gradients)
         lying = [g.mT.contiguous().mT if g.dim() > 1 else g for g in gradients]
         run.step(lying if turn % 2 else gradients)
     return Evidence(
         error=farthest(run.values(), plain.values()),
-        bound=room(case, start, plain.values(), STEPS),
+        bound=room(case, start, plain.values(), steps),
         signal=farthest(plain.values(), start),
         what="parameters that lie transposed against contiguous ones",
         cause="elements are read in the order of memory",
@@ -224,13 +229,14 @@ def paths_of_an_optimizer_agree(subject: Implementation, case: Case) -> Iterator
     """
     stated = subject.options["paths"]
     start = parameters_of(case)
+    steps = STEPS + warm_up(subject, case)
     judged = 0
     for name in [stated] if isinstance(stated, str) else stated:
         runs = []
         for value in (False, True):
             given: dict[str, Any] = {name: value}
             try:
-                runs.append(started(subject, case, **given).steps(STEPS))
+                runs.append(started(subject, case, **given).steps(steps))
             except SubjectError:
                 break
         if len(runs) < 2:
@@ -238,7 +244,7 @@ def paths_of_an_optimizer_agree(subject: Implementation, case: Case) -> Iterator
         judged += 1
         yield Evidence(
             error=farthest(runs[0].values(), runs[1].values()),
-            bound=room(case, start, runs[0].values(), STEPS),
+            bound=room(case, start, runs[0].values(), steps),
             signal=farthest(runs[0].values(), start),
             what=f"parameters with {name} = True against {name} = False",
         )

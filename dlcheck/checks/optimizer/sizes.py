@@ -20,6 +20,7 @@ from dlcheck.checks.optimizer.trials import (
     learning_rate,
     parameters_of,
     started,
+    warm_up,
 )
 from dlcheck.model import Evidence, Subject
 from dlcheck.numerics.rounding import unit_roundoff
@@ -64,10 +65,11 @@ def scale_of_the_gradient_does_not_matter(subject: Implementation, case: Case) -
     """
     off: dict[str, Any] = {"weight_decay": 0.0} if accepts(subject, "weight_decay") else {}
     start = parameters_of(case)
+    steps = STEPS + warm_up(subject, case)
     runs = []
     for scale in (2.0**10, 2.0**20):
         run = started(subject, case, **off)
-        for turn in range(STEPS):
+        for turn in range(steps):
             gradients = gradients_at(case, run.parameters, turn)
             run.step([g.sign() * (0.5 + g.abs()) * scale for g in gradients])
         runs.append(run)
@@ -75,7 +77,7 @@ def scale_of_the_gradient_does_not_matter(subject: Implementation, case: Case) -
     path = farthest(runs[0].values(), start)
     return Evidence(
         error=farthest(runs[0].values(), runs[1].values()),
-        bound=room(case, start, runs[0].values(), STEPS) + 2 * STEPS * eps / 2.0**9 * path,
+        bound=room(case, start, runs[0].values(), steps) + 2 * steps * eps / 2.0**9 * path,
         signal=path,
         what="parameters after gradients of size 2²⁰ against 2¹⁰",
         cause="the step grows with the gradient; scale_free says that it does not",

@@ -21,6 +21,7 @@ from dlcheck.checks.optimizer.trials import (
     moved,
     parameters_of,
     started,
+    warm_up,
 )
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence, Subject
@@ -118,13 +119,14 @@ def a_missing_gradient_is_skipped(subject: Implementation, case: Case) -> Iterat
     decay: dict[str, Any] = {"weight_decay": 0.1} if accepts(subject, "weight_decay") else {}
     if len(parameters_of(case)) < 2:
         raise NotApplicable("has one parameter only; declare inputs with two")
+    waits = warm_up(subject, case)
     for name, before, frozen in (
         ("from the start", 0, False), ("after three steps", 3, False), ("frozen", 0, True),
     ):  # fmt: skip
         run = started(subject, case, **decay).steps(before)
         run.parameters[0].requires_grad_(not frozen)
         start = run.values()
-        for _ in range(3):
+        for _ in range(3 + waits):
             gradients: list[Tensor | None] = [*gradients_at(case, run.parameters, run.shown)]
             gradients[0] = None
             run.step(gradients)

@@ -23,6 +23,7 @@ from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation, guarded
 
 STEPS = 8
+_PATIENCE = 32  # steps that an optimizer may take before the first of its parameters moves
 Groups = Sequence[Mapping[str, Any]]
 
 
@@ -86,6 +87,21 @@ def take_step(subject: Implementation, optimizer: Any, parameters: Sequence[Tens
         return total
 
     return guarded(optimizer.step, closure)
+
+
+def warm_up(subject: Implementation, case: Case) -> int:
+    """How many steps it takes without moving anything: 0 for most, by design more for some.
+
+    RAdam waits until its variance is tractable, AdaShift until its queue is full. 0 as well where
+    nothing moves in 32 steps.
+    """
+    run = started(subject, case)
+    start = run.values()
+    for waited in range(_PATIENCE):
+        run.steps(1)
+        if farthest(run.values(), start) != 0:
+            return waited
+    return 0
 
 
 def parameters_of(case: Case) -> list[Tensor]:
