@@ -177,7 +177,7 @@ def _told_by(run: Run, start: list[Tensor], factor: float) -> str:
         "ηλ/2": _RATE * _DECAY / 2,
         "nothing": 0.0,
     }.items():
-        if math.isclose(per_step, rate, rel_tol=1e-6, abs_tol=1e-9):
+        if said != declared and math.isclose(per_step, rate, rel_tol=1e-6, abs_tol=1e-9):
             return f"a step takes off {said} of a weight, where ηλ is declared"
     return (
         f"a step takes off {per_step:.4g} of a weight, where ηλ = {_RATE * _DECAY:g}: a decay that "
