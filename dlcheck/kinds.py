@@ -335,12 +335,12 @@ _KINDS = (
         call="f(params, **args)",
         summary="a torch.optim.Optimizer",
         values={
-            "decay": ("none", "coupled", "decoupled"),
+            "decay": ("none", "coupled", "decoupled", "independent"),
             "decay_order": ("before", "after"),
         },
         inputs={"weight": "float n m", "bias": "float n"},
         options={
-            "decay": "none, coupled or decoupled",
+            "decay": "none, coupled, decoupled or independent (of the rate)",
             "decay_order": "before or after",
             "rule": "the recursion: a path or a name",
             "lr": "the name of the step size",

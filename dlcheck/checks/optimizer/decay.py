@@ -37,7 +37,7 @@ _RATE = 0.05
 
 @check(
     kind="optimizer",
-    options={"decay": ["none", "coupled", "decoupled"]},
+    options={"decay": ["none", "coupled", "decoupled", "independent"]},
     rejects=[
         wrong(broken_steps.DecaysThroughTheGradient, decay="decoupled"),
         wrong(broken_steps.DecaysByTheRateSquared, decay="decoupled"),
@@ -48,10 +48,12 @@ _RATE = 0.05
         wrong(broken_steps.DecaysTheBuffer, decay="coupled"),
         wrong(Plain, decay="decoupled"),
         wrong(broken_steps.AlwaysDecays, decay="none"),
+        wrong(Scaled, decay="independent"),
     ],
     accepts=[
         wrong(Plain, decay="coupled"),
         wrong(Scaled, decay="decoupled"),
+        wrong(broken_steps.DecaysWithoutTheRate, decay="independent"),
         Subject(name="torch_adam", target="torch.optim:Adam", kind="optimizer",
                 options={"decay": "coupled"}),
         Subject(name="torch_adamw", target="torch.optim:AdamW", kind="optimizer",
@@ -68,7 +70,8 @@ def decay_shrinks_weights(subject: Implementation, case: Case) -> Iterator[Evide
     Decoupled: without a gradient k steps leave (1 − ηλ)^k w, and with one the first step is that
     without decay, less ηλw (ηλ of the new w where the decay comes after; `decay_order` says which,
     either is right where it does not); or the proximal step, (1 + ηλ)^−k w, to which AdamW is a
-    first approximation (Zhuang et al., TMLR 2022). Coupled: the run is that without decay on
+    first approximation (Zhuang et al., TMLR 2022). Independent: the same with λ for ηλ, as η is
+    the rate that the optimizer was built with. Coupled: the run is that without decay on
     gradients g + λw. Declared none, and at λ = 0, gradients of 0 move nothing. Vectors stay where
     only matrices are decayed (decay_matrices_only). η = 0.05, λ = 0.1; the bound is rounding.
     Source: Loshchilov & Hutter, Decoupled Weight Decay Regularization, ICLR 2019, algorithm 2.
@@ -82,7 +85,7 @@ def decay_shrinks_weights(subject: Implementation, case: Case) -> Iterator[Evide
         still.step([torch.zeros_like(p) for p in still.parameters])
     yield Evidence(
         error=farthest(still.values(), start),
-        bound=0.0,
+        bound=room(case, start, start, 3),  # θ may be made anew of two averages
         signal=max(float(x.abs().amax()) for x in start),
         what="move on gradients of 0 without weight decay",
     )
@@ -143,7 +146,8 @@ def _without_a_gradient(subject: Implementation, case: Case) -> Evidence:
     start = run.values()
     for _ in range(STEPS):
         run.step([torch.zeros_like(p) for p in run.parameters])
-    explicit, implicit = (1 - _RATE * _DECAY) ** STEPS, (1 + _RATE * _DECAY) ** -STEPS
+    share = _share(subject)
+    explicit, implicit = (1 - share) ** STEPS, (1 + share) ** -STEPS
     routes = {
         factor: [x if _kept(subject, x) else factor * x for x in start]
         for factor in (explicit, implicit)
@@ -156,12 +160,22 @@ def _without_a_gradient(subject: Implementation, case: Case) -> Evidence:
         error=error,
         bound=bound,
         signal=farthest(start, expected),
-        what=f"weights after {STEPS} steps without a gradient against (1 − ηλ)^{STEPS} w",
-        cause=_told_by(run, start, factor) if not error <= bound else "",
+        what=f"weights after {STEPS} steps without a gradient against (1 − {_said(subject)})^"
+        f"{STEPS} w",
+        cause=_told_by(subject, run, start) if not error <= bound else "",
     )
 
 
-def _told_by(run: Run, start: list[Tensor], factor: float) -> str:
+def _share(subject: Implementation) -> float:
+    """What a step takes off a weight."""
+    return _DECAY if subject.options["decay"] == "independent" else _RATE * _DECAY
+
+
+def _said(subject: Implementation) -> str:
+    return "λ" if subject.options["decay"] == "independent" else "ηλ"
+
+
+def _told_by(subject: Implementation, run: Run, start: list[Tensor]) -> str:
     """What the ratio of the weights says of the mistake."""
     old = torch.cat([x.flatten() for x in start]).double()
     new = torch.cat([x.flatten() for x in run.values()]).double()
@@ -169,7 +183,9 @@ def _told_by(run: Run, start: list[Tensor], factor: float) -> str:
     if not ratio > 0:
         return ""
     per_step = 1 - ratio ** (1 / STEPS)
+    declared = _said(subject)
     for said, rate in {
+        "ηλ": _RATE * _DECAY,
         "λ without the step size": _DECAY,
         "η²λ": _RATE**2 * _DECAY,
         "−ηλ, the sign turned": -_RATE * _DECAY,
@@ -178,10 +194,11 @@ def _told_by(run: Run, start: list[Tensor], factor: float) -> str:
         "nothing": 0.0,
     }.items():
         if said != declared and math.isclose(per_step, rate, rel_tol=1e-6, abs_tol=1e-9):
-            return f"a step takes off {said} of a weight, where ηλ is declared"
+            hint = "; if that is meant, declare decay = independent" if rate == _DECAY else ""
+            return f"a step takes off {said} of a weight, where {declared} is declared{hint}"
     return (
-        f"a step takes off {per_step:.4g} of a weight, where ηλ = {_RATE * _DECAY:g}: a decay that "
-        "goes through the moments depends on them"
+        f"a step takes off {per_step:.4g} of a weight, where {declared} = {_share(subject):g}: a "
+        "decay that goes through the moments depends on them"
     )
 
 
@@ -192,7 +209,7 @@ def _beside_a_step(subject: Implementation, case: Case) -> Evidence:
     with_decay = started(subject, case, weight_decay=_DECAY, **given).steps(1)
     without = started(subject, case, weight_decay=0.0, **given).steps(1)
     start = parameters_of(case)
-    share = _RATE * _DECAY
+    share = _share(subject)
     stepped = without.values()
     implicit = [x / (1 + share) for x in stepped]
     orders = {"before": [start], "after": [stepped, implicit]}  # of what ηλ is taken off
@@ -210,6 +227,6 @@ def _beside_a_step(subject: Implementation, case: Case) -> Evidence:
         error=min(found),
         bound=bound,
         signal=share * max(float(x.abs().amax()) for x in start),
-        what="first step with decay against the step without, less ηλw",
+        what=f"first step with decay against the step without, less {_said(subject)}w",
         cause="the decay goes through the gradient or its moments" if min(found) > bound else "",
     )

@@ -52,7 +52,7 @@ def the_mirror_image_goes_the_mirrored_way(subject: Implementation, case: Case) 
         mirrored.step([-g for g in gradients])
     return Evidence(
         error=farthest([-x for x in mirrored.values()], run.values()),
-        bound=room(case, start, run.values(), steps),
+        bound=room(case, start, run.values(), steps, subject.options.get("compute_dtype")),
         signal=farthest(run.values(), start),
         what="mirror image of the run from −θ with −g against that from θ with g",
         cause="|g| stands where g is meant, or something positive is added to it",
@@ -61,6 +61,7 @@ def the_mirror_image_goes_the_mirrored_way(subject: Implementation, case: Case) 
 
 @check(
     kind="optimizer",
+    forbids={"needs_closure"},
     rejects=[
         wrong(broken_steps.MaximizesTheDecayToo),
         wrong(broken_steps.IgnoresMaximize),

@@ -27,7 +27,7 @@ from dlcheck.subjects import Implementation
 
 @check(
     kind="optimizer",
-    forbids={"couples_parameters", "needs_closure"},
+    forbids={"couples_parameters", "needs_closure", "stochastic"},
     rejects=[
         wrong(broken_groups.DecaysByTheDefaults),
         wrong(broken_groups.DecaysByTheFirstGroup),
@@ -56,7 +56,8 @@ def decay_and_momentum_of_a_group_count(subject: Implementation, case: Case) -> 
         except SubjectError:
             continue  # a value that it does not take
         judged += 1
-        yield found
+        if found is not None:
+            yield found
     if not judged:
         raise NotApplicable("its groups hold neither weight_decay, momentum nor betas")
 
@@ -70,15 +71,15 @@ def _others(subject: Implementation, case: Case) -> Mapping[str, Any]:
             continue
         value = subject.value_of(name)
         if isinstance(value, (tuple, list)) and all(isinstance(b, float) for b in value):
-            found[name] = tuple(0.8 * b for b in value)
+            found[name] = tuple(0.6 * b for b in value)
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            found[name] = 0.8 * value if value else 0.25
+            found[name] = value + 0.5 if name == "weight_decay" else 0.6 * value or 0.25
     return found
 
 
 def _apart(
     subject: Implementation, case: Case, start: list[Any], changes: Mapping[str, Any]
-) -> Evidence:
+) -> Evidence | None:
     """Two groups, the second with these options, against the two optimizers that they stand for."""
     (name,) = changes
     both = started(
@@ -101,11 +102,12 @@ def _apart(
     wrong_second = farthest(both.values()[-1:], second.values())
     bound = room(case, start, both.values(), steps)
     makes_a_difference = farthest(second.values(), same.values())
+    if makes_a_difference <= 100 * bound:  # as the other arguments are, it has nothing to show
+        return None
     return Evidence(
         error=max(wrong_first, wrong_second),
         bound=bound,
-        # An option that the given arguments leave without effect has nothing to show.
-        signal=makes_a_difference or farthest(both.values(), start),
+        signal=makes_a_difference,
         what=f"two groups, the second with {name} = {changes[name]!r}, against one by one",
         cause=f"{name} is not read from the group that a parameter is in; if the steps of all "
         "parameters are meant to depend on each other, declare couples_parameters"

@@ -20,10 +20,11 @@ from dlcheck.checks.optimizer.trials import (
     gradients_at,
     moved,
     parameters_of,
+    refuses,
     started,
     warm_up,
 )
-from dlcheck.errors import NotApplicable
+from dlcheck.errors import NotApplicable, SubjectRaised
 from dlcheck.model import Evidence, Subject
 from dlcheck.registry import check
 from dlcheck.strategies import Case
@@ -113,8 +114,8 @@ def a_missing_gradient_is_skipped(subject: Implementation, case: Case) -> Iterat
 
     With `grad` None from the start and after some steps, with `requires_grad` off, and with a
     weight decay where there is one: exact. A step in which no parameter has a gradient changes
-    nothing. Source: torch.optim.Optimizer.zero_grad: with set_to_none, a step without a gradient
-    is skipped altogether.
+    nothing, or is refused. Source: torch.optim.Optimizer.zero_grad: with set_to_none, a step
+    without a gradient is skipped altogether.
     """
     decay: dict[str, Any] = {"weight_decay": 0.1} if accepts(subject, "weight_decay") else {}
     if len(parameters_of(case)) < 2:
@@ -146,7 +147,12 @@ def a_missing_gradient_is_skipped(subject: Implementation, case: Case) -> Iterat
         )
     idle = started(subject, case, **decay).steps(2)
     start = idle.values()
-    idle.step([None] * len(idle.parameters))
+    try:
+        idle.step([None] * len(idle.parameters))
+    except SubjectRaised as error:
+        if not refuses(error):
+            raise
+        return  # a clear refusal leaves everything as it is
     yield Evidence(
         error=moved(idle, start),
         bound=0.0,

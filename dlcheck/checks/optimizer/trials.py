@@ -8,6 +8,7 @@ that are 0, and a trend, so that averages over time matter.
 from __future__ import annotations
 
 import contextlib
+import linecache
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,7 +43,7 @@ class Run:
         """One update with these gradients, one for each parameter; None is no gradient."""
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = None if gradient is None else self._in_form(gradient.to(parameter))
-        take_step(self.subject, self.optimizer, self.parameters)
+        take_step(self.subject, self.optimizer, self.parameters, self.shown)
         self.shown += 1
         self.path.append([p.detach().clone() for p in self.parameters])
 
@@ -62,9 +63,14 @@ class Run:
         return [p.detach().clone() for p in self.parameters]
 
 
-def take_step(subject: Implementation, optimizer: Any, parameters: Sequence[Tensor]) -> Any:
-    """optimizer.step(), with a closure where that is needed; what it returns."""
-    seed_everything(0)
+def take_step(
+    subject: Implementation, optimizer: Any, parameters: Sequence[Tensor], turn: int = 0
+) -> Any:
+    """optimizer.step(), with a closure where that is needed; what it returns.
+
+    turn: how many there were before; a stochastic one draws anew in each.
+    """
+    seed_everything(turn)
     if "needs_closure" not in subject.traits:
         try:
             return guarded(optimizer.step)
@@ -87,6 +93,21 @@ def take_step(subject: Implementation, optimizer: Any, parameters: Sequence[Tens
         return total
 
     return guarded(optimizer.step, closure)
+
+
+_SLIPS = (LookupError, AttributeError, TypeError, ArithmeticError, AssertionError)
+
+
+def refuses(error: SubjectRaised) -> bool:
+    """Did the subject refuse in so many words, by a raise of its own that is no slip?"""
+    cause = error.__cause__
+    trace = cause.__traceback__ if cause is not None else None
+    if trace is None or isinstance(cause, _SLIPS):
+        return False
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    line = linecache.getline(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
+    return line.strip().startswith("raise ")
 
 
 def warm_up(subject: Implementation, case: Case) -> int:
