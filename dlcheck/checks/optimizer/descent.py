@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dlcheck.checks.optimizer import broken_steps
 from dlcheck.checks.optimizer.broken import wrong
-from dlcheck.checks.optimizer.parts import room
+from dlcheck.checks.optimizer.parts import resolution, room
 from dlcheck.checks.optimizer.state import ACCEPTED
 from dlcheck.checks.optimizer.trials import (
     STEPS,
@@ -53,6 +53,7 @@ def the_mirror_image_goes_the_mirrored_way(subject: Implementation, case: Case) 
     return Evidence(
         error=farthest([-x for x in mirrored.values()], run.values()),
         bound=room(case, start, run.values(), steps, subject.options.get("compute_dtype")),
+        resolution=resolution(subject),
         signal=farthest(run.values(), start),
         what="mirror image of the run from −θ with −g against that from θ with g",
         cause="|g| stands where g is meant, or something positive is added to it",

@@ -31,6 +31,8 @@ from dlcheck.subjects import Implementation
 
 _ROUNDINGS = 64  # in what a step adds to an element
 _STORED = 4  # of the element itself
+_INSIDE = 4  # in the narrower type that a step is made in
+_COARSE = 0.25  # of the path, that a narrow type inside may leave open
 
 
 def room(
@@ -47,9 +49,16 @@ def room(
     """
     size = max((float(x.abs().amax()) for x in start if x.numel()), default=0.0)
     path = farthest(start, end)
-    made = unit_roundoff(getattr(torch, str(inside)) if inside else case.dtype)
     stored = unit_roundoff(case.dtype) * _STORED * (size + path)
-    return steps * (stored + made * _ROUNDINGS * path)
+    made = unit_roundoff(case.dtype) * _ROUNDINGS * path
+    if inside:
+        made += unit_roundoff(getattr(torch, str(inside))) * _INSIDE * path
+    return steps * (stored + made)
+
+
+def resolution(subject: Implementation) -> float:
+    """What share of the path a bound may be: more where a narrow type inside rounds coarsely."""
+    return _COARSE if subject.options.get("compute_dtype") else 0.01
 
 
 @check(
@@ -88,6 +97,7 @@ def _split(subject: Implementation, case: Case) -> Evidence:
     return Evidence(
         error=farthest(parts.values(), expected),
         bound=room(case, start, whole.values(), steps, subject.options.get("compute_dtype")),
+        resolution=resolution(subject),
         signal=farthest(whole.values(), start),
         what="parameters cut into rows against the whole ones",
         cause="the step depends on the tensor as a whole; if that is meant, declare per_tensor",
@@ -213,6 +223,7 @@ def memory_of_parameters_does_not_matter(subject: Implementation, case: Case) ->
     return Evidence(
         error=farthest(run.values(), plain.values()),
         bound=room(case, start, plain.values(), steps, subject.options.get("compute_dtype")),
+        resolution=resolution(subject),
         signal=farthest(plain.values(), start),
         what="parameters that lie transposed against contiguous ones",
         cause="elements are read in the order of memory",
