@@ -366,8 +366,14 @@ _KINDS = (
         form="factory",
         call="f(optimizer, **args)",
         summary="a learning-rate schedule",
+        values={"step_takes": ("nothing", "metric", "epoch")},
         inputs={"weight": "float n"},
-        options={"closed_form": "in t, base_lr, the arguments and math", "steps": "how many"},
+        options={
+            "closed_form": "in t, base_lr, the arguments and math",
+            "steps": "how many",
+            "step_takes": "nothing, metric (a loss) or epoch (how many there were, as timm counts); "
+            "a metric where step() must be given something",
+        },
     ),
     Kind(
         name="clipping",

@@ -56,10 +56,15 @@ class Schedule:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an order that is kept here
             self.optimizer.step()
-            if _wants_a_metric(self.scheduler):
-                guarded(self.scheduler.step, metric_at(turn))
-            else:
-                guarded(self.scheduler.step)
+            guarded(self.scheduler.step, *self._given(turn))
+
+    def _given(self, turn: int) -> list[float]:
+        """What step() is called with, as `options.step_takes` says, or its signature."""
+        takes = self.subject.options.get("step_takes")
+        if takes is None:
+            takes = "metric" if _wants_a_metric(self.scheduler) else "nothing"
+        given: dict[object, list[float]] = {"metric": [metric_at(turn)], "epoch": [turn + 1]}
+        return given.get(takes, [])
 
     def run(self, first: int, last: int) -> list[list[float]]:
         """The rates that the steps first … last − 1 of the optimizer use."""
