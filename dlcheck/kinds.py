@@ -353,6 +353,7 @@ _KINDS = (
             "per_tensor": "splitting a tensor changes it",
             "couples_parameters": "a parameter's step depends on the others' gradients",
             "perturbed_gradient": "asks for the gradient again elsewhere (SAM)",
+            "bias_corrected": "with one gradient in every step, all steps are equal",
             "centralizes_gradient": "the mean of each row of a gradient is left out",
             "decay_matrices_only": "vectors are not decayed",
             "needs_closure": "step(closure)",
@@ -371,8 +372,8 @@ _KINDS = (
         options={
             "closed_form": "in t, base_lr, the arguments and math",
             "steps": "how many",
-            "step_takes": "nothing, metric (a loss) or epoch (how many there were, as timm counts); "
-            "a metric where step() must be given something",
+            "step_takes": "nothing, metric (a loss), or epoch (how many there were); a metric "
+            "where step() must be given something",
         },
     ),
     Kind(
