@@ -337,6 +337,7 @@ _KINDS = (
         values={
             "decay": ("none", "coupled", "decoupled", "independent"),
             "decay_order": ("before", "after"),
+            "takes": ("list", "named_parameters", "module"),
         },
         inputs={"weight": "float n m", "bias": "float n"},
         options={
@@ -346,6 +347,7 @@ _KINDS = (
             "lr": "the name of the step size",
             "first_step": "size of the first step",
             "norms": "where it takes penalties",
+            "takes": "list (of parameters), named_parameters or module",
         },
         traits={
             "scale_free": "the step does not depend on the gradient's scale",

@@ -203,6 +203,7 @@ def _run_case(
 ) -> Evidence | None:
     """Run one case and note what it came to; the deciding evidence, or None if skipped."""
     dtype = getattr(torch, trial.dtype)
+    made: tuple[Implementation, Case] | None = None
     try:
         subject = _built(trial, recipe, device, dtype)
         case = Case(
@@ -216,6 +217,7 @@ def _run_case(
             claim=claim_of(trial),
             explains=explains,
         )
+        made = subject, case
         seed_everything(recipe.seed)
         pieces = list(_pieces(live.function(subject, case), trial))
     except NotApplicable as error:
@@ -223,7 +225,10 @@ def _run_case(
         return None
     except SubjectError as error:
         seen.recipe = recipe
-        if DOMAIN in trial.check.tags or not refuses(trial.subject, recipe, specs, device, dtype):
+        if DOMAIN in trial.check.tags or not (
+            refuses(trial.subject, recipe, specs, device, dtype)
+            or (made is not None and _refuses_a_step(*made))
+        ):
             raise
         seen.refusals.append(told(error))
         return None
@@ -303,6 +308,15 @@ def refuses(
     return False
 
 
+def _refuses_a_step(subject: Implementation, case: Case) -> bool:
+    """Does an optimizer raise in a plain step? `takes_a_plain_step` says so, once."""
+    if subject.kind.name != "optimizer":
+        return False
+    from dlcheck.checks.optimizer.plain_step import refusal
+
+    return refusal(subject, case) is not None
+
+
 def _graver(new: Evidence, old: Evidence) -> bool:
     """Does new decide over old? A failure always: the last one is Hypothesis's smallest.
 
@@ -337,7 +351,10 @@ def _judged(seen: _Seen, trial: Trial) -> tuple[Verdict, str]:
     if seen.refusals:
         if _is_told_elsewhere(trial):
             last = seen.refusals[-1].splitlines()[-1]
-            return Verdict.SKIPPED, f"it refuses all inputs of its domain: {last}"
+            takes = (
+                "a plain step" if trial.subject.kind == "optimizer" else "all inputs of its domain"
+            )
+            return Verdict.SKIPPED, f"it refuses {takes}: {last}"
         return Verdict.FAILED, seen.refusals[-1]
     if seen.skips:
         return Verdict.SKIPPED, seen.skips[-1]

@@ -67,6 +67,9 @@ def converges_on_a_convex_problem(subject: Implementation, case: Case) -> Eviden
     except NotApplicable:
         rates = [{}]
     descents = [Descent(subject, case, changes) for changes in rates]
+    refused = [descent.refused for descent in descents if descent.refused is not None]
+    if len(refused) == len(descents):
+        raise refused[0]
     best = _search(descents)
     return Evidence(
         error=best if math.isfinite(best) else math.inf,
@@ -125,11 +128,11 @@ class Descent:
             self.targets.append(x + away.to(x))
             self.curvatures.append(h.to(x))
         off = {"weight_decay": 0.0} if accepts(subject, "weight_decay") else {}
-        self.is_over = False
+        self.is_over, self.refused = False, None
         try:
             self.optimizer = built(subject, case, self.parameters, **off, **changes)
-        except SubjectError:
-            self.is_over = True
+        except SubjectError as error:
+            self.is_over, self.refused = True, error
 
     @property
     def sign(self) -> float:

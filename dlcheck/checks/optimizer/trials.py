@@ -156,7 +156,7 @@ def built(subject: Implementation, case: Case, given: Any, **changes: Any) -> An
     """The optimizer over what it is given, with some arguments changed."""
     seed_everything(case.recipe.seed)
     factory = subject.rebuilt(**changes).target if changes else subject.target
-    optimizer = guarded(factory, given)
+    optimizer = guarded(factory, _in_the_form_taken(subject, given))
     if not hasattr(optimizer, "step") or not hasattr(optimizer, "param_groups"):
         raise SubjectError(
             f"{subject.declared.name} was built as {type(optimizer).__qualname__}, which has no "
@@ -166,6 +166,25 @@ def built(subject: Implementation, case: Case, given: Any, **changes: Any) -> An
     if "modes" in subject.traits:
         guarded(optimizer.train)
     return optimizer
+
+
+def _in_the_form_taken(subject: Implementation, given: Any) -> Any:
+    """The parameters as `options.takes` says: a list, named parameters, or a module."""
+    takes = subject.options.get("takes", "list")
+    is_grouped = bool(given) and isinstance(given[0], Mapping)
+    if takes == "named_parameters":
+        if is_grouped:
+            return [{**g, "params": _named(g["params"], k)} for k, g in enumerate(given)]
+        return _named(given, 0)
+    if takes == "module":
+        if is_grouped:
+            raise NotApplicable("takes a module, which has no groups")
+        return nn.ParameterList(given)
+    return given
+
+
+def _named(parameters: Sequence[Tensor], group: int) -> list[tuple[str, Tensor]]:
+    return [(f"group{group}.parameter{k}", p) for k, p in enumerate(parameters)]
 
 
 def gradients_at(
