@@ -357,6 +357,7 @@ _KINDS = (
             "perturbed_gradient": "asks for the gradient again elsewhere (SAM)",
             "bias_corrected": "with one gradient in every step, all steps are equal",
             "centralizes_gradient": "the mean of each row of a gradient is left out",
+            "keeps_gradients": "step() leaves the gradients as they were",
             "decay_matrices_only": "vectors are not decayed",
             "needs_closure": "step(closure)",
             "needs_full_batch": "needs the whole batch",

@@ -77,7 +77,7 @@ def converges_on_a_convex_problem(subject: Implementation, case: Case) -> Eviden
         signal=1.0,
         unit="of the loss at the start",
         what="loss left after 300 steps on a quadratic, 1,500 if there is hope",
-        cause=_why_not(best) if not best <= _LEFT else "",
+        cause=_why_not(best, descents) if not best <= _LEFT else "",
         figures=(
             Figure(
                 title="Descent on a quadratic", x="step", y="loss", log_y=True,
@@ -105,7 +105,12 @@ def _search(descents: Sequence[Descent]) -> float:
     return min(descent.share for descent in last)
 
 
-def _why_not(best: float) -> str:
+def _why_not(best: float, descents: Sequence[Descent]) -> str:
+    if all(descent.share == math.inf for descent in descents):
+        return (
+            f"every step size that was tried is too large ({descents[0].label} as given, and a "
+            "thousandth to a thousand times that): give one at which it converges in args"
+        )
     if not best < 1:
         return "the loss never falls: the sign of the step is turned, or a copy is updated"
     return (

@@ -123,6 +123,8 @@ def _remedy(subject: Implementation, case: Case, raised: BaseException) -> str:
         return 'it takes sparse gradients: declare sparse_gradient and inputs = { w = "float n m" }'
     if _steps_in_float32(subject, case):
         return "float64 is not taken: run it in float32 (--dtype float32)"
+    if isinstance(raised, SubjectError):
+        return ""  # it says itself what is missing
     words = str(raised)
     if "required positional argument" in words:
         return "give the arguments that it needs in args"
