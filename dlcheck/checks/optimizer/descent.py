@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dlcheck.checks.optimizer import broken_steps
 from dlcheck.checks.optimizer.broken import wrong
-from dlcheck.checks.optimizer.parts import resolution, room
+from dlcheck.checks.optimizer.parts import clear, resolution, room
 from dlcheck.checks.optimizer.state import ACCEPTED
 from dlcheck.checks.optimizer.trials import (
     STEPS,
@@ -50,13 +50,16 @@ def the_mirror_image_goes_the_mirrored_way(subject: Implementation, case: Case) 
         gradients = gradients_at(case, run.parameters, turn)
         run.step(gradients)
         mirrored.step([-g for g in gradients])
-    return Evidence(
-        error=farthest([-x for x in mirrored.values()], run.values()),
-        bound=room(case, start, run.values(), steps, subject.options.get("compute_dtype")),
-        resolution=resolution(subject),
-        signal=farthest(run.values(), start),
-        what="mirror image of the run from −θ with −g against that from θ with g",
-        cause="|g| stands where g is meant, or something positive is added to it",
+    return clear(
+        case,
+        Evidence(
+            error=farthest([-x for x in mirrored.values()], run.values()),
+            bound=room(case, start, run.values(), steps, subject.options.get("compute_dtype")),
+            resolution=resolution(subject),
+            signal=farthest(run.values(), start),
+            what="mirror image of the run from −θ with −g against that from θ with g",
+            cause="|g| stands where g is meant, or something positive is added to it",
+        ),
     )
 
 
@@ -103,9 +106,12 @@ def maximize_climbs_what_would_be_descended(subject: Implementation, case: Case)
         gradients = gradients_at(case, climbing.parameters, turn)
         climbing.step(gradients)
         descending.step([-g for g in gradients])
-    return Evidence(
-        error=farthest(climbing.values(), descending.values()),
-        bound=room(case, start, climbing.values(), steps),
-        signal=farthest(climbing.values(), start),
-        what="run with maximize on g against one without on −g",
+    return clear(
+        case,
+        Evidence(
+            error=farthest(climbing.values(), descending.values()),
+            bound=room(case, start, climbing.values(), steps),
+            signal=farthest(climbing.values(), start),
+            what="run with maximize on g against one without on −g",
+        ),
     )

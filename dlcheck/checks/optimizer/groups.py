@@ -55,11 +55,11 @@ def decay_and_momentum_of_a_group_count(subject: Implementation, case: Case) -> 
             found = _apart(subject, case, start, {name: value})
         except SubjectError:
             continue  # a value that it does not take
-        judged += 1
         if found is not None:
+            judged += 1
             yield found
     if not judged:
-        raise NotApplicable("its groups hold neither weight_decay, momentum nor betas")
+        raise NotApplicable("its groups hold neither weight_decay, momentum nor betas that matter")
 
 
 def _others(subject: Implementation, case: Case) -> Mapping[str, Any]:

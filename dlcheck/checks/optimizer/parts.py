@@ -23,7 +23,7 @@ from dlcheck.checks.optimizer.trials import (
     warm_up,
 )
 from dlcheck.errors import NotApplicable, SubjectError, SubjectRaised
-from dlcheck.model import Evidence, Subject
+from dlcheck.model import Evidence, Subject, Verdict
 from dlcheck.numerics.rounding import unit_roundoff
 from dlcheck.registry import check
 from dlcheck.strategies import Case
@@ -56,6 +56,16 @@ def room(
     return steps * (stored + made)
 
 
+def clear(case: Case, found: Evidence) -> Evidence:
+    """The evidence; NotApplicable where a type narrower than float64 cannot tell such steps."""
+    if found.verdict is Verdict.INCONCLUSIVE and case.dtype != torch.float64:
+        raise NotApplicable(
+            f"its steps are too small for {str(case.dtype).removeprefix('torch.')} to tell: "
+            "judged in float64, or with a larger step size in args"
+        )
+    return found
+
+
 def resolution(subject: Implementation) -> float:
     """What share of the path a bound may be: more where a narrow type inside rounds coarsely."""
     return _COARSE if subject.options.get("compute_dtype") else 0.01
@@ -81,7 +91,7 @@ def splitting_parameters_changes_nothing(subject: Implementation, case: Case) ->
     norm or the shape of a tensor (LARS, LAMB, Muon, Adafactor) declares per_tensor.
     Source: the update is a function of each element.
     """
-    return closest(lambda: _split(subject, case))
+    return clear(case, closest(lambda: _split(subject, case)))
 
 
 def _split(subject: Implementation, case: Case) -> Evidence:
@@ -176,10 +186,10 @@ def parameter_groups_keep_their_options(subject: Implementation, case: Case) -> 
          "the step size is not read from the group: schedulers have no effect"),
     ):  # fmt: skip
         apart = farthest(found, expected)
-        yield Evidence(
+        yield clear(case, Evidence(
             error=apart, bound=bound, signal=signal, what=what,
             cause=cause if not apart <= bound else "",
-        )  # fmt: skip
+        ))  # fmt: skip
 
 
 def _alike(name: str, rate: float) -> Callable[[list[Any]], list[dict[str, Any]]]:
@@ -220,13 +230,16 @@ def memory_of_parameters_does_not_matter(subject: Implementation, case: Case) ->
         plain.step(gradients)
         lying = [g.mT.contiguous().mT if g.dim() > 1 else g for g in gradients]
         run.step(lying if turn % 2 else gradients)
-    return Evidence(
-        error=farthest(run.values(), plain.values()),
-        bound=room(case, start, plain.values(), steps, subject.options.get("compute_dtype")),
-        resolution=resolution(subject),
-        signal=farthest(plain.values(), start),
-        what="parameters that lie transposed against contiguous ones",
-        cause="elements are read in the order of memory",
+    return clear(
+        case,
+        Evidence(
+            error=farthest(run.values(), plain.values()),
+            bound=room(case, start, plain.values(), steps, subject.options.get("compute_dtype")),
+            resolution=resolution(subject),
+            signal=farthest(plain.values(), start),
+            what="parameters that lie transposed against contiguous ones",
+            cause="elements are read in the order of memory",
+        ),
     )
 
 
@@ -272,11 +285,14 @@ def paths_of_an_optimizer_agree(subject: Implementation, case: Case) -> Iterator
         if len(runs) < 2:
             continue
         judged += 1
-        yield Evidence(
-            error=farthest(runs[0].values(), runs[1].values()),
-            bound=room(case, start, runs[0].values(), steps),
-            signal=farthest(runs[0].values(), start),
-            what=f"parameters with {name} = True against {name} = False",
+        yield clear(
+            case,
+            Evidence(
+                error=farthest(runs[0].values(), runs[1].values()),
+                bound=room(case, start, runs[0].values(), steps),
+                signal=farthest(runs[0].values(), start),
+                what=f"parameters with {name} = True against {name} = False",
+            ),
         )
     if not judged:
         raise NotApplicable(f"none of {stated} can be switched here")

@@ -44,11 +44,11 @@ class WantsMatrices(Plain):
         super().update(group, p, gradient)
 
 
-class WantsSinglePrecision(Scaled):
-    """Mixes a constant of float32 into what it is given."""
+class MixesTypes(Scaled):
+    """Mixes a constant of another type into what it is given."""
 
     def update(self, group: dict[str, Any], p: Tensor, gradient: Tensor) -> None:
-        one = torch.ones(p.shape, dtype=torch.float32)
+        one = torch.ones(p.shape, dtype=torch.float16)
         super().update(group, p, torch.lerp(gradient, one, 0.0))
 
 
@@ -64,7 +64,7 @@ def _declared(target: type[Any], takes: str) -> Subject:
         wrong(WantsAModule),
         wrong(WantsAClosure),
         wrong(WantsMatrices),
-        wrong(WantsSinglePrecision),
+        wrong(MixesTypes),
     ],
     accepts=[
         *ACCEPTED,
@@ -72,7 +72,7 @@ def _declared(target: type[Any], takes: str) -> Subject:
         _declared(WantsAModule, "module"),
         wrong(WantsAClosure, "needs_closure"),
     ],
-    dtypes=["float64"],
+    dtypes=["float64", "float32"],
     once=True,
 )
 def takes_a_plain_step(subject: Implementation, case: Case) -> Evidence:

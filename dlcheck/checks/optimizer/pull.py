@@ -52,9 +52,10 @@ def weight_decay_pulls_to_zero(subject: Implementation, case: Case) -> Evidence:
 
     The first step that moves, on gradients of 0, from weights of size 1/2 to 3/2, which no step
     size crosses: each weight by itself, whether the decay is coupled, decoupled or goes through
-    moments. Where nothing decays beside gradients of 0 (a trust ratio is guarded there), on given
-    gradients: then Σ w·Δw of each tensor, as a trust ratio turns with the weight. The bound is
-    rounding. Source: a decay is the gradient step of ½λ‖w‖² (Hanson & Pratt, NeurIPS 1988).
+    moments; Σ w·Δw where a step is made of the whole tensor (per_tensor), as Shampoo's is. Where
+    nothing decays beside gradients of 0 (a trust ratio is guarded there) on given gradients, and
+    then Σ w·Δw too, as a trust ratio turns with the weight. The bound is rounding.
+    Source: a decay is the gradient step of ½λ‖w‖² (Hanson & Pratt, NeurIPS 1988).
     """
     if not accepts(subject, "weight_decay"):
         raise NotApplicable("takes no argument weight_decay")
@@ -62,7 +63,7 @@ def weight_decay_pulls_to_zero(subject: Implementation, case: Case) -> Evidence:
     steps = 1 + warm_up(subject, case)
     runs = [_decayed(subject, case, start, steps, decay, 0.0) for decay in (_DECAY, 0.0)]
     if farthest(runs[0].values(), runs[1].values()) > 0:
-        return _pull(case, start, runs, steps, each=True)
+        return _pull(case, start, runs, steps, each="per_tensor" not in subject.traits)
     runs = [_decayed(subject, case, start, steps, decay, 1.0) for decay in (_DECAY, 0.0)]
     return _pull(case, start, runs, steps, each=False)
 
