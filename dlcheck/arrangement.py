@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -66,3 +66,23 @@ def _with_state(
     rest = [None if place in places else given for place, given in enumerate(inputs)]
     rest[places[0]] = packed
     return tuple(x for place, x in enumerate(rest) if place not in places[1:])
+
+
+def has_methods(target: object, kind: Kind) -> bool:
+    """Has it every method that its kind takes in place of a call? Never where there is none."""
+    return bool(kind.methods) and all(
+        callable(getattr(target, name, None)) for name in kind.methods
+    )
+
+
+def through_methods(kind: Kind) -> Callable[..., Any]:
+    """How an object is called through the methods of its kind."""
+    if kind.methods == ("fit", "transform"):
+        return _fitted_and_applied
+    (method,) = kind.methods
+    return lambda target, *inputs, **keywords: getattr(target, method)(*inputs, **keywords)
+
+
+def _fitted_and_applied(target: Any, train: Any, test: Any) -> tuple[Any, Any]:
+    target.fit(train)
+    return target.transform(train), target.transform(test)

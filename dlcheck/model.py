@@ -245,6 +245,7 @@ class Kind:
     traits: Mapping[str, str] = field(default_factory=lambda: NOTHING)  # beside the common ones
     returns_tensors: bool = False  # an answer without a tensor breaks the contract
     gathers: bool = False  # several inputs are passed as one list
+    methods: tuple[str, ...] = ()  # an object that has them all is called through them
     # Further positional arguments that are no tensors, and their value where a check gives none.
     further: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
     # option → what a text may say there; those of `named` may name a constructor argument instead

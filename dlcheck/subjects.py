@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from dlcheck.arrangement import arranged
+from dlcheck.arrangement import arranged, has_methods, through_methods
 from dlcheck.constructors import Remade as Remade
 from dlcheck.constructors import default_of as default_of
 from dlcheck.domains import resolve_args
@@ -50,6 +50,8 @@ class Implementation:
 
     def __call__(self, *inputs: Any, **keywords: Any) -> Any:
         """The subject's own answer, whatever it is; a streaming metric is updated and read."""
+        if self.follows_its_methods:
+            return guarded(through_methods(self.kind), self.target, *inputs, **keywords)
         if not self.is_streaming:
             inputs = arranged(self.kind, self.declared, inputs, keywords)
             answer = guarded(self.target, *inputs, **keywords)
@@ -99,6 +101,11 @@ class Implementation:
     def is_streaming(self) -> bool:
         """Does it follow the protocol update, compute, reset?"""
         return self.kind.name.endswith("_metric") and streams(self.target)
+
+    @property
+    def follows_its_methods(self) -> bool:
+        """Is it an object with the methods of its kind, instead of a function?"""
+        return has_methods(self.target, self.kind)
 
     @property
     def module(self) -> nn.Module | None:
@@ -213,7 +220,7 @@ def build(
     made = not_run(no_lane) if no_lane else _make(kind, target, args)
     if isinstance(made, nn.Module):
         guarded(made.to, device=device, dtype=dtype)
-    if not callable(made) and not hasattr(made, "update"):
+    if not callable(made) and not hasattr(made, "update") and not has_methods(made, kind):
         raise SubjectError(
             f"{subject.name} was built as {type(made).__qualname__}, which cannot be called; "
             f"a subject of kind {kind.name!r} is called {kind.call}"
@@ -260,7 +267,8 @@ def _make(kind: Kind, target: Any, args: Mapping[str, Any]) -> Any:
     if inspect.isclass(target) or kind.form == "module":
         return guarded(target, **args)
     if not inspect.isroutine(target) and not isinstance(target, functools.partial) and not args:
-        return guarded(copy.deepcopy, target) if hasattr(target, "update") else target
+        copied = hasattr(target, "update") or has_methods(target, kind)
+        return guarded(copy.deepcopy, target) if copied else target
     return functools.partial(target, **args) if args else target
 
 
