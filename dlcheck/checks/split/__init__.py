@@ -1,0 +1,1 @@
+"""Claims about splits of rows into train, validation and test."""

@@ -1,0 +1,1 @@
+"""How models are chosen and judged: splits, cross-validation, standardization, early stopping."""
