@@ -481,7 +481,7 @@ _KINDS = (
         },
         traits={
             "fits_on_train": "statistics come from train only",
-            "standardizes": "columns of train have mean 0 and deviation 1 afterwards",
+            "standardizes": "columns become (x − μ)/σ, by the mean and deviation of train",
             "row_by_row": "a row of train goes the way in which the same row of test goes",
         },
         values={"arrays": ("numpy", "torch", "list")},
