@@ -16,7 +16,7 @@ from dlcheck.checks.split.broken import (
     complement,
     size_of,
 )
-from dlcheck.checks.split.calls import Fold, split
+from dlcheck.checks.split.calls import Fold, split_or_leave
 from dlcheck.checks.split.chance import noticed
 from dlcheck.checks.split.tables import Indices, Table, rows_of
 from dlcheck.errors import NotApplicable
@@ -89,7 +89,7 @@ def bootstrap_draws_every_row_alike(subject: Implementation, case: Case) -> Evid
         while len(folds) < n:
             seed = int(stream.numpy.integers(2**31))
             made = subject.rebuilt(**{name: seed}) if isinstance(name, str) else subject
-            drawn = split(made, table)
+            drawn = split_or_leave(made, table)
             if not drawn:
                 raise NotApplicable("it gives no fold; see folds_are_as_many_as_declared")
             folds += drawn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -52,6 +53,14 @@ def split(subject: Implementation, table: Table) -> list[Fold]:
     return [Fold(tuple(part.astype(np.int64) for part in parts)) for parts in folds]
 
 
+def split_or_leave(subject: Implementation, table: Table) -> list[Fold]:
+    """As `split`, but what is refused is no claim of the caller's: NotApplicable is raised."""
+    try:
+        return split(subject, table)
+    except SubjectError as error:
+        raise NotApplicable(f"it does not split {table}: {error}") from None
+
+
 def raw_split(subject: Implementation, table: Table) -> list[tuple[NDArray[Any], ...]]:
     """As `split`, but with the index arrays as they come."""
     inputs, keywords = arguments(subject, table)
@@ -77,7 +86,20 @@ def arguments(subject: Implementation, table: Table) -> tuple[tuple[Any, ...], d
             named[keyword] = value
         else:
             given += [None] * (position - len(given)) + [value]
+    for position in range(len(given), _required(subject) - len(named)):  # asked for, unused
+        given.append(_in_array(subject, np.arange(len(table)) // position % 5))
     return tuple(given), named
+
+
+def _required(subject: Implementation) -> int:
+    """How many arguments the splitter insists on, at most three: labels may be asked for unused."""
+    call = subject.target.split if subject.follows_its_methods else subject.target
+    try:
+        given = inspect.signature(call).parameters.values()
+    except (TypeError, ValueError):
+        return 0
+    plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return min(3, sum(p.kind in plain and p.default is inspect.Parameter.empty for p in given))
 
 
 def _first(subject: Implementation, table: Table) -> Any:

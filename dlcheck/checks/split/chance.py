@@ -15,7 +15,7 @@ from dlcheck.checks.split.broken import (
     folds_changed,
     refolded,
 )
-from dlcheck.checks.split.calls import Fold, is_one_fold, split
+from dlcheck.checks.split.calls import Fold, is_one_fold, split_or_leave
 from dlcheck.checks.split.tables import Indices, Table, folds_of, is_stratified, rows_of
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence
@@ -110,7 +110,7 @@ def each_row_is_as_likely_in_every_part(subject: Implementation, case: Case) -> 
         found = []
         for seed in seeds:
             made = subject.rebuilt(**{name: int(seed)}) if isinstance(name, str) else subject
-            found.append(_assignment(split(made, table), len(table), subject)[units])
+            found.append(_assignment(split_or_leave(made, table), len(table), subject)[units])
         return fairness(np.asarray(found))
 
     return three_strikes(

@@ -85,8 +85,9 @@ def labels_are_only_names(subject: Implementation, case: Case) -> Evidence:
     """Classes and groups named by other integers, words or floats are split as well.
 
     The names −26, −19, −12, …, sorted words and 0.0, 1.0, …: each split must keep proportions and
-    groups as with 0, 1, …. A splitter that documents integers declares
-    `rejects = { names = ["text", "floats", "spread integers"] }`. The split itself may differ.
+    groups as with 0, 1, …; the split itself may differ. Words and floats may be refused by an
+    exception. A splitter that documents labels 0 … k − 1 refuses other integers and declares
+    `rejects = { names = "spread integers" }`.
     """
     if not (is_stratified(subject) or is_grouped(subject)):
         raise NotApplicable("it uses neither labels nor groups: declare stratified or grouped")
@@ -98,8 +99,8 @@ def labels_are_only_names(subject: Implementation, case: Case) -> Evidence:
         try:
             off = _violations(subject, named)
         except SubjectError as error:
-            off = float(not is_refused(subject, named, error))
-            message = message or f"{error} for {named.names}"
+            off = float(named.names == NAMES[0] and not is_refused(subject, named, error))
+            message = message or (str(error) if off else "")
         wrong += off
         where = where or (str(named) if off else "")
     return Evidence(
@@ -110,7 +111,7 @@ def labels_are_only_names(subject: Implementation, case: Case) -> Evidence:
         what="splits of renamed classes or groups that are wrong",
         got=message if wrong else "",
         where=where,
-        cause='if other names are refused on purpose, declare rejects = { names = ["text", …] }'
+        cause='if labels must be 0 … k - 1, declare rejects = { names = "spread integers" }'
         if wrong and message
         else "",
     )

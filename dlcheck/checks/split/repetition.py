@@ -18,9 +18,9 @@ from dlcheck.checks.split.broken import (
     folds_changed,
     refolded,
 )
-from dlcheck.checks.split.calls import Fold, each_table, split
+from dlcheck.checks.split.calls import Fold, each_table, split_or_leave
 from dlcheck.checks.split.tables import Indices, Table, tables
-from dlcheck.errors import NotApplicable, SubjectError, UsageError
+from dlcheck.errors import UsageError
 from dlcheck.isolation import seed_everything
 from dlcheck.model import Evidence
 from dlcheck.registry import check
@@ -126,11 +126,7 @@ def _split_with(
     """The folds of a splitter made anew with these arguments, in this global random state."""
     made = subject.rebuilt(**given)
     seed_everything(state)
-    try:
-        folds = split(made, table)
-    except SubjectError as error:
-        raise NotApplicable(f"see splits_its_declared_tables: {error}") from None
-    return listed(folds)
+    return listed(split_or_leave(made, table))
 
 
 def listed(folds: list[Fold]) -> list[list[list[int]]]:
@@ -183,7 +179,7 @@ def permuting_the_rows_permutes_the_split(subject: Implementation, case: Case) -
     changed, seen, where = 0, 0, ""
     for table, folds in each_table(subject, case):
         order = rng.permutation(len(table))
-        moved = split(subject, table.taken(order))
+        moved = split_or_leave(subject, table.taken(order))
         there = {tuple(frozenset(order[part].tolist()) for part in f.parts) for f in moved}
         here = {tuple(frozenset(part.tolist()) for part in fold.parts) for fold in folds}
         changed, seen = changed + len(here - there), seen + len(here)

@@ -13,7 +13,7 @@ from dlcheck.checks.split.broken import (
     as_folds,
     called,
 )
-from dlcheck.checks.split.calls import arguments, each_table, split
+from dlcheck.checks.split.calls import arguments, each_table, split_or_leave
 from dlcheck.checks.split.tables import Table
 from dlcheck.errors import NotApplicable
 from dlcheck.isolation import seed_everything
@@ -157,7 +157,7 @@ def _plain(x: Any) -> Any:
 
 def _streams_after(subject: Implementation, table: Table, state: int) -> dict[str, str]:
     seed_everything(state)
-    split(subject, table)
+    split_or_leave(subject, table)
     return {
         "random": str(random.getstate()),
         "numpy.random": str(np.random.get_state(legacy=False)),
