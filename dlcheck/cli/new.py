@@ -84,7 +84,8 @@ def _options(kind: Kind, model: Reference | None) -> Iterator[str]:
         kind.named & set(chosen)
     ):  # the model's argument need not be the subject's
         if isinstance(chosen[option], str) and chosen[option] not in kind.values[option]:
-            chosen[option] = kind.values[option][0]
+            given = model.args.get(str(chosen[option])) if model else None
+            chosen[option] = next(iter(kind.values[option]), "") if given is None else given
     for option in sorted(kind.required - set(chosen)):
         chosen[option] = _PLACEHOLDERS.get(option, "")
     if chosen:

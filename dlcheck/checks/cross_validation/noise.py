@@ -10,8 +10,14 @@ import numpy as np
 from scipy import stats as laws
 
 from dlcheck.checks.cross_validation import broken
-from dlcheck.checks.cross_validation.recorder import Folds, Numbers, as_scores, table
-from dlcheck.errors import NotApplicable
+from dlcheck.checks.cross_validation.recorder import (
+    Folds,
+    Numbers,
+    as_scores,
+    regressor_tags,
+    table,
+)
+from dlcheck.errors import NotApplicable, SubjectError
 from dlcheck.model import Evidence, Figure, Verdict
 from dlcheck.mutants import around
 from dlcheck.registry import check
@@ -47,6 +53,14 @@ class Centroids:
         x = (x if self.columns is None else x[:, self.columns % x.shape[1]])[:, self.kept]
         is_high = ((x - self.high) ** 2).sum(1) < ((x - self.low) ** 2).sum(1)
         return float((is_high == y).mean())
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: FBT001, FBT002
+        return {"chosen": self.chosen, "columns": self.columns}
+
+    __sklearn_tags__ = regressor_tags
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "kept")
 
     def __sklearn_clone__(self) -> Centroids:
         return Centroids(self.chosen, self.columns)
@@ -153,6 +167,8 @@ def _mean_score(
     scores = as_scores(subject, subject(build, table(subject, x, y), folds))
     if not scores:
         raise NotApplicable("it gave no scores; see scores_are_those_of_the_folds")
+    if not np.isfinite(scores).all():
+        raise SubjectError(f"{subject.declared.name} gave a score of {np.mean(scores)}")
     return float(np.mean(scores))
 
 

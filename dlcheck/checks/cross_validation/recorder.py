@@ -7,6 +7,7 @@ known, and a leak adds a thousand times its share.
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +34,20 @@ class Log:
     values: Numbers  # the score of each row
     models: list[Recorder] = field(default_factory=list)
     pull: Numbers | None = None  # [candidates, rows]: what a candidate's score gains on a row
+
+
+def regressor_tags(model: Any) -> Any:
+    """What scikit-learn asks of an estimator: no classifier, whose folds would be stratified."""
+    return types.SimpleNamespace(
+        estimator_type="regressor",
+        requires_fit=True,
+        array_api_support=False,
+        input_tags=types.SimpleNamespace(pairwise=False, sparse=False, allow_nan=False),
+        target_tags=types.SimpleNamespace(required=False, multi_output=False),
+        classifier_tags=None,
+        regressor_tags=None,
+        transformer_tags=None,
+    )
 
 
 class Recorder:
@@ -81,6 +96,11 @@ class Recorder:
 
     def set_params(self, **params: Any) -> Recorder:
         return self
+
+    __sklearn_tags__ = regressor_tags
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return bool(self.fitted)
 
     def __sklearn_clone__(self) -> Recorder:
         return Recorder(self.log, self.candidate)

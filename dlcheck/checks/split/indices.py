@@ -93,12 +93,19 @@ def splits_its_declared_tables(subject: Implementation, case: Case) -> Evidence:
 
 
 def _remedy(subject: Implementation) -> str:
+    """The declarations that change what it is given, and those that leave a refusal out."""
     takes = subject.options.get("takes", "rows" if subject.follows_its_methods else "n")
+    others = [f'"{word}"' for word in ("n", "rows", "indices") if word != takes]
+    given = {"n": "a number", "rows": "a table", "indices": "0 … n - 1"}[takes]
+    missing = [
+        f"{column} with {option} = true"
+        for column, option in (("labels", "stratified"), ("groups", "grouped"))
+        if not subject.options.get(option)
+    ]
+    asked = f"; it gets {' and '.join(missing)}" if missing else ""
     return (
-        f'it was given {takes} (takes = "n", "rows" or "indices" says otherwise) and '
-        f"{subject.options.get('arrays', 'numpy')} arrays (arrays = ...); if the refusal is "
-        "documented, declare it: sizes = { n = [lowest, highest] } for rows, k for classes, g for "
-        'groups, or rejects = { n = ..., exception = "ValueError" }'
+        f"it was given {given} (takes = {' or '.join(others)} changes that){asked}; leave out "
+        "what it refuses with sizes = { n = [lowest, highest] } or rejects = { n = … }"
     )
 
 

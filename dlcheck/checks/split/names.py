@@ -23,7 +23,6 @@ from dlcheck.checks.split.groups import torn_groups
 from dlcheck.checks.split.tables import (
     Table,
     is_grouped,
-    is_stratified,
     tables,
 )
 from dlcheck.errors import NotApplicable, SubjectError
@@ -73,6 +72,7 @@ def _unless(original: Call, first: Any, more: Any, named: Any, broken: Any) -> A
 
 @check(
     kind="split",
+    options={"stratified": [True]},
     rejects=[
         takes_labels_for_positions,
         compares_text_with_integers,
@@ -81,18 +81,40 @@ def _unless(original: Call, first: Any, more: Any, named: Any, broken: Any) -> A
     ],
     once=True,
 )
-def labels_are_only_names(subject: Implementation, case: Case) -> Evidence:
-    """Classes and groups named by other integers, words or floats are split as well.
+def classes_are_only_names(subject: Implementation, case: Case) -> Evidence:
+    """Classes named by other integers, words or floats keep their proportions as well.
 
-    The names −26, −19, −12, …, sorted words and 0.0, 1.0, …: each split must keep proportions and
-    groups as with 0, 1, …; the split itself may differ. Words and floats may be refused by an
-    exception. A splitter that documents labels 0 … k − 1 refuses other integers and declares
-    `rejects = { names = "spread integers" }`.
+    The names −26, −19, −12, …, sorted words and 0.0, 1.0, …, for which each split must be as even
+    as for 0, 1, …; it may be another one. Words and floats may be refused by an exception. A
+    splitter that documents labels 0 … k − 1 refuses other integers and declares
+    `rejects = { names = "spread integers" }`. Exact: the bound is 0.
     """
-    if not (is_stratified(subject) or is_grouped(subject)):
-        raise NotApplicable("it uses neither labels nor groups: declare stratified or grouped")
-    if subject.options.get("label_format") == "onehot" and not is_grouped(subject):
+    if subject.options.get("label_format") == "onehot":
         raise NotApplicable("one-hot rows have no names")
+    return _renamed(subject, case, "classes")
+
+
+@check(
+    kind="split",
+    options={"grouped": [True]},
+    rejects=[
+        takes_labels_for_positions,
+        compares_text_with_integers,
+        sorts_text_away_from_its_rows,
+        takes_floats_for_different_numbers,
+    ],
+    once=True,
+)
+def groups_are_only_names(subject: Implementation, case: Case) -> Evidence:
+    """Groups named by other integers, words or floats stay whole as well.
+
+    The names −12, 9, −5, …, sorted words and 2.0, 5.0, …; the split itself may be another one.
+    Words and floats may be refused by an exception. Exact: the bound is 0.
+    """
+    return _renamed(subject, case, "groups")
+
+
+def _renamed(subject: Implementation, case: Case, what: str) -> Evidence:
     wrong, seen, where, message = 0.0, 0, "", ""
     for named in _named_tables(subject, case):
         seen += 1
@@ -108,7 +130,7 @@ def labels_are_only_names(subject: Implementation, case: Case) -> Evidence:
         bound=0.0,
         signal=float(max(seen, 1)),
         unit="violations",
-        what="splits of renamed classes or groups that are wrong",
+        what=f"splits that are wrong when the {what} have other names",
         got=message if wrong else "",
         where=where,
         cause='if labels must be 0 … k - 1, declare rejects = { names = "spread integers" }'

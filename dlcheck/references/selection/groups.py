@@ -37,7 +37,7 @@ class GroupFolds:
             raise ValueError(f"{len(names)} groups cannot make {self.folds} folds")
         sizes, filled = np.bincount(group), np.zeros(self.folds, dtype=np.int64)
         fold_of = np.zeros(len(names), dtype=np.int64)
-        for g in np.argsort(sizes)[::-1]:
+        for g in np.argsort(sizes, kind="stable")[::-1]:
             fold_of[g] = filled.argmin()
             filled[fold_of[g]] += sizes[g]
         return _pairs(fold_of[group], self.folds)
