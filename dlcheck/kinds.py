@@ -438,7 +438,7 @@ _KINDS = (
             "repeats": "how many times all rows are split anew, or its argument",
             "gap": "rows left out between train and a later test, or its argument; [before, after] "
             "a test where train is on both sides",
-            "stratified": "true if proportions are kept; approximately where no count is exact",
+            "stratified": "true if the classes keep their proportions",
             "grouped": "true if groups are never split",
             "shuffle": "true if the rows are shuffled: each as likely in every part",
             "seed": "the argument that fixes the split",
@@ -455,12 +455,12 @@ _KINDS = (
             "with_replacement": "rows may repeat in train; the test holds those not drawn",
             "overlapping": "folds are drawn anew: a row may be tested in several or in none",
             "partial": "some rows may be in no part of a fold",
+            "approximately_stratified": "the classes' counts are near their proportions only",
         },
         values={
             "folds": ("rows", "groups"),
             "repeats": (),
             "gap": (),
-            "stratified": ("approximately",),
             "takes": ("n", "rows", "indices"),
             "arrays": ("numpy", "torch", "list"),
             "label_format": ("ids", "onehot"),

@@ -25,7 +25,7 @@ from dlcheck.stats.finding import ALPHA, MISSED
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
-_BLOCKS, _DRAWS = 6, 40
+_BLOCKS, _DRAWS = 6, 24
 
 
 def _reordered(order: Callable[[int], Indices]) -> Any:

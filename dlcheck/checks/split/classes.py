@@ -80,6 +80,7 @@ def gives_a_fold_two_rows_of_the_first_class(folds: list[Parts], rows: int) -> l
 @check(
     kind="split",
     options={"stratified": [True], "grouped": False},
+    forbids={"approximately_stratified"},
     rejects=[
         ignores_the_labels,
         cuts_the_rows_in_order,
@@ -150,7 +151,8 @@ def swaps_every_second_row(folds: list[Parts], rows: int) -> list[Parts]:
 
 @check(
     kind="split",
-    options={"stratified": ["approximately"]},
+    needs={"approximately_stratified"},
+    options={"stratified": [True], "grouped": False},
     rejects=[
         swaps_every_second_row,
         ignores_the_labels,
@@ -163,7 +165,8 @@ def swaps_every_second_row(folds: list[Parts], rows: int) -> list[Parts]:
             target=_labels_in_snake_order,
             kind="split",
             args={"folds": 4},
-            options={"folds": "folds", "stratified": "approximately"},
+            options={"folds": "folds", "stratified": True},
+            traits=frozenset({"approximately_stratified"}),
         )
     ],
     once=True,

@@ -73,6 +73,7 @@ def _unless(original: Call, first: Any, more: Any, named: Any, broken: Any) -> A
 @check(
     kind="split",
     options={"stratified": [True]},
+    forbids={"approximately_stratified"},
     rejects=[
         takes_labels_for_positions,
         compares_text_with_integers,

@@ -41,6 +41,13 @@ def validates_on_rows_of_train(parts: Parts, rows: int) -> Parts:
         validates_on_rows_of_train,
     ],
     once=True,
+    textbook={
+        "id": "R10",
+        "says": "Model selection by cross-validation",
+        "verdict": "true if",
+        "condition": "folds are disjoint and covering, and everything that is fitted, features and "
+        "scales too, is fitted inside the fold",
+    },
 )
 def parts_are_disjoint(subject: Implementation, case: Case) -> Evidence:
     """No row is in two parts of a fold: what is tested was neither trained nor tuned on.
@@ -134,6 +141,13 @@ def near(fold: Fold, subject: Implementation) -> Indices:
         leaves_the_remainder_untested,
     ],
     once=True,
+    textbook={
+        "id": "R10",
+        "says": "Model selection by cross-validation",
+        "verdict": "true if",
+        "condition": "folds are disjoint and covering, and everything that is fitted, features and "
+        "scales too, is fitted inside the fold",
+    },
 )
 def each_row_is_tested_once(subject: Implementation, case: Case) -> Evidence:
     """Over the folds of one repeat each row is in exactly one test part.

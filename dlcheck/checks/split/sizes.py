@@ -11,8 +11,8 @@ from dlcheck.checks.split.broken import (
     refolded,
 )
 from dlcheck.checks.split.calls import each_table, is_one_fold
-from dlcheck.checks.split.tables import folds_of
-from dlcheck.errors import NotApplicable
+from dlcheck.checks.split.tables import folds_of, is_stratified
+from dlcheck.errors import NotApplicable, UsageError
 from dlcheck.model import Evidence
 from dlcheck.registry import check
 from dlcheck.strategies import Case
@@ -135,10 +135,11 @@ def parts_have_their_shares(subject: Implementation, case: Case) -> Evidence:
     |size − share · n| < 1, and where strata are cut one by one < 1 for each class. Whichever part
     takes the remainder, the sizes of all m parts add up to n, so that it may have m − 1 rows more.
     """
-    shares = [float(share) for share in subject.options["shares"]]
+    shares = _shares(subject)
     off, seen, where = 0.0, 0, ""
     for table, folds in each_table(subject, case):
-        room = table.sizes.get("k", 1) * max(1, len(shares) - 1)
+        classes = table.sizes["k"] if is_stratified(subject) else 1
+        room = classes * max(1, len(shares) - 1)
         for number, fold in enumerate(folds):
             sizes = [len(part) for part in fold.parts]
             excess = _excess(sizes, shares, len(table), room)
@@ -155,6 +156,17 @@ def parts_have_their_shares(subject: Implementation, case: Case) -> Evidence:
         expected=f"shares of {', '.join(f'{share:g}' for share in shares)}",
         where=where,
     )
+
+
+def _shares(subject: Implementation) -> list[float]:
+    said = subject.options["shares"]
+    wanted = isinstance(said, (list, tuple)) and len(said) in (2, 3)
+    if not wanted or not all(isinstance(x, (int, float)) and 0 < x < 1 for x in said):
+        raise UsageError(
+            f"shares = {said!r}: give the share of each part, between 0 and 1: [0.8, 0.2] for "
+            "train and test, [0.6, 0.2, 0.2] with validation"
+        )
+    return [float(share) for share in said]
 
 
 def _excess(sizes: list[int], shares: list[float], n: int, room: int) -> float:
