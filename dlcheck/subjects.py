@@ -253,12 +253,13 @@ def _make(kind: Kind, target: Any, args: Mapping[str, Any]) -> Any:
     if isinstance(target, Remade):
         inner = load_target(target.original.target, near=target.original.file)
         return guarded(target.change, _make(kind, inner, args))
-    if isinstance(target, nn.Module):
-        if args:
-            raise DeclarationError(
-                f"this {type(target).__name__} is built already, so its arguments "
-                f"{', '.join(args)} cannot be given; pass the class instead of an instance"
-            )
+    is_object = not inspect.isclass(target) and has_methods(target, kind)
+    if args and (isinstance(target, nn.Module) or is_object):
+        raise DeclarationError(
+            f"this {type(target).__name__} is built already, so its arguments "
+            f"{', '.join(args)} cannot be given; pass the class instead of an instance"
+        )
+    if isinstance(target, nn.Module) or is_object:
         return guarded(copy.deepcopy, target)
     if inspect.isclass(target) and issubclass(target, torch.autograd.Function):
         return functools.partial(target.apply, **args) if args else target.apply
@@ -267,8 +268,7 @@ def _make(kind: Kind, target: Any, args: Mapping[str, Any]) -> Any:
     if inspect.isclass(target) or kind.form == "module":
         return guarded(target, **args)
     if not inspect.isroutine(target) and not isinstance(target, functools.partial) and not args:
-        copied = hasattr(target, "update") or has_methods(target, kind)
-        return guarded(copy.deepcopy, target) if copied else target
+        return guarded(copy.deepcopy, target) if hasattr(target, "update") else target
     return functools.partial(target, **args) if args else target
 
 

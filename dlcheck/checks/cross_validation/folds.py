@@ -13,12 +13,12 @@ from dlcheck.checks.cross_validation.recorder import (
     Plan,
     Ran,
     expected_scores,
+    observed,
     plans,
     run,
     scorers,
     weights,
 )
-from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence
 from dlcheck.registry import check
 from dlcheck.strategies import Case
@@ -38,9 +38,7 @@ def _folded(subject: Implementation, plan: Plan, ran: Ran) -> Plan:
 
 def _ran(subject: Implementation, case: Case) -> Iterator[tuple[Plan, Ran]]:
     for plan in plans(subject, case):
-        ran = run(subject, plan.x, plan.values, plan.folds)
-        if not any(model.scored for model in ran.log.models):
-            raise NotApplicable("it never calls score(x, y) of a model, so that nothing is known")
+        ran = observed(subject, plan)
         yield _folded(subject, plan, ran), ran
 
 
@@ -183,7 +181,7 @@ def order_of_the_rows_does_not_matter(subject: Implementation, case: Case) -> It
         permutation = np.random.default_rng(len(plan.x)).permutation(len(plan.x))
         place = np.argsort(permutation)
         moved = [(place[train], place[test]) for train, test in plan.folds]
-        here = run(subject, plan.x, plan.values, plan.folds).scores
+        here = observed(subject, plan).scores
         there = run(subject, plan.x, plan.values, moved, permutation).scores
         same = len(here) == len(there)
         yield Evidence(

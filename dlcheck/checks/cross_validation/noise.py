@@ -14,6 +14,8 @@ from dlcheck.checks.cross_validation.recorder import (
     Folds,
     Numbers,
     as_scores,
+    observed,
+    plans,
     regressor_tags,
     table,
 )
@@ -125,6 +127,8 @@ def noise_scores_at_chance(subject: Implementation, case: Case) -> Iterator[Evid
     Source: Hastie, Tibshirani & Friedman, The Elements of Statistical Learning, 2nd ed., 7.10.2;
     Ambroise & McLachlan, PNAS 99, 2002; Varma & Simon, BMC Bioinformatics 7:91, 2006.
     """
+
+    observed(subject, plans(subject, case)[0])
 
     def sample(stream: Stream, n: int) -> Any:
         hits = sum(_hits(subject, *_noise(stream.numpy, _FEATURES)) for _ in range(n))

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dlcheck.errors import SubjectError
+from dlcheck.errors import NotApplicable, SubjectError
 from dlcheck.isolation import seed_everything
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
@@ -204,6 +204,14 @@ def plans(subject: Implementation, case: Case) -> list[Plan]:
         tests = np.split(order, cuts)
         found.append(Plan(x, values, [(np.setdiff1d(order, test), test) for test in tests]))
     return found
+
+
+def observed(subject: Implementation, plan: Plan) -> Ran:
+    """One run of a plan. Raises NotApplicable where no model is asked for its score."""
+    ran = run(subject, plan.x, plan.values, plan.folds)
+    if not any(model.scored for model in ran.log.models):
+        raise NotApplicable("it never calls score(x, y) of a model, so that nothing is known")
+    return ran
 
 
 def expected_scores(plan: Plan) -> list[float]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlcheck.domains import size_bounds
-from dlcheck.errors import NotApplicable
+from dlcheck.errors import NotApplicable, SubjectError, UsageError
 from dlcheck.strategies import Case, materialize
 from dlcheck.subjects import Implementation
 
@@ -69,12 +69,20 @@ def folds_of(subject: Implementation) -> int | None:
     said = subject.options.get("folds")
     if said in (None, "rows", "groups"):
         return None
-    number = subject.argument("folds")
+    number = _value(subject, "folds")
     return int(number) if isinstance(number, (int, np.integer)) else None
 
 
+def _value(subject: Implementation, option: str, default: Any = None) -> Any:
+    """An option that may name an argument. Raises UsageError where there is no such argument."""
+    try:
+        return subject.argument(option, default)
+    except SubjectError as error:
+        raise UsageError(f"{error}; say {option} = the value itself") from None
+
+
 def repeats_of(subject: Implementation) -> int:
-    number = subject.argument("repeats", 1)
+    number = _value(subject, "repeats", 1)
     return int(number) if isinstance(number, (int, np.integer)) else 1
 
 
@@ -83,7 +91,7 @@ def gap_of(subject: Implementation) -> tuple[int, int]:
 
     Where train always comes first, nothing is left out after a test part.
     """
-    said = subject.argument("gap", 0)
+    said = _value(subject, "gap", 0)
     if isinstance(said, Sequence):
         before, after = (int(number) for number in said)
         return before, after

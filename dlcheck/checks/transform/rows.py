@@ -215,7 +215,7 @@ def fitting_again_forgets(subject: Implementation, case: Case) -> Iterator[Evide
     cross-validation nothing may be carried over. The bound is 1e-10 of the largest value.
     """
     first, second, *_ = pairs(subject, case)
-    fresh = subject.rebuilt() if not subject.follows_its_methods or subject.args else subject
+    fresh = subject.rebuilt()
     alone = answer(fresh, second.train, second.test)
     once = answer(subject, first.train, first.test)
     other = answer(subject, second.train, second.test)
