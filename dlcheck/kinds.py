@@ -75,6 +75,8 @@ COMMON_OPTIONS: Mapping[str, str] = {
     "reference_state": "names of parameters: { theirs = ours }",
     "roles": "which input is the prediction, the target, data",
     "wrt": "inputs that must receive a gradient",
+    "tied": 'parameters that are one: [["encoder.weight", "decoder.weight"]]',
+    "task_weights": "of a combination of losses: its weights, or the argument that holds them",
     "batch": "the dim of the batch; by default b, batch, batch_size or bs, or n before c",
     "own_kernel": "true if it claims to compute what its reference does without calling that",
     "ecosystem": "tools with which it is meant to work: compile, export, vmap, meta, opcheck, "

@@ -1,54 +1,16 @@
-"""Dropout by hand: of elements, of channels, and with Gaussian noise.
+"""Dropout by hand: of elements, of channels, of paths, over time, and with Gaussian noise.
 
-All three multiply by a factor m that does not depend on x: y = m ⊙ x. So dy/dx = diag(m), and
-the backward is Jᵀv = m ⊙ v with the same m. The factors are made so that E m = 1 ("inverted"
-dropout): the scale is in training and evaluation is the identity.
+The factors are made so that E m = 1 ("inverted" dropout): the scale is in training and evaluation
+is the identity.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
+from dlcheck.references.layers.dropout_factors import bernoulli_factors, checked_rate, multiplied
 from dlcheck.registry import reference
-
-
-class _Multiply(torch.autograd.Function):
-    """y = m ⊙ x, with m a constant that broadcasts to x: gradient m ⊙ v, and none for m."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, factor: Tensor) -> Tensor:
-        return factor * x
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[1])
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (factor,) = ctx.saved_tensors
-        return factor * gradients[0], None
-
-
-def _bernoulli(x: Tensor, shape: tuple[int, ...], p: float) -> Tensor:
-    """Factors 1/(1 − p) with probability 1 − p, else 0, in the dtype of x. p = 1 gives zeros.
-
-    The uniform numbers are of at least float32: in float16 they are multiples of 2⁻¹¹, and a rate
-    would be rounded to one.
-    """
-    wide = torch.promote_types(x.dtype, torch.float32)
-    kept = torch.rand(shape, device=x.device, dtype=wide) >= p
-    return kept.to(x.dtype) * (1.0 / (1.0 - p) if p < 1 else 0.0)
-
-
-def _checked(p: float) -> float:
-    if not 0.0 <= p <= 1.0:
-        raise ValueError(f"the probability of dropping is {p}, but it lies between 0 and 1")
-    return p
 
 
 @reference(
@@ -67,12 +29,12 @@ class Dropout(nn.Module):
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        self.p = _checked(p)
+        self.p = checked_rate(p)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
-        return _Multiply.apply(x, _bernoulli(x, tuple(x.shape), self.p))  # type: ignore[no-any-return]
+        return multiplied(x, bernoulli_factors(x, x.shape, self.p))
 
 
 @reference(
@@ -93,13 +55,13 @@ class ChannelDropout(nn.Module):
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        self.p = _checked(p)
+        self.p = checked_rate(p)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
         shape = (*x.shape[:2], *(1 for _ in x.shape[2:]))
-        return _Multiply.apply(x, _bernoulli(x, shape, self.p))  # type: ignore[no-any-return]
+        return multiplied(x, bernoulli_factors(x, shape, self.p))
 
 
 @reference(
@@ -118,7 +80,7 @@ class GaussianDropout(nn.Module):
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        self.p = _checked(p)
+        self.p = checked_rate(p)
         if p == 1:
             raise ValueError("at p = 1 the variance p/(1 − p) is infinite")
 
@@ -127,4 +89,59 @@ class GaussianDropout(nn.Module):
             return x
         deviation = (self.p / (1.0 - self.p)) ** 0.5
         factor = 1.0 + deviation * torch.randn(x.shape, device=x.device, dtype=x.dtype)
-        return _Multiply.apply(x, factor)  # type: ignore[no-any-return]
+        return multiplied(x, factor)
+
+
+@reference(
+    kind="dropout",
+    formula="y_b = m_b x_b,  m_b = Bernoulli(1 − p) / (1 − p);  y = x in evaluation",
+    source="Huang et al., Deep Networks with Stochastic Depth, ECCV 2016, §3 (the mask of a "
+    "residual path); Larsson et al., FractalNet, ICLR 2017, §3 (drop-path); the scale is "
+    "Srivastava's of §10",
+    inputs={"x": "float b c h w"},
+    traits=["stochastic"],
+    options={"p": "p", "rescale": "train", "noise": "bernoulli", "axes": [1, 2, 3]},
+)
+class DropPath(nn.Module):
+    """Stochastic depth: the whole path of a sample falls or stays.
+
+    x [b, …] of any shape; y like x. In a block, x + DropPath(f(x)). Raises ValueError where p is no
+    probability.
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        self.p = checked_rate(p)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return x
+        shape = (*x.shape[:1], *(1 for _ in x.shape[1:]))
+        return multiplied(x, bernoulli_factors(x, shape, self.p))
+
+
+@reference(
+    kind="dropout",
+    formula="y_{btd} = m_{bd} x_{btd},  m_{bd} = Bernoulli(1 − p) / (1 − p)",
+    source="Gal & Ghahramani, A Theoretically Grounded Application of Dropout in Recurrent Neural "
+    "Networks, NeurIPS 2016, §4 (variational); Merity, Keskar & Socher, Regularizing and "
+    "Optimizing LSTM Language Models, ICLR 2018, §4.1 (locked)",
+    inputs={"x": "float b t d"},
+    traits=["stochastic"],
+    options={"p": "p", "rescale": "train", "noise": "bernoulli", "axes": [1]},
+)
+class LockedDropout(nn.Module):
+    """Variational dropout: one mask for all steps of a sequence.
+
+    x [b, t, d]; y like x. Raises ValueError where p is no probability.
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        self.p = checked_rate(p)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return x
+        batch, _, features = x.shape
+        return multiplied(x, bernoulli_factors(x, (batch, 1, features), self.p))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from torch import Tensor
 
+from dlcheck.references.penalties.parameters import penalised
 from dlcheck.registry import reference
 
 
@@ -19,13 +20,15 @@ from dlcheck.registry import reference
     options={"norm": {"l1": 1, "l2": 2}, "convention": "half"},
 )
 def elastic_net_penalty(
-    parameters: Tensor | Sequence[Tensor], l1: float = 0.1, l2: float = 0.1
+    parameters: Tensor | Iterable[Tensor], l1: float = 0.1, l2: float = 0.1
 ) -> Tensor:
     """λ₁ Σᵢ |wᵢ| + (λ₂/2) Σᵢ wᵢ²: one tensor or several, of any shape; returns [].
 
     The gradient is λ₁ sign w + λ₂ w. scikit-learn's ElasticNet(alpha, l1_ratio) has
     λ₁ = alpha · l1_ratio and λ₂ = alpha · (1 − l1_ratio).
     """
-    tensors = [parameters] if isinstance(parameters, Tensor) else list(parameters)
-    terms = [l1 * w.abs().sum() + 0.5 * l2 * w.square().sum() for w in tensors]
-    return sum(terms[1:], terms[0])
+    if not min(l1, l2) >= 0:
+        raise ValueError(
+            f"the strengths are {l1} and {l2}; a penalty below 0 rewards large weights"
+        )
+    return penalised(parameters, 1.0, lambda w: l1 * w.abs().sum() + 0.5 * l2 * w.square().sum())

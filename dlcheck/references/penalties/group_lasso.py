@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
+from dlcheck.references.penalties.parameters import penalised
 from dlcheck.registry import reference
 
 
@@ -20,14 +21,12 @@ from dlcheck.registry import reference
     traits=["nonnegative", "convex", "even", "nonsmooth"],
     options={"norm": "group", "strength": "strength", "homogeneity": 1},
 )
-def group_lasso_penalty(parameters: Tensor | Sequence[Tensor], strength: float = 0.1) -> Tensor:
+def group_lasso_penalty(parameters: Tensor | Iterable[Tensor], strength: float = 0.1) -> Tensor:
     """λ Σ_g √p ‖w_g‖₂ over the rows w_g of p weights: [n, …], one tensor or several; returns [].
 
     A row is what leads to one output; a vector has rows of one weight, which is L1.
     """
-    tensors = [parameters] if isinstance(parameters, Tensor) else list(parameters)
-    terms = [_row_norms(w) for w in tensors]
-    return strength * sum(terms[1:], terms[0])
+    return penalised(parameters, strength, _row_norms)
 
 
 def _row_norms(weights: Tensor) -> Tensor:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
+import torch
 from torch import Tensor
 
+from dlcheck.references.penalties.parameters import penalised
 from dlcheck.registry import reference
 
 
@@ -16,10 +18,14 @@ from dlcheck.registry import reference
     traits=["nonnegative", "convex", "even", "nonsmooth"],
     options={"norm": 1, "strength": "strength", "homogeneity": 1, "prior": "laplace"},
 )
-def l1_penalty(parameters: Tensor | Sequence[Tensor], strength: float = 0.1) -> Tensor:
+def l1_penalty(parameters: Tensor | Iterable[Tensor], strength: float = 0.1) -> Tensor:
     """λ Σᵢ |wᵢ|: one tensor or several, of any shape; returns [] in their dtype.
 
     The gradient is λ sign w, with the subgradient 0 at w = 0.
     """
-    tensors = [parameters] if isinstance(parameters, Tensor) else list(parameters)
-    return strength * sum((w.abs().sum() for w in tensors[1:]), tensors[0].abs().sum())
+    return penalised(parameters, strength, _sum_of_sizes)
+
+
+def _sum_of_sizes(weights: Tensor) -> Tensor:
+    size: Tensor = torch.sum(weights.abs())
+    return size

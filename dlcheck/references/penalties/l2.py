@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from torch import Tensor
 
+from dlcheck.references.penalties.parameters import penalised
 from dlcheck.registry import reference
 
 
@@ -23,12 +24,12 @@ from dlcheck.registry import reference
         "prior": "gaussian",
     },
 )
-def l2_penalty(parameters: Tensor | Sequence[Tensor], strength: float = 0.1) -> Tensor:
+def l2_penalty(parameters: Tensor | Iterable[Tensor], strength: float = 0.1) -> Tensor:
     """λ Σᵢ wᵢ²: one tensor or several, of any shape; returns [] in their dtype.
 
     The gradient is 2λw; the prior is normal of variance 1/(2λ).
     """
-    return strength * _sum_of_squares(parameters)
+    return penalised(parameters, strength, _sum_of_squares)
 
 
 @reference(
@@ -45,13 +46,13 @@ def l2_penalty(parameters: Tensor | Sequence[Tensor], strength: float = 0.1) -> 
         "prior": "gaussian",
     },
 )
-def half_l2_penalty(parameters: Tensor | Sequence[Tensor], strength: float = 0.1) -> Tensor:
+def half_l2_penalty(parameters: Tensor | Iterable[Tensor], strength: float = 0.1) -> Tensor:
     """(λ/2) Σᵢ wᵢ²: one tensor or several, of any shape; returns [] in their dtype.
 
     The gradient is λw, what `weight_decay=λ` of torch.optim.SGD adds; the prior is normal of
     variance 1/λ.
     """
-    return 0.5 * strength * _sum_of_squares(parameters)
+    return penalised(parameters, 0.5 * strength, _sum_of_squares)
 
 
 @reference(
@@ -69,17 +70,17 @@ def half_l2_penalty(parameters: Tensor | Sequence[Tensor], strength: float = 0.1
         "prior": "gaussian",
     },
 )
-def weight_decay_penalty(parameters: Sequence[Tensor], strength: float = 0.1) -> Tensor:
+def weight_decay_penalty(parameters: Iterable[Tensor], strength: float = 0.1) -> Tensor:
     """(λ/2) Σ ‖W‖² over the weight matrices and kernels; vectors (biases, gains) cost nothing.
 
     Several tensors of any shape; returns [] in their dtype, 0 if all are vectors.
     """
-    counted = [w for w in parameters if w.dim() > 1]
-    if not counted:
-        return parameters[0].new_zeros(())
-    return 0.5 * strength * _sum_of_squares(counted)
+    return penalised(parameters, 0.5 * strength, _sum_of_squares_of_matrices)
 
 
-def _sum_of_squares(parameters: Tensor | Sequence[Tensor]) -> Tensor:
-    tensors = [parameters] if isinstance(parameters, Tensor) else list(parameters)
-    return sum((w.square().sum() for w in tensors[1:]), tensors[0].square().sum())
+def _sum_of_squares(weights: Tensor) -> Tensor:
+    return weights.square().sum()
+
+
+def _sum_of_squares_of_matrices(weights: Tensor) -> Tensor:
+    return weights.square().sum() if weights.dim() > 1 else 0 * weights.sum().detach()

@@ -1,0 +1,1 @@
+"""Penalised regressions and the algorithms that solve them."""
