@@ -1,4 +1,4 @@
-"""Alpha dropout: what is dropped becomes SELU's least value, and an affine map keeps the moments."""
+"""Alpha dropout: what is dropped becomes SELU's least value; an affine map keeps the moments."""
 
 from __future__ import annotations
 
@@ -42,5 +42,5 @@ class AlphaDropout(nn.Module):
         scale = ((1 - self.p) * (1 + self.p * least**2)) ** -0.5
         wide = torch.promote_types(x.dtype, torch.float32)
         kept = (torch.rand(x.shape, device=x.device, dtype=wide) >= self.p).to(x.dtype)
-        dropped = scale * (least * (1 - kept) - self.p * least)
+        dropped: Tensor = scale * (least * (1 - kept) - self.p * least)
         return multiplied(x, scale * kept) + dropped

@@ -29,7 +29,8 @@ class _DistanceFromOrthonormal(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         weight, excess = ctx.saved_tensors
-        return 4 * gradients[0] * (weight @ excess)
+        slope: Tensor = 4 * gradients[0] * (weight @ excess)
+        return slope
 
 
 @reference(

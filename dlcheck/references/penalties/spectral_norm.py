@@ -23,13 +23,15 @@ class _LargestSingularValue(torch.autograd.Function):
     def forward(ctx: Any, weight: Tensor) -> Tensor:
         u, s, vh = torch.linalg.svd(weight, full_matrices=False)
         ctx.save_for_backward(u[:, 0], vh[0], s[0])
-        return s[0].clone()
+        largest: Tensor = s[0].clone()
+        return largest
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         u, v, s = ctx.saved_tensors
-        return gradients[0] * (s > 0) * torch.outer(u, v)
+        slope: Tensor = gradients[0] * (s > 0) * torch.outer(u, v)
+        return slope
 
 
 def largest_singular_value(weight: Tensor) -> Tensor:
