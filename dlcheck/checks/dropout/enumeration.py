@@ -20,7 +20,7 @@ from dlcheck.checks.dropout.broken import (
     scales_by_the_inverse_of_the_rate,
 )
 from dlcheck.checks.dropout.draws import answer, is_free
-from dlcheck.checks.dropout.law import Law, in_mode, law_of
+from dlcheck.checks.dropout.law import Law, in_mode, law_of, rate_of
 from dlcheck.checks.dropout.masks import shares_along_one_axis_too_many
 from dlcheck.checks.dropout.moments import averages_two_masks
 from dlcheck.checks.dropout.values import leaks_a_hundredth_of_what_is_dropped
@@ -111,7 +111,7 @@ def _at_rates(subject: Implementation) -> list[Implementation]:
     law_of(subject)  # not where nothing is random
     if not isinstance(name, str):
         return [subject]
-    own = float(subject.argument("p"))
+    own = rate_of(subject)
     return [subject, *(subject.rebuilt(**{name: p}) for p in _RATES if p != own)]
 
 

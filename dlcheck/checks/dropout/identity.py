@@ -157,6 +157,7 @@ def is_the_identity_at_rate_zero(subject: Implementation, case: Case) -> Evidenc
     name = subject.options["p"]
     if not isinstance(name, str):
         raise NotApplicable("p is a number, not the name of an argument that could be 0")
+    subject.value_of(name, "option p")  # raises where it is no argument
     built = in_mode(subject.rebuilt(**{name: 0.0}), "train")
     law = Law(p=0.0, rescale="", noise="", axes=tuple(subject.options.get("axes", ())))
     x, y = elements(built, case, law, case.generator("values"), 2000)

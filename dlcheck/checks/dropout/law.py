@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dlcheck.errors import NotApplicable
+from dlcheck.errors import NotApplicable, SubjectError
 from dlcheck.numerics.rounding import gamma
 from dlcheck.subjects import Implementation
 
@@ -121,11 +121,21 @@ class Law:
         return y != 0
 
 
+def rate_of(subject: Implementation) -> float:
+    """The declared p, NaN where there is none. Raises SubjectError where it is no number."""
+    p = subject.argument("p", math.nan)
+    if isinstance(p, bool) or not isinstance(p, (int, float)):
+        raise SubjectError(f"p is {p!r}, but a rate is a number from 0 to 1")
+    return float(p)
+
+
 def law_of(subject: Implementation) -> Law:
-    """The declared law. Raises NotApplicable where nothing is random."""
-    p = float(subject.argument("p", math.nan))
+    """The declared law. Raises NotApplicable where nothing is random, or p is no probability."""
+    p = rate_of(subject)
     if p in (0.0, 1.0):
         raise NotApplicable(f"at p = {p:g} nothing is random")
+    if not 0 < p < 1 and "p" in subject.options:
+        raise NotApplicable(f"p = {p:g} is no probability, so that there is no law to hold it to")
     return Law(
         p=p,
         rescale=str(subject.options.get("rescale", "")),
@@ -142,7 +152,7 @@ def at_several_rates(subject: Implementation) -> list[Implementation]:
     name = subject.options.get("p")
     if not isinstance(name, str):
         return [subject]
-    own = float(subject.argument("p"))
+    own = rate_of(subject)
     return [subject, *(subject.rebuilt(**{name: p}) for p in (0.25, 0.75) if p != own)]
 
 

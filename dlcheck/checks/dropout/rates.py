@@ -12,7 +12,8 @@ from torch import Tensor
 from dlcheck.checks.dropout.broken import Declared, broken
 from dlcheck.checks.dropout.draws import affordable, draw, own_sized, sample
 from dlcheck.checks.dropout.law import at_several_rates, in_mode, law_of
-from dlcheck.errors import NotApplicable
+from dlcheck.checks.dropout.law import rate_of as declared_rate
+from dlcheck.errors import NotApplicable, SubjectError
 from dlcheck.model import Evidence
 from dlcheck.registry import check
 from dlcheck.stats import Finding, Stream, binomial, detectable, dispersion, three_strikes
@@ -65,12 +66,15 @@ def drops_at_the_declared_rate(subject: Implementation, case: Case) -> Iterator[
     ¾ and tested on 1,000, since at ½ the rate of dropping and that of keeping are the same.
     Source: Srivastava et al., Dropout, JMLR 15, 2014, §4: mᵢ ~ Bernoulli(1 − p).
     """
+    p = declared_rate(subject)
+    if not 0 <= p <= 1:
+        raise SubjectError(f"it takes p = {p:g}, but a probability lies between 0 and 1")
     for built in at_several_rates(subject):
         few = N if built is subject else N // 10
-        yield rate_of(built, case, f"{case.claim}/p={built.argument('p'):g}", few)
+        yield share_kept(built, case, f"{case.claim}/p={declared_rate(built):g}", few)
 
 
-def rate_of(subject: Implementation, case: Case, claim: str, units: int = N) -> Evidence:
+def share_kept(subject: Implementation, case: Case, claim: str, units: int = N) -> Evidence:
     """Three strikes over the rate of keeping, in train mode."""
     law = law_of(subject)
 
@@ -195,4 +199,4 @@ def evaluation_leaves_the_rate(subject: Implementation, case: Case) -> Evidence:
     for _ in range(2):
         for mode in ("train", "eval"):
             in_mode(subject, mode)(*case.fresh())
-    return rate_of(subject, case, case.claim)
+    return share_kept(subject, case, case.claim)

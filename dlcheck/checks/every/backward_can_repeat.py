@@ -115,7 +115,7 @@ def backward_can_repeat(subject: Implementation, case: Case) -> Iterator[Evidenc
         what="elements that a backward changed",
         where=", ".join(name for name, count in zip(names, changed, strict=True) if count),
     )
-    if not sum(changed):
+    if first.numel() and not sum(changed):
         spread = 0.0 if torch.equal(first, second) else _spread(subject, case, cotangents)
         yield Evidence(
             error=_distance(first, second),

@@ -111,8 +111,9 @@ def is_documented(subject: Implementation, case: Case, raised: BaseException) ->
         return False
     if wanted and wanted not in [made.__name__ for made in type(raised).__mro__]:
         return False
-    sizes = {name: value for name, value in refused.items() if name != "exception"}
-    return not sizes or any(
+    named = {name: value for name, value in refused.items() if name != "exception"}
+    sizes = {name: value for name, value in named.items() if name in case.sizes}
+    return not named or any(
         case.sizes.get(name) in (value if isinstance(value, (list, tuple)) else [value])
         for name, value in sizes.items()
     )

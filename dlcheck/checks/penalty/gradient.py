@@ -81,9 +81,14 @@ def pulls_each_weight_by_its_law(subject: Implementation, case: Case) -> Iterato
     """
     named = weights_of(subject, case)
     slopes = dict(zip(case.inputs, pull(subject, case.tensors), strict=True))
+    if not size([*named.values()]):
+        yield Evidence(error=0.0, bound=0.0, signal=0.0, what="no weights to pull")
+        return
     law = _fitted(law_of(subject), [*named.values()], [slopes[name] for name in named])
     bound = rounding(size([*named.values()]), case.dtype)
     for name, weights in named.items():
+        if not weights.numel():
+            continue  # of no weight there is no pull
         error = _relative(law, weights, slopes[name])
         at = int(error.flatten().argmax())
         w, got = float(weights.flatten()[at]), float(slopes[name].flatten()[at])

@@ -93,6 +93,12 @@ def value(subject: Implementation, *weights: Tensor) -> Tensor:
     return found.reshape(())
 
 
+def demand_numbers(case: Case) -> None:
+    """Raises NotApplicable where the weights are integers: no penalty has a gradient there."""
+    if not case.floating:
+        raise NotApplicable('its weights are integers: declare floating ones, as "float n m"')
+
+
 def pull(subject: Implementation, weights: Sequence[Tensor]) -> list[Tensor]:
     """The penalty's gradient for each tensor, zeros where it does not depend on it."""
     leaves = [w.detach().clone().requires_grad_() for w in weights]

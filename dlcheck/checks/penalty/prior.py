@@ -108,6 +108,8 @@ def _rate(subject: Implementation, value: float, weights: Tensor) -> float | Non
     if known is None:
         total = float(weights.abs().sum() if prior == "laplace" else weights.square().sum() / 2)
         known = value / total if total else None
+    if known is not None and known <= 0 and "norm" in subject.options:
+        raise NotApplicable(f"with a strength of {known:g} it is minus no log-density")
     return known if known and known > 0 else None
 
 

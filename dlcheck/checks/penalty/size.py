@@ -14,6 +14,7 @@ from dlcheck.checks.penalty.broken import (
     takes_the_root,
 )
 from dlcheck.checks.penalty.law import law_of, pull, rounding, size, weights_of
+from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence, Figure
 from dlcheck.numerics.rounding import unit_roundoff
 from dlcheck.registry import check
@@ -84,8 +85,9 @@ def large_weights_feel_L2_more(subject: Implementation, case: Case) -> Iterator[
     Source: Goodfellow, Bengio & Courville, Deep Learning, 2016, §7.1.2; Kingma & Ba, Adam, ICLR
     2015, §2.1 (the size of a step).
     """
-    if subject.options["norm"] == 2:
-        law_of(subject)  # not applicable where the norm is not squared
+    law = law_of(subject)  # not applicable where the norm is not squared
+    if (law.l1 if subject.options["norm"] == 1 else law.l2) == 0:
+        raise NotApplicable("its strength is 0: nothing is pulled")
     expected = float(subject.options["norm"]) - 1
     pulls = [_alone(subject, case, w) for w in _SIZES]
     smallest = pulls[0]

@@ -21,7 +21,7 @@ from dlcheck.checks.penalty.broken import (
     takes_the_root,
     takes_the_root_and_squares_it,
 )
-from dlcheck.checks.penalty.law import pull, rounding, size, strengths_of
+from dlcheck.checks.penalty.law import demand_numbers, pull, rounding, size, strengths_of
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence
 from dlcheck.registry import check
@@ -50,6 +50,7 @@ def grows_by_its_degree(subject: Implementation, case: Case) -> Iterator[Evidenc
     t = 1/4, 3, 16; the error is relative to t^k P(w), and the bound is the rounding of two sums
     of non-negative terms. Source: norms have degree 1, squared norms degree 2.
     """
+    demand_numbers(case)
     degree = float(subject.argument("homogeneity"))
     base = subject.number(*case.fresh())
     for factor in _FACTORS:
@@ -120,6 +121,7 @@ def its_parts_add_up(subject: Implementation, case: Case) -> Iterator[Evidence]:
 
 
 def _proportional(subject: Implementation, case: Case) -> Iterator[Evidence]:
+    demand_numbers(case)
     strengths = {name: value for name, value in strengths_of(subject).items() if value}
     if not strengths:
         raise NotApplicable('no strength is an argument: declare strength = "name" to vary it')
@@ -186,6 +188,7 @@ def zero_weights_cost_nothing(subject: Implementation, case: Case) -> Iterator[E
     """
     if not {"norm", "homogeneity", "prior"} & set(subject.options):
         raise NotApplicable("declares no norm, homogeneity or prior: its minimum may be elsewhere")
+    demand_numbers(case)
     somewhere = subject.number(*case.fresh())
     zeros = [torch.zeros_like(w) for w in case.tensors]
     at_zero = subject.number(*zeros)
