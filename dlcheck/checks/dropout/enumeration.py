@@ -69,7 +69,7 @@ def enumerated(subject: Implementation, case: Case, law: Law) -> Enumerated:
         slice(0, 1) if axis in law.shared(x) and axis != axes[0] else slice(None)
         for axis in (axes[0], *(a for a in range(x.dim()) if a != axes[0]))
     )
-    kept = law.kept(first[cut], rows[cut]).flatten(1)
+    kept = law.kept(first[cut], rows[cut]).reshape(ROWS, -1)
     units = kept.shape[1]
     code = (kept.long() * 2 ** torch.arange(units, device=kept.device)).sum(1)
     place = torch.full((2**units,), -1, device=code.device)
@@ -77,7 +77,7 @@ def enumerated(subject: Implementation, case: Case, law: Law) -> Enumerated:
     drawn = place >= 0
     count = kept[place.clamp(min=0)].sum(1).double()
     row = first[:1].double()
-    factor = (rows[place.clamp(min=0)].double() / row).flatten(1)
+    factor = (rows[place.clamp(min=0)].double() / row).reshape(len(place), -1)
     index = torch.arange(units, device=x.device).reshape(first[:1][cut].shape)
     return Enumerated(
         x=row.flatten(),

@@ -97,6 +97,7 @@ def shared_weights_sum_their_gradients(subject: Implementation, case: Case) -> I
         yield _tied(module, groups, where)
     tied = _slopes(subject, case, subject.module, groups)
     untied = guarded(copy.deepcopy, subject.module)
+    _unshare(untied, set())
     for group in groups:
         for name in group:
             owner, leaf = _owner(untied, name)
@@ -113,6 +114,17 @@ def shared_weights_sum_their_gradients(subject: Implementation, case: Case) -> I
             what=f"gradient of {group[0]} against the sum over {len(group)} untied copies",
             values={name: float(apart[name].norm()) for name in group},
         )
+
+
+def _unshare(module: nn.Module, seen: set[int]) -> None:
+    """A module that stands in two places becomes two, so that each place has its parameters."""
+    for name, child in module._modules.items():
+        if child is None:
+            continue
+        own = copy.deepcopy(child) if id(child) in seen else child
+        module._modules[name] = own
+        seen.add(id(own))
+        _unshare(own, seen)
 
 
 def _declared(subject: Implementation) -> Sequence[Sequence[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,18 +21,49 @@ from dlcheck.checks.penalty.broken import (
 )
 from dlcheck.checks.penalty.law import law_of, rounding, size, weights_of
 from dlcheck.errors import NotApplicable
-from dlcheck.model import Evidence
+from dlcheck.model import Evidence, Subject
 from dlcheck.registry import check
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
 
+def l1_of_a_list(parameters: list[Tensor], strength: float = 0.1) -> Tensor:
+    return strength * torch.stack([w.abs().sum() for w in parameters]).sum()
+
+
+def keeps_the_last_of_a_list(parameters: list[Tensor], strength: float = 0.1) -> Tensor:
+    """`total =` for `total +=`: right as long as there is one parameter."""
+    total = torch.zeros(())
+    for w in parameters:
+        total = strength * w.abs().sum()
+    return total
+
+
+def returns_in_the_loop(parameters: list[Tensor], strength: float = 0.1) -> Tensor:
+    """`return` one indentation too deep."""
+    for w in parameters:
+        return strength * w.abs().sum()
+    return torch.zeros(())
+
+
+LISTED: dict[str, Any] = {"kind": "penalty", "options": {"norm": 1, "takes": "list"}}
+
+
 @check(
     kind="penalty",
     options={"norm": True},
-    rejects=[takes_the_root, takes_the_mean, counts_the_first_row_only, squares_twice, saturates],
+    rejects=[
+        takes_the_root,
+        takes_the_mean,
+        counts_the_first_row_only,
+        squares_twice,
+        saturates,
+        Subject(name="keeps_the_last_of_a_list", target=keeps_the_last_of_a_list, **LISTED),
+        Subject(name="returns_in_the_loop", target=returns_in_the_loop, **LISTED),
+    ],
+    accepts=[Subject(name="l1_of_a_list", target=l1_of_a_list, **LISTED)],
 )
-def adds_over_parameters(subject: Implementation, case: Case) -> Evidence:
+def adds_over_parameters(subject: Implementation, case: Case) -> Iterator[Evidence]:
     """The penalty of several parameters is the sum of their penalties.
 
     P([v, w]) = P([v]) + P([w]) over the declared inputs, each as a list of one; and since a norm
@@ -43,14 +75,21 @@ def adds_over_parameters(subject: Implementation, case: Case) -> Evidence:
     if subject.options["norm"] in (1, 2):
         law_of(subject)  # not applicable to a norm that is not squared
     parts = _parts(subject, case)
-    whole = subject.number(*case.fresh())
     found = [subject.number(part) for part in parts]
+    wholes = {"of the whole": subject.number(*case.fresh())}
+    if subject.options.get("takes", "tensor") != "tensor" and len(case.inputs) == 1:
+        wholes["of its parts in one list"] = subject.number([*parts])
+    for how, whole in wholes.items():
+        yield _added(case, found, whole, f"penalty {how} against the sum over its parts")
+
+
+def _added(case: Case, found: list[float], whole: float, what: str) -> Evidence:
     total = sum(found)
     return Evidence(
         error=abs(whole - total),
         bound=2 * rounding(size(case.tensors), case.dtype) * max(abs(whole), abs(total)),
         signal=max(abs(whole), abs(total)),
-        what=f"penalty against the sum over {len(parts)} parts",
+        what=what,
         expected=f"{' + '.join(f'{part:.6g}' for part in found)} = {total:.9g}",
         got=f"{whole:.9g}",
     )
