@@ -29,7 +29,7 @@ def outcomes(name: str, target: str = "", profile: str = "quick") -> list[Outcom
     return found
 
 
-@pytest.mark.parametrize("name", ["focal_loss", "adabelief"])
+@pytest.mark.parametrize("name", ["focal_loss", "adabelief", "drop_path"])
 def test_the_example_passes(name: str) -> None:
     found = outcomes(name)
     assert all(one.verdict in (Verdict.PASSED, Verdict.SKIPPED) for one in found), [

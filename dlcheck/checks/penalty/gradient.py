@@ -19,7 +19,7 @@ from dlcheck.checks.penalty.broken import (
     takes_the_mean,
     takes_the_root,
 )
-from dlcheck.checks.penalty.law import Law, law_of, pull, rounding, size, weights_of
+from dlcheck.checks.penalty.law import Law, as_stored, law_of, pull, rounding, size, weights_of
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence
 from dlcheck.mutants import scaled_gradient, scaled_value
@@ -30,14 +30,16 @@ from dlcheck.subjects import Implementation
 
 def _fitted(law: Law, weights: list[Tensor], slopes: list[Tensor]) -> Law:
     """What the declaration leaves open, from the gradient at the largest weight."""
-    if law.is_known:
-        return law
     flat = torch.cat([w.detach().double().flatten() for w in weights])
     slope = torch.cat([g.double().flatten() for g in slopes])
     largest = int(flat.abs().argmax())
     w, g = float(flat[largest]), float(slope[largest])
     if w == 0:
         return Law(law.l1 or 0.0, law.l2 or 0.0)
+    if law.l1 is not None and law.l2 is not None:
+        expected = law.l1 * math.copysign(1, w) + law.l2 * w
+        share = as_stored(expected, g) / expected if expected else 1.0
+        return Law(share * law.l1, share * law.l2)
     if law.l1 is None:
         return Law(g * math.copysign(1, w), law.l2)
     return Law(law.l1, (g - law.l1 * math.copysign(1, w)) / w)

@@ -7,6 +7,7 @@ convention may be λ‖w‖² (λ₂ = 2λ) or (λ/2)‖w‖² (λ₂ = λ).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from dlcheck.domains import Input
 from dlcheck.errors import NotApplicable, SubjectError
-from dlcheck.numerics.rounding import gamma
+from dlcheck.numerics.rounding import gamma, unit_roundoff
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation, gradients
 
@@ -66,6 +67,15 @@ def law_of(subject: Implementation) -> Law:
     return Law(0.0, None if known is None or factor is None else factor * known)
 
 
+def as_stored(declared: float, measured: float) -> float:
+    """The declared number, or what is measured of it where that is its rounding to float32.
+
+    A strength that is kept as a tensor has torch's default type: 0.2 is then 0.2 + 3·10⁻⁹.
+    """
+    near = abs(measured - declared) <= 1.01 * unit_roundoff(torch.float32) * abs(declared)
+    return measured if near else declared
+
+
 def completed(law: Law, at_one: float) -> Law:
     """The law with what it leaves open taken from the penalty of a single weight of 1."""
     if law.is_known:
@@ -101,10 +111,11 @@ def demand_numbers(case: Case) -> None:
 
 def pull(subject: Implementation, weights: Sequence[Tensor]) -> list[Tensor]:
     """The penalty's gradient for each tensor, zeros where it does not depend on it."""
-    leaves = [w.detach().clone().requires_grad_() for w in weights]
+    leaves = [w.detach().clone().requires_grad_(w.is_floating_point()) for w in weights]
     answer = value(subject, *leaves)
-    found = gradients([answer], leaves, [torch.ones_like(answer)])
-    pairs = zip(found, leaves, strict=True)
+    found = iter(gradients([answer], [w for w in leaves if w.requires_grad],
+                           [torch.ones_like(answer)]))  # fmt: skip
+    pairs = [(next(found) if w.requires_grad else None, w) for w in leaves]
     return [torch.zeros_like(w) if g is None else g.detach() for g, w in pairs]
 
 
@@ -115,6 +126,24 @@ def rounding(count: int, dtype: torch.dtype) -> float:
     which every term, all of one sign, is off by at most that share of itself.
     """
     return gamma(count + _FORMULA, dtype)
+
+
+def moved_by_rounding(
+    subject: Implementation, weights: Sequence[Tensor], dtype: torch.dtype
+) -> float:
+    """By how much P(w) may move where each weight is off by 8 roundings of its own.
+
+    8u Σ|wᵢ ∂ᵢP|, to first order: of a norm no more than a rounding of its value; of a difference of
+    weights (total variation), which cancels, far more. Computed penalties round inside by as much
+    as their inputs may: each of 8 operations on the way to a sum of such terms.
+    """
+    if "nondifferentiable" in subject.traits or not any(w.is_floating_point() for w in weights):
+        return 0.0
+    slopes = pull(subject, weights)
+    reach = sum(
+        float((w.double() * g.double()).abs().sum()) for w, g in zip(weights, slopes, strict=True)
+    )
+    return 8 * unit_roundoff(dtype) * reach if math.isfinite(reach) else 0.0
 
 
 def size(weights: Sequence[Tensor]) -> int:

@@ -17,7 +17,7 @@ from dlcheck.checks.penalty.broken import (
     takes_the_mean,
     takes_the_root,
 )
-from dlcheck.checks.penalty.law import Law, law_of, weights_of
+from dlcheck.checks.penalty.law import Law, as_stored, law_of, weights_of
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence
 from dlcheck.mutants import scaled_value
@@ -105,9 +105,9 @@ def _rate(subject: Implementation, value: float, weights: Tensor) -> float | Non
         raise NotApplicable(f"a {prior} prior has norm {_NORMS[prior]}, and another is declared")
     law = law_of(subject) if "norm" in subject.options else Law(None, None)
     known = law.l1 if prior == "laplace" else law.l2
-    if known is None:
-        total = float(weights.abs().sum() if prior == "laplace" else weights.square().sum() / 2)
-        known = value / total if total else None
+    total = float(weights.abs().sum() if prior == "laplace" else weights.square().sum() / 2)
+    measured = value / total if total else None
+    known = measured if known is None or measured is None else as_stored(known, measured)
     if known is not None and known <= 0 and "norm" in subject.options:
         raise NotApplicable(f"with a strength of {known:g} it is minus no log-density")
     return known if known and known > 0 else None

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dlcheck import datasets
-from dlcheck.checks.penalty.law import Law, completed, counted, law_of, value
+from dlcheck.checks.penalty.law import Law, as_stored, completed, counted, law_of, value
 from dlcheck.domains import size_bounds
 from dlcheck.errors import DlcheckError, NotApplicable
 from dlcheck.numerics.least_squares import LeastSquares, elastic_net, kkt_violation, ridge
@@ -147,8 +147,11 @@ def slope_of(penalty: Callable[[Tensor], Tensor], weights: Tensor) -> Tensor:
 def law_here(subject: Implementation, penalty: Callable[[Tensor], Tensor], like: Tensor) -> Law:
     """λ₁ and λ₂ as declared; what is left open from the penalty of one weight of 1."""
     law = law_of(subject)
-    if law.is_known:
-        return law
     one = torch.zeros_like(like)
     one[0] = 1
-    return completed(law, float(penalty(one)))
+    at_one = float(penalty(one))
+    if law.l1 is None or law.l2 is None:
+        return completed(law, at_one)
+    expected = law.l1 + law.l2 / 2
+    share = as_stored(expected, at_one) / expected if expected else 1.0
+    return Law(share * law.l1, share * law.l2)

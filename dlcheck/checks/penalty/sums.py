@@ -19,7 +19,7 @@ from dlcheck.checks.penalty.broken import (
     takes_the_mean,
     takes_the_root,
 )
-from dlcheck.checks.penalty.law import law_of, rounding, size, weights_of
+from dlcheck.checks.penalty.law import law_of, moved_by_rounding, rounding, size, weights_of
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence, Subject
 from dlcheck.registry import check
@@ -129,15 +129,18 @@ def the_middle_costs_no_more_than_the_ends(
         "other weights": [_like(w, generator) for w in weights],
     }
     base = subject.number(*case.fresh())
+    own = moved_by_rounding(subject, weights, case.dtype)
     for name, ends in others.items():
         end = subject.number(*ends)
+        slack = moved_by_rounding(subject, ends, case.dtype) + own
         for theta in (0.25, 0.5, 0.875):
             mixed = [theta * v + (1 - theta) * w for v, w in zip(ends, weights, strict=True)]
             middle, chord = subject.number(*mixed), theta * end + (1 - theta) * base
+            moved = moved_by_rounding(subject, mixed, case.dtype)
             reach = abs(theta * end) + abs((1 - theta) * base)
             yield Evidence(
                 error=max(middle - chord, 0.0) if middle == middle else middle,
-                bound=4 * rounding(size(weights), case.dtype) * reach,
+                bound=4 * rounding(size(weights), case.dtype) * reach + 2 * moved + slack,
                 signal=reach,
                 what=f"penalty {theta:g} of the way from w to {name}, above the chord",
                 expected=f"at most {chord:.9g}",

@@ -21,9 +21,17 @@ from dlcheck.checks.penalty.broken import (
     takes_the_root,
     takes_the_root_and_squares_it,
 )
-from dlcheck.checks.penalty.law import demand_numbers, pull, rounding, size, strengths_of
+from dlcheck.checks.penalty.law import (
+    demand_numbers,
+    moved_by_rounding,
+    pull,
+    rounding,
+    size,
+    strengths_of,
+)
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence
+from dlcheck.numerics.rounding import unit_roundoff
 from dlcheck.registry import check
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
@@ -53,12 +61,14 @@ def grows_by_its_degree(subject: Implementation, case: Case) -> Iterator[Evidenc
     demand_numbers(case)
     degree = float(subject.argument("homogeneity"))
     base = subject.number(*case.fresh())
+    moved = moved_by_rounding(subject, case.tensors, case.dtype)
     for factor in _FACTORS:
         scaled = subject.number(*(_scaled(case, factor)))
         expected = factor**degree * base
+        bound = 2 * rounding(size(case.tensors), case.dtype) * abs(expected)
         yield Evidence(
             error=abs(scaled - expected),
-            bound=2 * rounding(size(case.tensors), case.dtype) * abs(expected),
+            bound=bound + 2 * factor**degree * moved,
             signal=abs(expected),
             what=f"penalty of {factor:g}·w",
             expected=f"{factor:g}^{degree:g} · {base:.9g} = {expected:.9g}",
@@ -129,9 +139,12 @@ def _proportional(subject: Implementation, case: Case) -> Iterator[Evidence]:
     for factor in _FACTORS:
         changed = subject.rebuilt(**{name: factor * value for name, value in strengths.items()})
         got, expected = changed.number(*case.fresh()), factor * base
+        # A strength that is kept in a tensor is rounded to float32, and t times it is again.
+        relative = 2 * rounding(size(case.tensors), case.dtype)
+        relative += 2 * unit_roundoff(torch.float32)
         yield Evidence(
             error=abs(got - expected),
-            bound=2 * rounding(size(case.tensors), case.dtype) * abs(expected),
+            bound=relative * abs(expected),
             signal=abs(expected),
             what=f"penalty with {', '.join(strengths)} times {factor:g}",
             expected=f"{factor:g} · {base:.9g} = {expected:.9g}",
