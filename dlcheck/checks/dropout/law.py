@@ -156,6 +156,17 @@ def at_several_rates(subject: Implementation) -> list[Implementation]:
     return [subject, *(subject.rebuilt(**{name: p}) for p in (0.25, 0.75) if p != own)]
 
 
+def where_it_shows(subject: Implementation) -> Implementation:
+    """The subject, or where p is below 0.1 or above 0.9 and names an argument, built with p = ¼.
+
+    Who falls with whom does not depend on the rate, and of rare events a sample shows nothing.
+    """
+    name, p = subject.options.get("p"), rate_of(subject)
+    if isinstance(name, str) and (0 < p < 0.1 or 0.9 < p < 1):
+        return subject.rebuilt(**{name: 0.25})
+    return subject
+
+
 def in_mode(subject: Implementation, mode: str) -> Implementation:
     """The subject, put into "train" or "eval". Raises NotApplicable where it has no modes."""
     if subject.module is None:

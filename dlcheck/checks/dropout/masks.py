@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dlcheck.checks.dropout.broken import Declared, broken
 from dlcheck.checks.dropout.draws import affordable, draw, inputs, sample
-from dlcheck.checks.dropout.law import Law, law_of, ratio
+from dlcheck.checks.dropout.law import Law, law_of, ratio, where_it_shows
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence
 from dlcheck.numerics.rounding import gamma
@@ -87,6 +87,7 @@ def draws_a_new_mask_in_each_call(subject: Implementation, case: Case) -> Eviden
     where the noise raises it.
     Source: Srivastava et al., Dropout, JMLR 15, 2014, §4: a mask is sampled for each case.
     """
+    subject = where_it_shows(subject)
     law = law_of(subject)
 
     def test(stream: Stream, n: int) -> Finding:
@@ -155,6 +156,7 @@ def masks_are_independent_along_other_axes(subject: Implementation, case: Case) 
     Source: Srivastava et al., Dropout, JMLR 15, 2014, §4; Tompson et al., Efficient Object
     Localization Using Convolutional Networks, CVPR 2015, §3.2, for a mask per channel.
     """
+    subject = where_it_shows(subject)
     law = law_of(subject)
 
     def test(stream: Stream, n: int) -> Finding:
@@ -302,6 +304,7 @@ def mask_ignores_the_values(subject: Implementation, case: Case) -> Evidence:
     with Bonferroni's correction. A shared unit is represented by its first element.
     Source: Srivastava et al., Dropout, JMLR 15, 2014, §4: the mask is drawn independently of x.
     """
+    subject = where_it_shows(subject)
     law = law_of(subject)
 
     def test(stream: Stream, n: int) -> Finding:

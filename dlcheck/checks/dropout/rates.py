@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dlcheck.checks.dropout.broken import Declared, broken
 from dlcheck.checks.dropout.draws import affordable, draw, own_sized, sample
-from dlcheck.checks.dropout.law import at_several_rates, in_mode, law_of
+from dlcheck.checks.dropout.law import at_several_rates, in_mode, law_of, where_it_shows
 from dlcheck.checks.dropout.law import rate_of as declared_rate
 from dlcheck.errors import NotApplicable, SubjectError
 from dlcheck.model import Evidence
@@ -127,6 +127,7 @@ def count_of_dropped_is_binomial(subject: Implementation, case: Case) -> Evidenc
     exact, and free of p. Below 1 is a fixed share, above 1 are units that fall together.
     Source: Srivastava et al., Dropout, JMLR 15, 2014, §4: the mᵢ are independent.
     """
+    subject = where_it_shows(subject)
     law = law_of(subject)
 
     def test(stream: Stream, n: int) -> Finding:

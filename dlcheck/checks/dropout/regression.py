@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dlcheck.checks.dropout.broken import broken, follows_another_convention
 from dlcheck.checks.dropout.draws import MOST_ELEMENTS, answer, is_free
-from dlcheck.checks.dropout.law import Law, law_of
+from dlcheck.checks.dropout.law import Law, law_of, where_it_shows
 from dlcheck.checks.dropout.moments import averages_two_masks, draws_more_without_rescaling
 from dlcheck.model import Evidence
 from dlcheck.registry import check
@@ -41,6 +41,7 @@ def acts_as_a_ridge_penalty(subject: Implementation, case: Case) -> Evidence:
     Source: Wager, Wang & Liang, Dropout Training as Adaptive Regularization, NeurIPS 2013, §2;
     Srivastava et al., Dropout, JMLR 15, 2014, §9.1.
     """
+    subject = where_it_shows(subject)
     law = law_of(subject)
     x = case.tensors[list(case.inputs).index(case.floating[0])]
     generator = case.generator("regression")

@@ -90,6 +90,12 @@ def shared_weights_sum_their_gradients(subject: Implementation, case: Case) -> I
     if subject.module is None:
         raise NotApplicable("is no module: it has no parameters")
     groups = [list(group) for group in _declared(subject)]
+    # A declaration may leave out names of the same parameter.
+    known = _groups(subject.module)
+    groups = [
+        [*group, *(n for same in known if group[0] in same for n in same if n not in group)]
+        for group in groups
+    ]
     for where, module in {
         "as built": subject.module,
         "in a copy": guarded(copy.deepcopy, subject.module),

@@ -78,7 +78,7 @@ def _expansion(subject: Implementation, x: Tensor, y: Tensor, step: float) -> Ev
     excess = left - right
     return Evidence(
         error=max(excess, 0.0) if excess == excess else excess,
-        bound=4 * gamma(16, x.dtype) * float(terms),
+        bound=4 * gamma(x.numel() + 16, x.dtype) * float(terms),  # norms are sums over x
         signal=float(moved.square().sum()),
         what="‖p − q‖² above ⟨p − q, x − y⟩",
         expected=f"at most {right:.9g}",

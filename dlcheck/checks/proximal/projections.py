@@ -85,11 +85,12 @@ def it_is_the_nearest_point(subject: Implementation, case: Case) -> Iterator[Evi
             what="point at this step against that at step 1",
             where=f"step {step:g}",
         )
-    away = wide - point
+    away, reach = wide - point, wide.abs() + point.abs()
     found = []
-    for name, q in _others(subject, case, point):
+    for name, place, q in _others(subject, case, point):
         inner = float((away * (q - point)).sum())
-        terms = float(((wide.abs() + point.abs()) * (q.abs() + point.abs())).sum())
+        # p and q are off by roundings of x and of where q comes from.
+        terms = float((reach * (reach + q.abs() + place.abs())).sum())
         found.append(
             Evidence(
                 error=max(inner, 0.0) if inner == inner else inner,
@@ -102,7 +103,9 @@ def it_is_the_nearest_point(subject: Implementation, case: Case) -> Iterator[Evi
     yield max(found, key=lambda piece: piece.tightness)
 
 
-def _others(subject: Implementation, case: Case, point: Tensor) -> Iterator[tuple[str, Tensor]]:
+def _others(
+    subject: Implementation, case: Case, point: Tensor
+) -> Iterator[tuple[str, Tensor, Tensor]]:
     x = case.tensors[0]
     generator = case.generator("others")
     size = x.square().mean().sqrt()
@@ -114,4 +117,4 @@ def _others(subject: Implementation, case: Case, point: Tensor) -> Iterator[tupl
         places[f"P(random {turn})"] = size * z
         places[f"P(near {turn})"] = point.to(x) + 0.1 * size * z
     for name, place in places.items():
-        yield name, proximal_point(subject, place, 1.0).double()
+        yield name, place.double(), proximal_point(subject, place, 1.0).double()
