@@ -15,15 +15,20 @@ from dlcheck.runner import run_trial
 from dlcheck.suite import read_suite
 
 ROOT = Path(__file__).parent.parent
-DOCS = (ROOT / "docs" / "losses_and_optimizers.md").read_text()
+DOCS = "".join(page.read_text() for page in sorted((ROOT / "docs").glob("*.md")))
 
 
-def outcomes(name: str, target: str = "", profile: str = "quick") -> list[Outcome]:
-    """What the suite of an example comes to, with another implementation if one is named."""
+def outcomes(name: str, target: str = "", profile: str = "quick", only: str = "") -> list[Outcome]:
+    """What the suite of an example comes to, with another implementation if one is named.
+
+    only: a part of the path of the checks that are run.
+    """
     suite = read_suite(ROOT / "examples" / f"{name}.toml")
     trials = expand(suite, Overrides(devices=("cpu",), profile=profile), suite.name)
     found = []
     for trial in trials:
+        if only not in trial.check.function:
+            continue
         subject = replace(trial.subject, target=target or trial.subject.target)
         found.append(run_trial(replace(trial, subject=subject)))
     return found
@@ -51,6 +56,20 @@ def test_the_twin_fails_as_the_docs_say(name: str, twin: str, check: str) -> Non
     said = describe(next(one for one in failed if one.check == check))
     head = said[: said.index("measured")].strip()
     assert head in DOCS, head
+
+
+@pytest.mark.parametrize(
+    ("twin", "checks"),
+    [
+        ("BrokenDropPath", {"masks_are_shared_along_declared_axes"}),
+        ("UnscaledDropPath", {"values_are_dropped_or_rescaled", "keeps_the_mean_as_declared"}),
+        ("BatchDropPath", {"masks_are_independent_along_other_axes"}),
+        ("EverLastingDropPath", {"is_the_identity_in_evaluation"}),
+    ],
+)
+def test_each_broken_drop_path_fails_where_it_is_wrong(twin: str, checks: set[str]) -> None:
+    found = outcomes("drop_path", f"drop_path.py:{twin}", only="checks.dropout")
+    assert checks <= {one.check for one in found if one.verdict is Verdict.FAILED}
 
 
 def test_the_docs_name_every_recursion() -> None:
