@@ -22,7 +22,7 @@ from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
 MOST_ELEMENTS = 2**19  # in one call
-MOST_CALLS = 2000  # of the first strike
+MOST_CALLS = 1000  # of the first strike
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def inputs(
 
 
 def affordable(subject: Implementation, case: Case, law: Law, n: int) -> int:
-    """n units, or fewer where that would take more than 2,000 calls: each check says what it sees.
+    """n units, or fewer where that would take more than 1,000 calls: each check says what it sees.
 
     One call with a mask for the whole batch is one unit.
     """

@@ -19,7 +19,7 @@ from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
 N = 6_000  # units: a correlation of .1 between two of them is noticed
-CALLS = 16  # at least: a mask shared by a whole call must show both of its sides
+CALLS = 48  # at least: a mask shared by a whole call must show both of its sides
 
 
 class draws_one_mask_for_good(Declared):
