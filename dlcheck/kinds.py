@@ -307,14 +307,40 @@ _KINDS = (
         name="augmentation",
         form="function",
         call="f(images) or f(images, labels)",
-        summary="a random change of images, labels moving along",
+        summary="a random change of images, labels moving along; a batch or one image",
         inputs={"images": "image b 3 h w"},
+        values={
+            "labels": ("kept", "mixed", "moved", "joined"),
+            "unit": ("batch", "sample"),
+            "label_format": ("ids", "onehot", "pair"),
+            "target": ("mask", "boxes", "keypoints", "camera"),
+            "geometry": ("horizontal_flip", "vertical_flip", "translation", "rotation", "affine"),
+            "boxes": ("xyxy", "xywh", "cxcywh"),
+            "coordinates": ("edges", "centres", "unit"),
+            "evaluation": ("identity",),
+            "enlarges": ("digits",),
+        },
         options={
-            "labels": "kept, mixed, moved or joined",
-            "unit": "batch or sample",
-            "label_format": "ids, onehot or pair",
-            "target": "mask, boxes, keypoints or camera",
-            "probability": "of applying",
+            "labels": "kept, mixed (weighted as the pixels are), moved (as the pixels are) or joined",
+            "unit": "batch (one draw for all images of a call) or sample (one for each)",
+            "label_format": "of the answer: ids, onehot or pair (y_a, y_b, λ); that of the input "
+            "is its element",
+            "target": "what moves along with the pixels: mask, boxes, keypoints or camera",
+            "probability": "of applying, or its argument",
+            "geometry": "how pixels move: horizontal_flip, vertical_flip, translation, rotation "
+            "(about the centre) or affine; a translation may also crop",
+            "boxes": "xyxy (the default), xywh or cxcywh",
+            "coordinates": "of boxes and keypoints: edges (pixel i reaches from i to i + 1, the "
+            "default of boxes), centres (pixel i lies at i), or unit (edges, as shares of the side)",
+            "smoothing": "of labels, ε of (1 − ε) y + ε / k, or its argument",
+            "integers": "true if it takes uint8 images too, for the same images",
+            "evaluation": "identity, if a module leaves images alone in evaluation",
+            "enlarges": "the data set whose labels it keeps and whose test error it lowers: digits",
+        },
+        traits={
+            "own_generator": "draws from a generator that the global seeds do not reach",
+            "may_leave_unchanged": "applying may change nothing, as a shift by 0 does: its "
+            "probability is an upper bound of what shows",
         },
     ),
     Kind(
