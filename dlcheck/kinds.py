@@ -321,7 +321,7 @@ _KINDS = (
             "enlarges": ("digits",),
         },
         options={
-            "labels": "kept, mixed (weighted as the pixels are), moved (as the pixels are) or joined",
+            "labels": "kept, mixed (weighted as their pixels are), moved (as they are) or joined",
             "unit": "batch (one draw for all images of a call) or sample (one for each)",
             "label_format": "of the answer: ids, onehot or pair (y_a, y_b, λ); that of the input "
             "is its element",
@@ -331,7 +331,7 @@ _KINDS = (
             "(about the centre) or affine; a translation may also crop",
             "boxes": "xyxy (the default), xywh or cxcywh",
             "coordinates": "of boxes and keypoints: edges (pixel i reaches from i to i + 1, the "
-            "default of boxes), centres (pixel i lies at i), or unit (edges, as shares of the side)",
+            "default of boxes), centres (pixel i lies at i), or unit (edges, in shares of a side)",
             "smoothing": "of labels, ε of (1 − ε) y + ε / k, or its argument",
             "integers": "true if it takes uint8 images too, for the same images",
             "evaluation": "identity, if a module leaves images alone in evaluation",

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from torch import nn
+
 from dlcheck.domains import Dim, Input, bound_dims, size_bounds
 from dlcheck.errors import NotApplicable
-from dlcheck.subjects import Implementation
+from dlcheck.strategies import Case
+from dlcheck.subjects import Implementation, build, replace_args
 
 _HEIGHT, _WIDTH, _BATCH, _CLASSES, _OBJECTS = 12, 16, 6, 10, 3
 _COORDINATES = {"boxes": 4, "keypoints": 2}
@@ -165,11 +168,12 @@ def in_mode(subject: Implementation, mode: str) -> Implementation:
     return subject
 
 
-def rebuilt_with(subject: Implementation, **changes: Any) -> Implementation:
-    """The same subject, other arguments. NotApplicable where an instance was given."""
-    if not isinstance(subject.declared.target, str) and not callable(subject.declared.target):
-        raise NotApplicable("an object that is built already takes no other arguments")
-    return subject.rebuilt(**changes)
+def rebuilt_with(subject: Implementation, case: Case, **changes: Any) -> Implementation:
+    """The same subject in train mode, other arguments. NotApplicable where a module was given."""
+    if isinstance(subject.declared.target, nn.Module):
+        raise NotApplicable("a module that is built already takes no other arguments")
+    declared = replace_args(subject.declared, {**subject.declared.args, **changes})
+    return in_mode(build(declared, case.sizes, case.device, case.dtype, seed=0), "train")
 
 
 def interval_of(spec: Input) -> tuple[float, float] | None:

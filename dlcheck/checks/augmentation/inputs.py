@@ -1,4 +1,4 @@
-"""What goes in: it is left alone, and how it lies in memory or counts its levels is all the same."""
+"""What goes in: left alone, and the same picture in any memory layout and in bytes."""
 
 from __future__ import annotations
 

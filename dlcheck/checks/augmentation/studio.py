@@ -180,8 +180,16 @@ class Studio:
         subject: Implementation | None = None,
     ) -> Answer:
         """The answer to a motif under whatever is drawn next."""
+        return self.call(self.loaded(motif, others), subject)
+
+    def loaded(self, motif: Tensor, others: Mapping[str, Tensor] | None = None) -> list[Tensor]:
+        """All that a call takes."""
         given = {self.signature.images: self.develop(motif), **(others or self.others())}
-        return self.call([given[name].clone() for name in self.signature.specs], subject)
+        return [given[name] for name in self.signature.specs]
+
+    def again(self, given: list[Tensor], subject: Implementation | None = None) -> Answer:
+        """The answer to private copies of all that a call takes, under what is drawn next."""
+        return self.call([x.clone() for x in given], subject)
 
     def call(self, inputs: list[Tensor], subject: Implementation | None = None) -> Answer:
         with torch.no_grad():

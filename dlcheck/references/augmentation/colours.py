@@ -40,8 +40,8 @@ def _turned_hue(images: Tensor, turns: Tensor) -> Tensor:
 
 @reference(
     kind="augmentation",
-    formula="brightness f·x; contrast m + f(x − m), m the mean luma; saturation g + f(x − g), g the "
-    "luma; hue turned about the grey axis; clipped to [0, 1] after each",
+    formula="brightness f·x; contrast m + f(x − m), m the mean luma; saturation g + f(x − g), g "
+    "the luma; hue turned about the grey axis; clipped to [0, 1] after each",
     source="Howard, Some Improvements on Deep Convolutional Neural Network Based Image "
     "Classification, ICLR 2014, §2.2; Haeberli, Matrix Operations for Image Processing, 1993",
     inputs={"images": "image b 3 h w", "labels": "label[k] b"},

@@ -73,3 +73,30 @@ def random_flip_with_boxes(
     width = images.shape[-1]
     mirrored = torch.stack([width - x2, y1, width - x1, y2], -1)
     return _flipped(images, chosen), torch.where(chosen.view(-1, 1, 1), mirrored, boxes)
+
+
+@reference(
+    kind="augmentation",
+    formula="y(u, v) = x(u, h − 1 − v) with probability p, for all images of a call or for none",
+    source="Simonyan & Zisserman, Two-Stream Convolutional Networks, NeurIPS 2014, §5: one flip "
+    "for all frames",
+    inputs={"images": "image b c h w", "mask": "label[k] b h w"},
+    args={"p": 0.5},
+    traits=["stochastic_in_eval"],
+    options={
+        "labels": "moved",
+        "target": "mask",
+        "unit": "batch",
+        "probability": "p",
+        "geometry": "vertical_flip",
+        "integers": True,
+    },
+)
+def random_vertical_flip(images: Tensor, mask: Tensor, *, p: float = 0.5) -> tuple[Tensor, Tensor]:
+    """All images and masks are turned upside down together, with probability p.
+
+    images [b, c, h, w], mask [b, h, w], of any type. Raises ValueError for a p outside [0, 1].
+    """
+    if bool(_chosen(images[:1], p)):
+        return images.flip(-2), mask.flip(-2)
+    return images, mask

@@ -66,8 +66,8 @@ def mixup_pairs(
 
 @reference(
     kind="augmentation",
-    formula="x̃ᵢ = M ⊙ xᵢ + (1 − M) ⊙ xⱼ, M = 0 in a rectangle of sides h√(1 − λ), w√(1 − λ) centred "
-    "anywhere and clipped;  ỹᵢ = λ̂yᵢ + (1 − λ̂)yⱼ, λ̂ the mean of M",
+    formula="x̃ᵢ = M ⊙ xᵢ + (1 − M) ⊙ xⱼ, M = 0 in a rectangle of sides h√(1 − λ), w√(1 − λ) "
+    "centred anywhere and clipped;  ỹᵢ = λ̂yᵢ + (1 − λ̂)yⱼ, λ̂ the mean of M",
     source="Yun et al., CutMix, ICCV 2019, §3.1 and §A; λ̂ after clipping as in the authors' code",
     inputs={"images": "image b c h w", "labels": "label[k] b"},
     args={"classes": {"dim": "k"}, "alpha": 1.0, "p": 0.5},
