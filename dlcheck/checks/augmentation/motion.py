@@ -54,7 +54,8 @@ class AffineMap:
 
     def forward(self, points: Tensor) -> Tensor:
         """Where points [n, 2] of the image are in the answer."""
-        return torch.linalg.solve(self.matrix, (points - self.offset).mT).mT
+        moved: Tensor = torch.linalg.solve(self.matrix, (points - self.offset).mT)
+        return moved.mT
 
 
 def motion_of(studio: Studio, draw: int | str, others: dict[str, Tensor] | None = None) -> Motion:

@@ -247,7 +247,8 @@ def mirrors_coordinates_always(original: Any, images: Tensor, *rest: Tensor) -> 
 @around
 def exchanges_x_and_y(original: Any, images: Tensor, *rest: Tensor) -> Any:
     def swap(y: Tensor) -> Tensor:
-        return y.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+        pairs: Tensor = y.unflatten(-1, (-1, 2))
+        return pairs.flip(-1).flatten(-2)
 
     return on_the_rest(original(images, *rest), swap)
 
@@ -368,7 +369,7 @@ def _compared(studio: Studio, target: str, given: Tensor, drawn: Tensor) -> Iter
     stated = studio.subject.options.get("coordinates")
     free = target == "keypoints" and stated is None
     centres = (True, False) if free else (stated == "centres",)
-    found = {at: [-1.0, 1.0, "", "", 0.0] for at in centres}
+    found: dict[bool, list[Any]] = {at: [-1.0, 1.0, "", "", 0] for at in centres}
     shape = (-1, 1) if drawn.dim() == 1 + studio.signature.is_batched else ()
     for scene in scenes(studio, target, given):
         got = _pixels(studio, target, scene)

@@ -29,10 +29,15 @@ def _sources(images: Tensor, angles: Tensor) -> tuple[Tensor, Tensor]:
     R⁻¹ of its place: that of the opposite angle.
     """
     height, width = images.shape[-2:]
-    options = {"device": images.device, "dtype": images.dtype}
-    y = torch.arange(height, **options)[:, None] - (height - 1) / 2
-    x = torch.arange(width, **options) - (width - 1) / 2
+    rows = torch.arange(height, device=images.device, dtype=images.dtype)
+    columns = torch.arange(width, device=images.device, dtype=images.dtype)
+    x, y = columns - (width - 1) / 2, rows[:, None] - (height - 1) / 2
     return _turned(x, y, -angles.view(-1, 1, 1))
+
+
+def _sampled(images: Tensor, grid: Tensor) -> Tensor:
+    sampled: Tensor = F.grid_sample(images, grid, mode="bilinear", align_corners=False)
+    return sampled
 
 
 def _bilinear(images: Tensor, angles: Tensor) -> Tensor:
@@ -40,7 +45,7 @@ def _bilinear(images: Tensor, angles: Tensor) -> Tensor:
     height, width = images.shape[-2:]
     # From −1 at the left edge of the first pixel to 1 at the right edge of the last.
     grid = torch.stack([2 * x / width, 2 * y / height], -1)
-    return F.grid_sample(images, grid, mode="bilinear", align_corners=False)
+    return _sampled(images, grid)
 
 
 def _nearest(mask: Tensor, images: Tensor, angles: Tensor) -> Tensor:
@@ -103,3 +108,40 @@ def random_rotation_with_keypoints(
     x, y = (keypoints - centre).unbind(-1)
     turned = torch.stack(_turned(x, y, angles.to(keypoints.dtype)[:, None]), -1)
     return _bilinear(images, angles), centre + turned
+
+
+@reference(
+    kind="augmentation",
+    formula="y(p) = x(c + R⁻¹(p − c)/z + t), bilinear, 0 outside",
+    source="Simard, Steinkraus & Platt, Best Practices for Convolutional Neural Networks, ICDAR "
+    "2003, §2; Ciresan et al., Deep, Big, Simple Neural Nets, Neural Computation 22(12), 2010, §2",
+    inputs={"images": "image b c h w", "labels": "label[k] b"},
+    args={"degrees": 20.0, "shift": 0.6, "zoom": 0.1},
+    traits=["stochastic_in_eval"],
+    options={
+        "labels": "kept",
+        "unit": "sample",
+        "geometry": "affine",
+        "neutral": {"degrees": 0.0, "shift": 0.0, "zoom": 0.0},
+        "enlarges": "digits",
+    },
+)
+def random_affine(
+    images: Tensor,
+    labels: Tensor,
+    *,
+    degrees: float = 20.0,
+    shift: float = 0.6,
+    zoom: float = 0.1,
+) -> tuple[Tensor, Tensor]:
+    """Each image turns by ± degrees, moves by ± shift pixels and grows by a share of ± zoom.
+
+    images [b, c, h, w] floating, labels [b]; what enters is 0.
+    """
+    drawn = torch.rand((3, len(images), 1, 1), device=images.device, dtype=images.dtype)
+    right, down, grown = (2 * drawn - 1).unbind(0)
+    x, y = _sources(images, _angles(images, degrees))
+    height, width = images.shape[-2:]
+    x, y = x / (1 + zoom * grown) + shift * right, y / (1 + zoom * grown) + shift * down
+    grid = torch.stack([2 * x / width, 2 * y / height], -1)
+    return _sampled(images, grid), labels

@@ -46,7 +46,6 @@ def _shifted(x: Tensor, down: Tensor, right: Tensor, limit: int, fill: float = 0
         "geometry": "translation",
         "neutral": {"limit": 0},
         "integers": True,
-        "enlarges": "digits",
     },
 )
 def random_translation(images: Tensor, labels: Tensor, *, limit: int = 1) -> tuple[Tensor, Tensor]:
