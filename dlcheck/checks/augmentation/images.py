@@ -24,11 +24,6 @@ from dlcheck.subjects import Implementation
 _DRAWS = 12
 # Beside six images of 12 × 16, as far as the sizes are free.
 _FORMATS: tuple[dict[str, int], ...] = ({}, {"b": 1}, {"h": 17, "w": 11}, {"w": 12})
-    {},
-    {"b": 1},
-    {"h": 17, "w": 11},
-    {"h": 12, "w": 12},
-)  # of (6, 12, 16)
 
 
 @around
