@@ -1,4 +1,4 @@
-"""Boxes in the forms in which they are written."""
+"""Boxes and points, drawn within an image, in the forms in which they are written."""
 
 from __future__ import annotations
 
@@ -34,3 +34,24 @@ def corners(subject: Implementation, boxes: Tensor, side: tuple[int, int]) -> Te
 def _scale(subject: Implementation, side: tuple[int, int]) -> Tensor:
     height, width = side if subject.options.get("coordinates") == "unit" else (1, 1)
     return torch.tensor([width, height, width, height], dtype=torch.float64)
+
+
+def drawn_boxes(u: Tensor, side: tuple[int, int]) -> Tensor:
+    """Uniform numbers [..., 4] → corners in pixels: whole, within the image, at least 3 wide."""
+    height, width = side
+    x1 = (1 + u[..., 0] * (width - 6)).floor()
+    y1 = (1 + u[..., 1] * (height - 6)).floor()
+    x2 = (x1 + 3 + u[..., 2] * (width - 5 - x1)).floor().clamp(max=width - 1)
+    y2 = (y1 + 3 + u[..., 3] * (height - 5 - y1)).floor().clamp(max=height - 1)
+    return torch.stack([x1, y1, x2, y2], -1)
+
+
+def drawn_points(u: Tensor, side: tuple[int, int]) -> Tensor:
+    """Uniform numbers [..., 2] → points in pixels: whole, within the image."""
+    height, width = side
+    return 1 + (u * torch.tensor([width - 3.0, height - 3.0], dtype=torch.float64)).floor()
+
+
+def in_shares(subject: Implementation, points: Tensor, side: tuple[int, int]) -> Tensor:
+    """Points in pixels → as declared, in shares of the sides where `coordinates` is unit."""
+    return points / _scale(subject, side)[:2]

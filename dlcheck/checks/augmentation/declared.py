@@ -13,7 +13,7 @@ from dlcheck.errors import NotApplicable
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation, build, replace_args
 
-_HEIGHT, _WIDTH, _BATCH, _CLASSES, _OBJECTS = 12, 16, 6, 10, 3
+_HEIGHT, _WIDTH, _BATCH, _CLASSES, _OBJECTS = 24, 32, 6, 10, 3
 _COORDINATES = {"boxes": 4, "keypoints": 2}
 _BATCHES = ("b", "batch", "batch_size", "bs")
 

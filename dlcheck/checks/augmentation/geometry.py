@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dlcheck.checks.augmentation.broken import on_images
 from dlcheck.checks.augmentation.inputs import hold_to_repeat
-from dlcheck.checks.augmentation.motion import Motion, motion_of
+from dlcheck.checks.augmentation.motion import Motion, inner, motion_of
 from dlcheck.checks.augmentation.studio import open_studio
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence
@@ -92,7 +92,7 @@ def pixels_move_as_declared(subject: Implementation, case: Case) -> Evidence:
     for draw in range(_DRAWS):
         motion = motion_of(studio, draw)
         for row in range(len(motion.x)):
-            if int(motion.known[row].sum()) >= 4:
+            if int((motion.known[row] & inner(motion, row)).sum()) >= 4:
                 found.append(_deviation(geometry, motion, row))
     if not found:
         raise NotApplicable("no pixel of the image is left to read its motion")
@@ -110,7 +110,7 @@ def pixels_move_as_declared(subject: Implementation, case: Case) -> Evidence:
 
 def _deviation(geometry: str, motion: Motion, row: int) -> tuple[float, float, str]:
     """(how far the worst pixel is from the nearest motion of that form, bound, where)."""
-    known = motion.known[row]
+    known = motion.known[row] & inner(motion, row)
     places = known.nonzero().double().flip(1)  # (u, v)
     sources = torch.stack([motion.x[row][known], motion.y[row][known]], 1)
     expected = _FORMS[geometry](motion, places, sources)
@@ -147,15 +147,26 @@ def _translation(_: Motion, places: Tensor, sources: Tensor) -> list[Tensor]:
 
 
 def _rotation(motion: Motion, places: Tensor, sources: Tensor) -> list[Tensor]:
-    """The angle between the directions from the two centres that fits best."""
+    """The angle between the directions from the two centres that fits best.
+
+    By least squares; of pixels that are copied from the nearest one by the least deviation, among
+    angles nearby.
+    """
     height, width = motion.x.shape[-2:]
     p = places - torch.tensor([width - 1, height - 1], dtype=torch.float64) / 2
     centre = torch.tensor([motion.side[1] - 1, motion.side[0] - 1], dtype=torch.float64) / 2
     q = sources - centre
     angle = math.atan2(float((p[:, 0] * q[:, 1] - p[:, 1] * q[:, 0]).sum()), float((p * q).sum()))
+    best = min(
+        (_turned(p, angle + 1e-3 * step) for step in range(-40, 41)),
+        key=lambda turned: float((turned - q).abs().max()),
+    )
+    return [centre + (best if bool(motion.is_permutation.any()) else _turned(p, angle))]
+
+
+def _turned(p: Tensor, angle: float) -> Tensor:
     cos, sin = math.cos(angle), math.sin(angle)
-    turned = [cos * p[:, 0] - sin * p[:, 1], sin * p[:, 0] + cos * p[:, 1]]
-    return [centre + torch.stack(turned, 1)]
+    return torch.stack([cos * p[:, 0] - sin * p[:, 1], sin * p[:, 0] + cos * p[:, 1]], 1)
 
 
 def _affine(_: Motion, places: Tensor, sources: Tensor) -> list[Tensor]:

@@ -22,8 +22,8 @@ from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
 _DRAWS = 12
-# Beside six images of 12 × 16, as far as the sizes are free.
-_FORMATS: tuple[dict[str, int], ...] = ({}, {"b": 1}, {"h": 17, "w": 11}, {"w": 12})
+# Beside six images of 24 × 32, as far as the sizes are free.
+_FORMATS: tuple[dict[str, int], ...] = ({}, {"b": 1}, {"h": 33, "w": 23}, {"w": 24})
 
 
 @around

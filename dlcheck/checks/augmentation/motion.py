@@ -114,7 +114,7 @@ def affine_of(motion: Motion, row: int) -> AffineMap:
 
     NotApplicable where too few pixels are seen.
     """
-    known = motion.known[row] & _inner(motion, row)
+    known = motion.known[row] & inner(motion, row)
     places = known.nonzero().double()
     if len(places) < _FEW or not _spans(places):
         raise NotApplicable("too few pixels of the image are left to read its motion")
@@ -125,14 +125,29 @@ def affine_of(motion: Motion, row: int) -> AffineMap:
     return AffineMap(solution[:2].mT.contiguous(), solution[2], residual)
 
 
-def _inner(motion: Motion, row: int) -> Tensor:
-    """Pixels whose source is not at the border, where an antialiased resize is one-sided."""
+def inner(motion: Motion, row: int) -> Tensor:
+    """[h, w]: where an interpolation has neighbours on all sides.
+
+    All pixels of a permutation; else not those whose source is at the border, nor the outer two of
+    the answer, which a crop that is then resized cuts off: there a resize is one-sided.
+    """
     height, width = motion.side
     if bool(motion.is_permutation[row]):
         return torch.ones_like(motion.known[row])
     x, y = motion.x[row], motion.y[row]
-    return (x >= 1) & (x <= width - 2) & (y >= 1) & (y <= height - 2)
+    found = (x >= 1) & (x <= width - 2) & (y >= 1) & (y <= height - 2)
+    for axis in (0, 1):
+        for edge in (found.narrow(axis, 0, 2), found.narrow(axis, found.shape[axis] - 2, 2)):
+            edge.fill_(False)  # noqa: FBT003
+    return found
 
 
 def _spans(places: Tensor) -> bool:
     return bool((places.amax(0) - places.amin(0) >= 1).all())
+
+
+def affine_or_none(motion: Motion, row: int) -> AffineMap | None:
+    try:
+        return affine_of(motion, row)
+    except NotApplicable:
+        return None

@@ -33,9 +33,10 @@ _BATCH = 16
 def visible(studio: Studio, subject: Implementation, motif: Tensor, n: int) -> int:
     """In how many of n independent draws the images changed.
 
-    Every row counts where each has a draw of its own, else each call.
+    Every row counts where each has a draw of its own; each call where its rows share one; the
+    first row of each call where neither is declared.
     """
-    each = draws_for_each_row(subject) and studio.rows > 1
+    unit = subject.options.get("unit")
     inputs = studio.loaded(motif)
     given = inputs[list(studio.signature.specs).index(studio.signature.images)]
     changed = counted = 0
@@ -44,7 +45,8 @@ def visible(studio: Studio, subject: Implementation, motif: Tensor, n: int) -> i
         if shown.shape != given.shape:
             raise NotApplicable("returns images of another size: all of them changed")
         different = (shown != given) | (shown != shown)
-        rows = different.flatten(1).any(1) if each else different.any().view(1)
+        each = different.flatten(1).any(1) if studio.signature.is_batched else different.any()[None]
+        rows = {"sample": each, "batch": each.any()[None]}.get(unit, each[:1])
         changed += int(rows[: n - counted].sum())
         counted += len(rows)
     return changed
@@ -254,4 +256,5 @@ def applies_no_more_often_than_declared(subject: Implementation, case: Case) -> 
         units(studio, subject),
         test,
         what=f"share of images left alone at p = {p:g}",
+        resolution=1.0,
     )

@@ -12,6 +12,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dlcheck.checks.augmentation.answers import Answer, read
+from dlcheck.checks.augmentation.boxes import (
+    drawn_boxes,
+    drawn_points,
+    from_corners,
+    in_shares,
+)
 from dlcheck.checks.augmentation.declared import (
     Signature,
     in_mode,
@@ -138,12 +144,41 @@ class Studio:
         for name, spec in self.signature.specs.items():
             if name == self.signature.images:
                 continue
+            if name in (
+                self.signature.targets.get("boxes"),
+                self.signature.targets.get("keypoints"),
+            ):
+                made[name] = self.objects(self._target_of(name))[0]
+                continue
             values = make_values(spec, self.sizes, "normal", self.case.generator(name + salt))
             if name == self.signature.labels and self.signature.batch is not None:
                 values = _spread(values, spec.count.size(self.sizes) if spec.count else None)
             dtype = self.case.dtype if spec.is_floating else values.dtype
             made[name] = values.to(device=self.case.device, dtype=dtype)
         return made
+
+    def _target_of(self, name: str) -> str:
+        return next(what for what, of in self.signature.targets.items() if of == name)
+
+    def objects(self, target: str) -> tuple[Tensor, Tensor]:
+        """(boxes or keypoints as the subject takes them, the same in pixels), within the image.
+
+        Raises NotApplicable where no input has the form of one.
+        """
+        name = self.signature.targets.get(target)
+        if name is None:
+            raise NotApplicable(f"declares target = {target}, but no input has the form of one")
+        spec = self.signature.specs[name]
+        generator = self.case.generator(target)
+        u = torch.rand(spec.shape(self.sizes), generator=generator, dtype=torch.float64)
+        if target == "boxes":
+            drawn = drawn_boxes(u, self.side)
+            given = from_corners(self.subject, drawn, self.side)
+        else:
+            drawn = drawn_points(u, self.side)
+            given = in_shares(self.subject, drawn, self.side)
+        dtype = self.case.dtype if spec.is_floating else torch.int64
+        return given.to(device=self.case.device, dtype=dtype), drawn
 
     # --- what comes out ---
 
