@@ -330,8 +330,8 @@ _KINDS = (
             "geometry": "how pixels move: horizontal_flip, vertical_flip, translation, rotation "
             "(about the centre) or affine; a translation may also crop",
             "boxes": "xyxy (the default), xywh or cxcywh",
-            "coordinates": "of boxes and keypoints: edges (pixel i reaches from i to i + 1, the "
-            "default of boxes), centres (pixel i lies at i), or unit (edges, in shares of a side)",
+            "coordinates": "of boxes and keypoints: edges (pixel i reaches from i to i + 1), "
+            "centres (it lies at i), or unit (edges, in shares of a side); either by default",
             "smoothing": "of labels, ε of (1 − ε) y + ε / k, or its argument",
             "integers": "true if it takes uint8 images too, for the same images",
             "evaluation": "identity, if a module leaves images alone in evaluation",

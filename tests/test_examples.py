@@ -34,7 +34,7 @@ def outcomes(name: str, target: str = "", profile: str = "quick", only: str = ""
     return found
 
 
-@pytest.mark.parametrize("name", ["focal_loss", "adabelief", "drop_path"])
+@pytest.mark.parametrize("name", ["focal_loss", "adabelief", "drop_path", "mixup"])
 def test_the_example_passes(name: str) -> None:
     found = outcomes(name)
     assert all(one.verdict in (Verdict.PASSED, Verdict.SKIPPED) for one in found), [
@@ -48,6 +48,7 @@ def test_the_example_passes(name: str) -> None:
     [
         ("focal_loss", "focal_loss.py:BrokenFocalLoss", "grows_with_the_error"),
         ("adabelief", "adabelief.py:BrokenAdaBelief", "decay_shrinks_weights"),
+        ("mixup", "mixup.py:BrokenMixup", "labels_weigh_what_pixels_cover"),
     ],
 )
 def test_the_twin_fails_as_the_docs_say(name: str, twin: str, check: str) -> None:

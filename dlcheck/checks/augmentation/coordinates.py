@@ -62,7 +62,8 @@ def is_off_by_one_pixel(original: Any, images: Tensor, *rest: Tensor) -> Any:
     """w − 1 − x where w − x was meant."""
     answer = original(images, *rest)
     moved = (answer[1] != rest[0]).any(-1, keepdim=True)
-    return answer[0], torch.where(moved, answer[1] - 1, answer[1])
+    one = answer[1].new_tensor([1.0, 0.0, 1.0, 0.0])
+    return answer[0], torch.where(moved, answer[1] - one, answer[1])
 
 
 @around
@@ -93,9 +94,10 @@ def boxes_move_with_images(subject: Implementation, case: Case) -> Iterator[Evid
 
     The map of the pixels is fitted to images that show their coordinates, under the same draw; a
     box becomes the smallest upright box about its four moved corners, both cut to the image.
-    Pixel i reaches from i to i + 1 (`coordinates` = centres: it lies at i; unit: shares of the
-    side). Where pixels are permuted the bound is 10⁻³ pixel, else ½ and what the fit leaves over,
-    as a nearest pixel is up to ½ away. Boxes that are dropped, or end up outside, say nothing.
+    Pixel i reaches from i to i + 1, or lies at i, as `coordinates` says (edges, centres; unit:
+    edges, in shares of the side); where it says nothing either will do, the same for all. Where
+    pixels are permuted the bound is 10⁻³ pixel, else ½ and what the fit leaves over, as a nearest
+    pixel is up to ½ away. Boxes that are dropped, or end up outside, say nothing.
     Source: the definition; Liu et al., SSD, ECCV 2016, §2.2.
     """
     studio = open_studio(subject, case)
@@ -132,7 +134,7 @@ def keypoints_move_with_images(subject: Implementation, case: Case) -> Iterator[
 def _compared(studio: Studio, target: str, given: Tensor, drawn: Tensor) -> Iterator[Evidence]:
     """Evidence of the coordinates that are farthest off, under the convention that fits best."""
     stated = studio.subject.options.get("coordinates")
-    free = target == "keypoints" and stated is None
+    free = stated is None
     centres = (True, False) if free else (stated == "centres",)
     found: dict[bool, list[Any]] = {at: [-1.0, 1.0, "", "", 0] for at in centres}
     shape = (-1, 1) if drawn.dim() == 1 + studio.signature.is_batched else ()

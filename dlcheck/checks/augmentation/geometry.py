@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dlcheck.checks.augmentation.broken import on_images
 from dlcheck.checks.augmentation.inputs import hold_to_repeat
-from dlcheck.checks.augmentation.motion import Motion, inner, motion_of
+from dlcheck.checks.augmentation.motion import Motion, affine_or_none, inner, motion_of
 from dlcheck.checks.augmentation.studio import open_studio
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence
@@ -82,7 +82,8 @@ def pixels_move_as_declared(subject: Implementation, case: Case) -> Evidence:
     translation: from (u + a, v + b) with one a and b for all; a rotation: from c + R(p − c), c the
     centre of the image, with the angle that fits best; affine: from Ap + t. The bound is 1/32 of a
     pixel, the step of OpenCV's interpolation (1½ levels for bytes); ½ and a twentieth where each
-    pixel is copied from its nearest one. Eight draws of each row. Filled pixels say nothing.
+    pixel is copied from its nearest one, or is a mean of several: the weights of an antialiased
+    resize are not centred. Eight draws of each row. Filled pixels say nothing.
     Source: the definition; Jaderberg et al., Spatial Transformer Networks, NeurIPS 2015, §3.2.
     """
     studio = open_studio(subject, case)
@@ -117,13 +118,20 @@ def _deviation(geometry: str, motion: Motion, row: int) -> tuple[float, float, s
     off, at = min((_worst(sources, one) for one in expected), key=lambda one: one[0])
     u, v = (int(n) for n in places[at])
     copied = geometry in ("rotation", "affine") and bool(motion.is_permutation[row])
-    bound = _NEAREST if copied else motion.tolerance
+    resized = geometry == "affine" and _shrinks(motion, row)
+    bound = _NEAREST if copied or resized else motion.tolerance
     seen, wanted = sources[at], min(expected, key=lambda one: _worst(sources, one)[0])[at]
     where = (
         f"pixel ({u}, {v}) of image {row} comes from ({float(seen[0]):.3g}, {float(seen[1]):.3g}), "
         f"not from ({float(wanted[0]):.3g}, {float(wanted[1]):.3g})"
     )
     return off, bound, where if off > bound else ""
+
+
+def _shrinks(motion: Motion, row: int) -> bool:
+    """Is one pixel of the answer more than one of the image?"""
+    fitted = affine_or_none(motion, row)
+    return fitted is not None and float(fitted.matrix.norm(dim=1).max()) > 1.01
 
 
 def _worst(sources: Tensor, expected: Tensor) -> tuple[float, int]:

@@ -28,6 +28,8 @@ from dlcheck.registry import check
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
+_SAME = 0.01  # a scale so near to 1 is one
+
 
 @around
 def averages_neighbouring_classes(original: Any, images: Tensor, *rest: Tensor) -> Any:
@@ -59,8 +61,9 @@ def masks_move_with_images(subject: Implementation, case: Case) -> Iterator[Evid
 
     The source of a pixel is read off images that show their coordinates, under the same draw as a
     mask of random classes. The mask must hold a class of a pixel within ½ of that source along
-    each side (the nearest one; more by |1 − r|/2 where a side is scaled by r, as some resizes round
-    down), so that no class appears between two. Where pixels are permuted the class is that of the
+    each side, the nearest one. Where a side is scaled by r, within ½ + r/2: ⌊ur⌋, as torch's
+    "nearest" resizes, is off from (u + ½)r − ½ by the fraction of ur and (r − 1)/2. So no class
+    appears between two. Where pixels are permuted the class is that of the
     very pixel. Pixels that are filled or cut at the border say nothing.
     Source: the definition; Ronneberger et al., U-Net, MICCAI 2015, §3.1.
     """
@@ -135,8 +138,8 @@ def _slack(motion: Motion, row: int) -> tuple[tuple[float, float], Tensor]:
     if fitted is None:
         return (1.05, 1.05), motion.known[row]
     room = 0.55 if fitted.residual > 5 * motion.tolerance else motion.tolerance
-    scales = fitted.matrix.norm(dim=1)
-    slack = [0.5 + room + 0.5 * abs(1 - float(scale)) for scale in scales]
+    scales = fitted.matrix.norm(dim=1).tolist()  # pixels of the image per pixel of the answer
+    slack = [room + (0.5 if abs(r - 1) < _SAME else 0.5 + 0.5 * r) for r in scales]
     return (slack[0], slack[1]), motion.known[row] & inner(motion, row)
 
 

@@ -46,7 +46,7 @@ def visible(studio: Studio, subject: Implementation, motif: Tensor, n: int) -> i
             raise NotApplicable("returns images of another size: all of them changed")
         different = (shown != given) | (shown != shown)
         each = different.flatten(1).any(1) if studio.signature.is_batched else different.any()[None]
-        rows = {"sample": each, "batch": each.any()[None]}.get(unit, each[:1])
+        rows = {"sample": each, "batch": each.any()[None]}.get(str(unit), each[:1])
         changed += int(rows[: n - counted].sum())
         counted += len(rows)
     return changed

@@ -144,11 +144,9 @@ class Studio:
         for name, spec in self.signature.specs.items():
             if name == self.signature.images:
                 continue
-            if name in (
-                self.signature.targets.get("boxes"),
-                self.signature.targets.get("keypoints"),
-            ):
-                made[name] = self.objects(self._target_of(name))[0]
+            target = self._target_of(name)
+            if target in ("boxes", "keypoints"):
+                made[name] = self.objects(target)[0]
                 continue
             values = make_values(spec, self.sizes, "normal", self.case.generator(name + salt))
             if name == self.signature.labels and self.signature.batch is not None:
@@ -158,7 +156,7 @@ class Studio:
         return made
 
     def _target_of(self, name: str) -> str:
-        return next(what for what, of in self.signature.targets.items() if of == name)
+        return next((what for what, of in self.signature.targets.items() if of == name), "")
 
     def objects(self, target: str) -> tuple[Tensor, Tensor]:
         """(boxes or keypoints as the subject takes them, the same in pixels), within the image.

@@ -55,6 +55,7 @@ def random_horizontal_flip(
     options={
         "labels": "moved",
         "target": "boxes",
+        "coordinates": "edges",
         "unit": "sample",
         "probability": "p",
         "geometry": "horizontal_flip",
