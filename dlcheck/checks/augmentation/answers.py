@@ -42,7 +42,8 @@ def read(answer: Any, signature: Signature, count: int | None = None) -> Answer:
         return Answer(parts[signature.images][0], tuple(labels), targets)
     leaves = list(_leaves(answer))
     wanted, given = len(signature.specs), len(leaves)
-    if wanted == 1 and count is not None and given == count > 1:
+    dims = len(signature.specs[signature.images].dims)
+    if wanted == 1 and given == count and all(leaf.dim() == dims - 1 for leaf in leaves):
         _same_shapes(leaves)
         return Answer(torch.stack(leaves), (), {})
     if given == wanted + 2 and signature.labels is not None:
