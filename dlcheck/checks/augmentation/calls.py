@@ -1,8 +1,7 @@
-"""Who shares a draw with whom: rows of a call, calls in a row, and equal seeds."""
+"""What repeats: calls in a row must not, and equal seeds must."""
 
 from __future__ import annotations
 
-import math
 import os
 import random
 from collections.abc import Iterator
@@ -12,187 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dlcheck.checks.augmentation.broken import on_images, row_by_row
+from dlcheck.checks.augmentation.broken import on_images
 from dlcheck.checks.augmentation.declared import probability_of
+from dlcheck.checks.augmentation.signatures import PAIRS, signatures, together
 from dlcheck.checks.augmentation.studio import Studio, open_studio
 from dlcheck.errors import NotApplicable
 from dlcheck.isolation import seed_everything
 from dlcheck.model import Evidence, Mutant
 from dlcheck.mutants import around, rebuilt
 from dlcheck.registry import check
-from dlcheck.stats import Finding, Stream, bonferroni, detectable, independence, three_strikes
+from dlcheck.stats import Finding, Stream, three_strikes
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
-_BATCH = 8
-_PAIRS = 200  # a correlation of .48 is noticed
-_CALLS = 24  # of one draw for a whole batch
 _REPEATS = 6
-
-
-def signatures(studio: Studio, calls: int) -> list[Tensor]:
-    """For each call, what became of the same picture in each row: [rows, 2] of 0 and 1.
-
-    Did it change; and is a fixed projection of it above its mean over all calls and rows?
-    """
-    motif = studio.noise(rows=1).expand(studio.rows, -1, -1, -1)
-    inputs = studio.loaded(motif)
-    given = studio.views(inputs[list(studio.signature.specs).index(studio.signature.images)])
-    changed, heights = [], []
-    for _ in range(calls):
-        shown = studio.views(studio.again(inputs).images)
-        same = shown.shape == given.shape
-        changed.append(
-            (shown != given).flatten(1).any(1) if same else torch.ones(len(shown)).bool()
-        )
-        heights.append(_projection(studio, shown))
-    middle = torch.cat(heights).mean()
-    return [
-        torch.stack([moved, height > middle], 1)
-        for moved, height in zip(changed, heights, strict=True)
-    ]
-
-
-def _projection(studio: Studio, shown: Tensor) -> Tensor:
-    weights = torch.randn(
-        shown.shape[1:], generator=studio.case.generator("projection"), dtype=torch.float64
-    )
-    return (shown * weights).flatten(1).sum(1)
-
-
-def _together(pairs: list[tuple[Tensor, Tensor]]) -> Finding:
-    """Are the marks of each pair, [n, 2] twice, independent? A mark that never varies is none."""
-    found = [independence(a[:, mark], b[:, mark]) for a, b in pairs for mark in (0, 1)]
-    telling = [one for one in found if math.isfinite(one.detectable)]
-    if not telling:
-        raise NotApplicable("nothing is drawn: one picture comes out alike in nearly all calls")
-    return bonferroni(telling)
-
-
-@around
-def draws_once_for_the_batch(original: Any, *inputs: Tensor) -> Any:
-    """`random.random() < p` before a batch where one for each image was meant."""
-    return row_by_row(original, inputs, lambda row: 0)
-
-
-@around
-def shares_draws_in_pairs(original: Any, *inputs: Tensor) -> Any:
-    return row_by_row(original, inputs, lambda row: row // 2)
-
-
-@around
-def repeats_draws_after_half_the_batch(original: Any, *inputs: Tensor) -> Any:
-    half = (len(inputs[0]) + 1) // 2
-    return row_by_row(original, inputs, lambda row: row % half)
-
-
-@around
-def shares_by_the_detectable_effect(original: Any, *inputs: Tensor) -> Any:
-    """A row has the draw of the one before so often that the correlation is the detectable one."""
-    share = detectable(1.0, _PAIRS - 1, coordinates=4)
-    joined = torch.rand(len(inputs[0])) < share
-    return row_by_row(
-        original, inputs, lambda row: row - 1 if row % 2 and bool(joined[row]) else row
-    )
-
-
-@check(
-    kind="augmentation",
-    options={"unit": ["sample"], "labels": [None, "kept", "moved"]},
-    rejects=[
-        draws_once_for_the_batch,
-        shares_draws_in_pairs,
-        repeats_draws_after_half_the_batch,
-        shares_by_the_detectable_effect,
-    ],
-    tags=["statistical"],
-    once=True,
-)
-def rows_have_draws_of_their_own(subject: Implementation, case: Case) -> Evidence:
-    """Where `unit` is sample, what happens to one image says nothing of what happens to another.
-
-    One picture in all eight rows of a call; Fisher's exact test that two rows change, and that a
-    projection of them is above its mean, independently: neighbours and rows half the batch
-    apart, 200 pairs each, with Bonferroni's correction. By three strikes; needs no probability.
-    Source: the declaration.
-    """
-    studio = open_studio(subject, case, b=_BATCH)
-    if studio.rows < 2:
-        raise NotApplicable("takes one image at a time")
-    half = studio.rows // 2
-
-    def test(stream: Stream, n: int) -> Finding:
-        calls = signatures(studio, math.ceil(n / half))
-        marks = torch.stack(calls)  # [calls, rows, 2]
-        neighbours = marks[:, 0 : 2 * half : 2], marks[:, 1 : 2 * half : 2]
-        apart = marks[:, :half], marks[:, half : 2 * half]
-        pairs = [neighbours] if half == 1 else [neighbours, apart]
-        return _together([(a.flatten(0, 1), b.flatten(0, 1)) for a, b in pairs])
-
-    n = _PAIRS * case.profile.effort
-    return three_strikes(case.root, case.claim, n, test, what="correlation of two rows of a call")
-
-
-@around
-def draws_for_every_row(original: Any, *inputs: Tensor) -> Any:
-    return row_by_row(original, inputs, lambda row: row)
-
-
-@around
-def draws_again_for_the_last_row(original: Any, *inputs: Tensor) -> Any:
-    last = len(inputs[0]) - 1
-    return row_by_row(original, inputs, lambda row: int(row == last))
-
-
-@around
-def draws_for_each_half(original: Any, *inputs: Tensor) -> Any:
-    half = (len(inputs[0]) + 1) // 2
-    return row_by_row(original, inputs, lambda row: row // half)
-
-
-@around
-def leaves_out_the_first_row(original: Any, images: Tensor, *rest: Tensor) -> Any:
-    return on_images(
-        original(images, *rest),
-        lambda x: torch.cat([images[:1], x[1:]]) if x.shape == images.shape else x.roll(1, -1),
-    )
-
-
-@check(
-    kind="augmentation",
-    options={"unit": ["batch"], "labels": [None, "kept", "moved"]},
-    rejects=[
-        draws_for_every_row,
-        draws_again_for_the_last_row,
-        draws_for_each_half,
-        leaves_out_the_first_row,
-    ],
-    once=True,
-)
-def the_batch_shares_one_draw(subject: Implementation, case: Case) -> Evidence:
-    """Where `unit` is batch, equal pictures in all rows come out equal.
-
-    Twenty-four calls; to 2⁻²⁰ of the interval, as a vectorised loop may round its last rows
-    otherwise. Masks, videos and pairs of views need it.
-    Source: the declaration.
-    """
-    studio = open_studio(subject, case)
-    if studio.rows < 2:
-        raise NotApplicable("takes one image at a time")
-    motif = studio.noise(rows=1).expand(studio.rows, -1, -1, -1)
-    inputs = studio.loaded(motif)
-    worst = 0.0
-    studio.seed("shared")
-    for _ in range(_CALLS):
-        shown = studio.views(studio.again(inputs).images)
-        worst = max(worst, float((shown - shown[:1]).abs().max()))
-    return Evidence(
-        error=worst,
-        bound=2.0**-20,
-        signal=1.0,
-        what="difference of two rows that show one picture",
-        cause="draws of their own are declared by unit = sample" if worst > 2.0**-20 else "",
-    )
 
 
 @around
@@ -258,7 +90,7 @@ def draws_anew_in_each_call(subject: Implementation, case: Case) -> Iterator[Evi
     if not _is_random(subject):
         raise NotApplicable("is not declared random: no trait stochastic, no probability")
     studio = open_studio(subject, case, b=1)
-    n = _PAIRS * case.profile.effort
+    n = PAIRS * case.profile.effort
     studio.seed("alike")
     marks = _first_rows(studio, n)
     yield Evidence(
@@ -272,7 +104,7 @@ def draws_anew_in_each_call(subject: Implementation, case: Case) -> Iterator[Evi
 
     def test(stream: Stream, n: int) -> Finding:
         marks = _first_rows(studio, n + 3)
-        return _together([(marks[:n], marks[lag : n + lag]) for lag in (1, 2, 3)])
+        return together([(marks[:n], marks[lag : n + lag]) for lag in (1, 2, 3)])
 
     if not bool((marks == marks[:1]).all()):
         yield three_strikes(
