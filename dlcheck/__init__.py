@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from dlcheck.model import Verdict as Verdict
     from dlcheck.registry import check as check
     from dlcheck.registry import reference as reference
+    from dlcheck.reporting.batch_size_study import BatchSizeStudy as BatchSizeStudy
     from dlcheck.reporting.report import Report as Report
+    from dlcheck.study import batch_size as batch_size
     from dlcheck.validation import parametrize as parametrize
     from dlcheck.validation import validate as validate
 
 _HOME = {
+    "BatchSizeStudy": "reporting.batch_size_study",
     "Evidence": "model",
     "ExpectedFailure": "model",
     "Figure": "model",
@@ -34,6 +37,7 @@ _HOME = {
     "Subject": "model",
     "Suite": "model",
     "Verdict": "model",
+    "batch_size": "study",
     "check": "registry",
     "check_gradient": "gradients.check",
     "parametrize": "validation",

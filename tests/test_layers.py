@@ -26,7 +26,7 @@ LAYERS = (
     ("runner", "proof"),
     ("results", "environment"),
     ("reporting",),
-    ("validation",),
+    ("validation", "study"),
     ("cli", "_dlcheck_pytest"),
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

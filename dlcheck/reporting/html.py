@@ -48,6 +48,12 @@ def render_html(run: Run | Report) -> str:
 
 
 def _document(report: Report, detail: Detail) -> str:
+    title = f"dlcheck: {report.headline}: {report.verdict_line}"
+    return document(title, _page(report, detail))
+
+
+def document(title: str, content: Child) -> str:
+    """One page around its content: style, policy and script inside."""
     style = (_HERE / "page.css").read_text("utf-8")
     script = (_HERE / "page.js").read_text("utf-8")
     head = tag(
@@ -56,11 +62,11 @@ def _document(report: Report, detail: Detail) -> str:
         tag("meta", http_equiv="Content-Security-Policy", content=_policy(script)),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
-        tag("title", f"dlcheck: {report.headline}: {report.verdict_line}"),
+        tag("title", title),
         tag("link", rel="icon", href=_ICON),
         tag("style", Markup(style)),
     )
-    body = tag("body", _page(report, detail), tag("script", Markup(script)))
+    body = tag("body", content, tag("script", Markup(script)))
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
 

@@ -68,6 +68,14 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02} s"
 
 
+def clocked(seconds: float) -> str:
+    """A measured time in three digits: `287 µs`, `1.42 ms`, `3.4 s`."""
+    for unit, factor in (("ns", 1e9), ("µs", 1e6), ("ms", 1e3)):
+        if 0 < seconds < 999.5 / factor:
+            return f"{seconds * factor:.3g} {unit}"
+    return duration(seconds)
+
+
 def counted(count: int, noun: str) -> str:
     """`1 trial`, `2 trials`."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")

@@ -1,0 +1,1 @@
+"""Sweeps: what a study measures over batch sizes, one package a sweep."""

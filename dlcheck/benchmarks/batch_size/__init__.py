@@ -1,0 +1,1 @@
+"""Which batch size to use, and why: time, memory, gradient noise and convergence, measured."""
