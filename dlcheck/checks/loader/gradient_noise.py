@@ -95,14 +95,14 @@ def spread(size: int) -> float:
 
 
 @functools.cache
-def population() -> Population:
+def population(rows: int = _ROWS, steps: int = 30) -> Population:
     """128 digits, sorted by class, and a model after 30 steps of full gradient descent."""
     table = digits()
-    x, y = table.x[:_ROWS], table.y[:_ROWS]
+    x, y = table.x[:rows], table.y[:rows]
     order = torch.argsort(y, stable=True)
     x, y = x[order], y[order]
     weights = torch.zeros(_CLASSES, x.shape[1] + 1, dtype=torch.float64)
-    for _ in range(30):
+    for _ in range(steps):
         weights = weights - 0.5 * gradient(weights, x, y)
     full = gradient(weights, x, y)
     wrong, inputs = errors(weights, x, y)
@@ -159,7 +159,7 @@ def batch_gradients_follow_the_law(subject: Implementation, case: Case) -> Evide
     torch.set_num_threads(1)  # small products gain nothing from more
     law = population()
     dataset = TensorDataset(law.x.to(case.dtype), law.y.clone())  # sixteenths: exact in any dtype
-    _refuse_other_columns(case)
+    refuse_other_columns(case)
     given, name = keeps_all(subject), subject.options.get("seed")
     seen: dict[int, list[tuple[float, float]]] = {}
 
@@ -207,7 +207,7 @@ def _held_to_the_law(relative: Sequence[float], size: int) -> Finding:
     )
 
 
-def _refuse_other_columns(case: Case) -> None:
+def refuse_other_columns(case: Case) -> None:
     specs = list(case.specs.values())
     fits = (
         len(specs) == 2
