@@ -12,6 +12,7 @@ from dlcheck.model import Outcome, Verdict
 from dlcheck.numerics.recursions import RECURSIONS
 from dlcheck.reporting.terminal import describe
 from dlcheck.runner import run_trial
+from dlcheck.study import batch_size
 from dlcheck.suite import read_suite
 
 ROOT = Path(__file__).parent.parent
@@ -73,7 +74,14 @@ def test_each_broken_drop_path_fails_where_it_is_wrong(twin: str, checks: set[st
     assert checks <= {one.check for one in found if one.verdict is Verdict.FAILED}
 
 
-def test_the_docs_name_every_recursion() -> None:
+def test_the_study_of_batch_sizes_answers() -> None:
+    setup = f"{ROOT / 'examples' / 'batch_size.py'}:setup"
+    study = batch_size(setup, sizes=[16, 64, 256], profile="quick", seconds=1.0)
+    assert study.rows == 1797
+    assert len(study.points) >= 3
+    assert study.recommended is not None
 
+
+def test_the_docs_name_every_recursion() -> None:
     for name in RECURSIONS:
         assert f"`{name}`" in DOCS
