@@ -20,7 +20,7 @@ from dlcheck.runner import run_trial
 
 CHECKS = [catalogue().checks[name] for name in sorted(catalogue().checks)]
 WHOLE = "CI" in os.environ
-SUBJECTS = 4  # that a mutant breaks in CI, of the checks that draw cases; elsewhere one
+SUBJECTS = 2  # that a mutant breaks in CI, of the checks that draw cases; elsewhere one
 
 
 def right() -> Iterator[pytest.param]:
