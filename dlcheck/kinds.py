@@ -435,11 +435,16 @@ _KINDS = (
             "shuffle": "true, false, buckets or buffer",
             "drop_last": "the argument, or true or false",
             "workers": "the argument that counts workers",
+            "persistent": "the argument that keeps workers from one epoch to the next",
             "shards": "{ rank, count }: arguments",
-            "padding": "{ rows, mask }",
+            "padding": "{ value = what fills ragged rows, mask = name of the batch's mask, "
+            "lengths = name of the batch's lengths, multiple = widths are multiples of it }",
+            "rows": "tuple or dict: what a row of the data set is",
             "seed": "the argument that fixes the order",
         },
+        values={"shuffle": ("buckets", "buffer"), "rows": ("tuple", "dict")},
         traits={
+            "skips_bad_rows": "leaves out rows that cannot be read",
             "with_replacement": "rows may repeat within an epoch",
             "pads_shards": "ranks are made equal by repeating rows",
             "order_by_worker": "the order depends on the worker count",
@@ -453,6 +458,12 @@ _KINDS = (
         call="f(list of rows)",
         summary="rows → batch",
         inputs={"x": "float n d", "y": "label[k] n"},
+        options={
+            "padding": "{ value = what fills ragged rows, mask = name of the batch's mask, "
+            "lengths = name of the batch's lengths, multiple = widths are multiples of it }",
+            "rows": "tuple or dict: what a row is",
+        },
+        values={"rows": ("tuple", "dict")},
     ),
     Kind(
         name="split",
@@ -523,12 +534,20 @@ _KINDS = (
         options={
             "model": "path of the model factory",
             "loss": "path of the loss",
-            "clip": "argument",
-            "scheduler": "step or epoch",
-            "validation": "argument of the validation loader",
-            "resume": "argument of the checkpoint",
-            "average_decay": "argument",
+            "epochs": "the argument that counts epochs; epochs by default",
+            "accumulate": "the argument that counts the batches of a window; accumulate by default",
+            "window": "what a window averages over: rows (by default), batches (each batch alike) "
+            "or full (each batch 1/accumulate, the incomplete last window too)",
+            "ignore_index": "the label that is not counted",
+            "clip": "the argument that limits the global norm of the gradient",
+            "scheduler": "step or epoch: how often the argument scheduler is stepped",
+            "validation": "the argument of the validation loader",
+            "resume": "the argument of the checkpoint's path, where training is saved and from "
+            "where it goes on, to the same total of epochs; { path, random = true } also "
+            "restores the random streams",
+            "average_decay": "the argument of the decay of an exponential moving average",
         },
+        values={"scheduler": ("step", "epoch"), "window": ("rows", "batches", "full")},
         traits={
             "micro_batches": "takes a batch in pieces, to save memory",
             "restores_best": "ends with the best weights",
@@ -539,6 +558,8 @@ _KINDS = (
             "perturbed_gradient": "SAM and the like",
             "reduced_precision": "autocast",
             "returns_average": "returns an averaged model",
+            "synchronizes": "makes the gradients of the ranks agree by itself; else the model "
+            "comes wrapped in DistributedDataParallel",
             "plain_sequential": "takes only a Sequential of Linear, Tanh and ReLU, with "
             "cross-entropy or squared error and SGD",
         },
@@ -548,7 +569,12 @@ _KINDS = (
         form="function",
         call="evaluate(model, loader)",
         summary="a number for a model on data",
-        options={"metric": "accuracy, mean_loss, …", "model": "path of the model factory"},
+        inputs={"x": "float n d", "y": "label[k] n"},
+        options={
+            "metric": "accuracy, error_rate, mean_loss (cross-entropy, or the squared error of "
+            "values), sum_loss, or a path: f(predictions, targets) → float",
+            "model": "path of the model factory",
+        },
         traits={"fits": "trains clones", "folds": "evaluates folds"},
     ),
     Kind(

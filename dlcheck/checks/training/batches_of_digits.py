@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from dlcheck.checks.training.calling import keywords
 from dlcheck.datasets import digits
 from dlcheck.errors import NotApplicable
 from dlcheck.isolation import seed_everything
@@ -67,8 +68,8 @@ class Workload:
         loader: DataLoader[Any] = DataLoader(
             Rows(*self.rows(size * batches)), batch_size=size, collate_fn=as_it_is
         )
-        keywords: Mapping[str, Any] = {"epochs": epochs} if epochs > 1 else {}
-        return model, lambda: train(model, loader, optimizer, self.loss, **keywords)
+        given = keywords(train, epochs=epochs)
+        return model, lambda: train(model, loader, optimizer, self.loss, **given)
 
 
 def workloads(train: Implementation, case: Case) -> list[Workload]:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from dlcheck.checks.training import wrong_loops as wrong
+from dlcheck.checks.training.calling import train_for
 from dlcheck.datasets import Table, digits
 from dlcheck.isolation import seed_everything
 from dlcheck.model import Evidence, Figure
@@ -104,7 +105,7 @@ def _states(subject: Implementation, case: Case, train: Table, test: Table) -> l
     )
     states = [_state(model, train, test)]
     for _ in range(_ROUNDS):
-        subject(model, loader, optimizer, nn.CrossEntropyLoss(), epochs=_EPOCHS)
+        train_for(subject, _EPOCHS, model, loader, optimizer, nn.CrossEntropyLoss())
         states.append(_state(model, train, test))
     return states
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dlcheck.checks.training import wrong_loops as wrong
+from dlcheck.checks.training.calling import epochs_of
 from dlcheck.checks.training.rehearsal import Rehearsal, batch_sizes, uphill
 from dlcheck.model import Evidence
 from dlcheck.registry import check
@@ -52,12 +53,13 @@ def each_step_uses_its_own_batch(subject: Implementation, case: Case) -> Evidenc
     """
     run = Rehearsal.of(subject, case)
     batch = batch_sizes(len(run.x), case.recipe.seed)[0]
-    right, got = run.expected(batch, _EPOCHS), run.trained(subject, batch, epochs=_EPOCHS)
+    epochs = epochs_of(subject, _EPOCHS)
+    right, got = run.expected(batch, epochs=epochs), run.trained(subject, batch, epochs=epochs)
     return Evidence(
         error=float((got - right).abs().amax()),
-        bound=run.rounding(batch, _EPOCHS),
+        bound=run.rounding(batch, epochs=epochs),
         signal=float((right - run.start).abs().amax()),
-        what=f"weights after {_EPOCHS} epochs of batches of {batch} from {len(run.x)} rows",
+        what=f"weights after {epochs} epochs of batches of {batch} from {len(run.x)} rows",
         expected=f"weights that moved by {float((right - run.start).norm()):.6g}",
         got=f"by {float((got - run.start).norm()):.6g}",
         cause=uphill(run.start, right, got),
