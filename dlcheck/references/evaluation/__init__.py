@@ -1,0 +1,1 @@
+"""Evaluation loops: a number for a model on data."""
