@@ -464,6 +464,7 @@ _KINDS = (
             "rows": "tuple or dict: what a row is",
         },
         values={"rows": ("tuple", "dict")},
+        traits={"repacks": "a batch row is not a data-set row"},
     ),
     Kind(
         name="split",

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import Dataset
 
 from dlcheck.model import Mutant
 from dlcheck.mutants import rebuilt
 
 Batches = list[tuple[Tensor, ...]]
+_MANY = 300  # batches of a loader that may have no end
 
 
 class Altered:
@@ -27,7 +29,8 @@ class Altered:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        batches = [tuple(batch) for batch in self.loader]
+        most = None if hasattr(type(self.loader), "__len__") else _MANY
+        batches = [tuple(batch) for batch in islice(self.loader, most)]
         self.epoch += 1
         return iter(self.change(batches, self.epoch - 1))
 
@@ -65,7 +68,7 @@ def rows_changed(look: Callable[[Any, int], Any]) -> Mutant:
     return rebuilt(look.__name__, altered)
 
 
-def stacked(dataset: TensorDataset, order: Sequence[int], size: int) -> Batches:
+def stacked(dataset: Any, order: Sequence[int], size: int) -> Batches:
     """The rows in that order as batches of `size`."""
     cuts = [list(order[start : start + size]) for start in range(0, len(order), size)]
     return [tuple(column[cut] for column in dataset.tensors) for cut in cuts]
@@ -84,6 +87,17 @@ def reordered(order: Any) -> Mutant:
         return make
 
     return rebuilt(order.__name__, altered)
+
+
+def glued(parts: Sequence[Tensor]) -> Tensor:
+    """Columns one below the other, narrow ones filled with zeros."""
+    if parts[0].dim() > 1 and len({part.shape[1] for part in parts}) > 1:
+        width = max(part.shape[1] for part in parts)
+        wide = [part.new_zeros((len(part), width, *part.shape[2:])) for part in parts]
+        for whole, part in zip(wide, parts, strict=True):
+            whole[:, : part.shape[1]] = part
+        parts = wide
+    return torch.cat(list(parts))
 
 
 def seeded_order(rows: int, seed: int) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from dlcheck.checks.loader.altered import Batches, batches_changed, rows_changed
+from dlcheck.checks.loader.altered import Batches, batches_changed, glued, rows_changed
 from dlcheck.checks.loader.epochs import (
     batch_sizes,
     data_set,
@@ -47,7 +47,7 @@ def fills_the_last_batch_from_the_first(batches: Batches, epoch: int) -> Batches
         return batches
     first, last = batches[0], batches[-1]
     lack = len(first[0]) - len(last[0]) or 1
-    filled = (torch.cat([b, a[:lack]]) for a, b in zip(first, last, strict=True))
+    filled = (glued([b, a[:lack]]) for a, b in zip(first, last, strict=True))
     return [*batches[:-1], tuple(filled)]
 
 
@@ -86,7 +86,7 @@ def epoch_is_a_permutation(subject: Implementation, case: Case) -> Iterator[Evid
     may be missing, and never another number. Exact: the bound is 0.
     Source: Goodfellow et al., Deep Learning, section 8.1.3; TEXTBOOK B1.
     """
-    dataset = data_set(case)
+    dataset = data_set(subject, case)
     wanted = joint_keys(dataset.tensors)
     for drops, given in drop_last_settings(subject):
         wrong, seen, where = 0, 0, ""
@@ -146,7 +146,7 @@ def short_batch_comes_first(batches: Batches, epoch: int) -> Batches:
 def joins_the_last_two_batches(batches: Batches, epoch: int) -> Batches:
     if len(batches) < 2:
         return batches
-    joined = (torch.cat(pair) for pair in zip(*batches[-2:], strict=True))
+    joined = (glued(pair) for pair in zip(*batches[-2:], strict=True))
     return [*batches[:-2], tuple(joined)]
 
 
@@ -175,7 +175,7 @@ def batches_are_full_but_the_last(subject: Implementation, case: Case) -> Iterat
     """
     if subject.options.get("shuffle") == "buckets":
         raise NotApplicable("every bucket may end in a short batch")
-    dataset = data_set(case)
+    dataset = data_set(subject, case)
     rows = len(dataset)
     for drops, given in drop_last_settings(subject):
         wrong, counted, where = 0, 0, ""

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from dlcheck.checks.loader.ragged import DataSet, Rows, pad_of, widened
 from dlcheck.errors import NotApplicable, SubjectError
 from dlcheck.model import NOTHING
 from dlcheck.strategies import Case, materialize, stream_seed
@@ -64,29 +65,29 @@ def joint_keys(columns: Sequence[Tensor]) -> list[Key]:
     return list(zip(*(keys(column) for column in columns), strict=True))
 
 
-def data_set(case: Case, rows: int | None = None) -> TensorDataset:
-    """The declared columns as a map-style data set on the CPU; `rows` changes how many.
-
-    Raises NotApplicable where a batch row is not a data-set row.
-    """
+def data_set(subject: Implementation, case: Case, rows: int | None = None) -> DataSet:
+    """The declared columns as a map-style data set on the CPU; `rows` changes how many."""
     first = next(iter(case.specs.values()))
-    if any(dim.ragged for spec in case.specs.values() for dim in spec.dims):
-        raise NotApplicable("rows of ragged length are padded or packed: a row is not returned")
-    inputs = case.inputs
+    inputs, recipe = case.inputs, case.recipe
     if rows is not None:
         if not first.dims or not first.dims[0].name:
             raise NotApplicable("the number of rows is fixed; name the first dim of the inputs")
-        recipe = replace(case.recipe, sizes={**case.sizes, first.dims[0].name: rows})
+        recipe = replace(recipe, sizes={**case.sizes, first.dims[0].name: rows})
         inputs = materialize(recipe, case.specs, case.device, case.dtype)
     columns = [tensor.detach().cpu().clone() for tensor in inputs.values()]
     if len({len(column) for column in columns}) != 1:
         raise NotApplicable("the declared columns differ in their number of rows")
-    return TensorDataset(*columns)
+    form = subject.options.get("rows", "tuple")
+    if form == "tuple" and not any(dim.ragged for spec in case.specs.values() for dim in spec.dims):
+        return TensorDataset(*columns)
+    pads = {name: pad_of(subject, name) for name in inputs}
+    named = dict(zip(inputs, columns, strict=True))
+    return Rows.of(named, case.specs, recipe.seed, form, pads)
 
 
 def epochs(
     subject: Implementation,
-    dataset: TensorDataset,
+    dataset: Any,
     batch_size: int,
     count: int,
     given: Mapping[str, Any] = NOTHING,
@@ -102,49 +103,65 @@ def epochs(
 
 def iterate_epochs(
     subject: Implementation,
-    dataset: TensorDataset,
+    dataset: Any,
     batch_size: int,
     count: int,
     given: Mapping[str, Any] = NOTHING,
 ) -> Iterator[Epoch]:
     """As `epochs`, one at a time."""
     loader = subject(dataset, batch_size=batch_size, **given)
-    seed, most = subject.options.get("seed"), 4 * (-(-len(dataset) // batch_size)) + 8
+    seed = subject.options.get("seed")
+    most = (2 if "endless" in subject.traits else 4) * -(-len(dataset) // batch_size) + 8
     for epoch in range(count):
         if epoch and isinstance(loader, (types.GeneratorType, map, filter, zip)):
             fresh = {seed: given.get(seed, 0) + epoch} if isinstance(seed, str) else {}
             loader = subject(dataset, batch_size=batch_size, **{**given, **fresh})
         promised = guarded(len, loader) if hasattr(type(loader), "__len__") else None
         batches = guarded(lambda loader=loader: list(itertools.islice(copied(loader), most)))
-        columns = [_columns(batch, dataset, subject) for batch in batches]
+        columns = [columns_of(batch, dataset, subject) for batch in batches]
         yield Epoch(tuple(columns), promised)
+
+
+def batches_of(
+    loader: Any, dataset: DataSet, subject: Implementation, most: int
+) -> Iterator[Batch]:
+    """The first batches of one pass, as columns."""
+    batches = guarded(lambda: list(itertools.islice(copied(loader), most)))
+    return (columns_of(batch, dataset, subject) for batch in batches)
 
 
 def copied(loader: Any) -> Iterator[Any]:
     """The batches, each copied before the next is asked for: a loader may reuse its memory."""
     for batch in loader:
-        yield _copy(batch)
+        yield copy_of(batch)
 
 
-def _copy(batch: Any) -> Any:
+def copy_of(batch: Any) -> Any:
+    """The batch with its own memory: arrays as tensors, tuples as lists."""
     if isinstance(batch, Tensor):
         return batch.detach().clone()
     if isinstance(batch, np.ndarray):
         return torch.from_numpy(batch.copy())
     if isinstance(batch, Mapping):
-        return {name: _copy(part) for name, part in batch.items()}
+        return {name: copy_of(part) for name, part in batch.items()}
     if isinstance(batch, (tuple, list)):
-        return [_copy(part) for part in batch]
+        return [copy_of(part) for part in batch]
     return batch
 
 
-def _columns(batch: Any, dataset: TensorDataset, subject: Implementation) -> Batch:
-    """A batch as its columns, in the order of the data set's."""
+def columns_of(batch: Any, dataset: DataSet, subject: Implementation) -> Batch:
+    """A batch as its columns, in the order of the data set's; ragged ones as wide as there."""
+    names = list(subject.declared.inputs or subject.kind.inputs)
+    wanted = len(dataset.tensors)
     parts = [batch] if isinstance(batch, Tensor) else batch
     if isinstance(parts, Mapping):
-        names = list(subject.declared.inputs or subject.kind.inputs)
-        parts = [parts[n] for n in (names if set(names) <= set(parts) else parts)]
-    wanted = len(dataset.tensors)
+        chosen = names if set(names) <= set(parts) else list(parts)
+        parts = [parts[name] for name in chosen]
+    if isinstance(parts, list) and isinstance(dataset, Rows):
+        parts = [
+            widened(part, column, pad_of(subject, name)) if name in dataset.lengths else part
+            for part, column, name in zip(parts, dataset.tensors, dataset.names, strict=False)
+        ]
     fits = (
         isinstance(parts, list)
         and len(parts) == wanted
@@ -160,6 +177,8 @@ def _columns(batch: Any, dataset: TensorDataset, subject: Implementation) -> Bat
 
 
 def _described(batch: Any) -> str:
+    if isinstance(batch, Mapping):
+        return f"dict({', '.join(f'{name}: {_described(part)}' for name, part in batch.items())})"
     if isinstance(batch, (list, tuple)):
         return f"{type(batch).__name__}({', '.join(_described(part) for part in batch)})"
     shape = f" {list(batch.shape)}" if isinstance(batch, Tensor) else ""

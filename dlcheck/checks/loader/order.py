@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import TensorDataset
 
 from dlcheck.checks.loader.altered import Batches, batches_changed, reordered, seeded_order
 from dlcheck.checks.loader.epochs import (
@@ -19,9 +18,10 @@ from dlcheck.checks.loader.epochs import (
     keeps_all,
     seed_of,
 )
+from dlcheck.checks.loader.ragged import DataSet
 from dlcheck.errors import NotApplicable
 from dlcheck.isolation import seed_everything
-from dlcheck.model import Evidence, Subject
+from dlcheck.model import Evidence, Mutant, Subject
 from dlcheck.mutants import rebuilt
 from dlcheck.registry import check
 from dlcheck.strategies import Case
@@ -52,19 +52,19 @@ def never_shuffles(rows: int, epoch: int, size: int) -> Sequence[int]:
 
 
 def orders_of(
-    subject: Implementation, dataset: TensorDataset, count: int, **keywords: Any
+    subject: Implementation, dataset: DataSet, count: int, **keywords: Any
 ) -> list[list[Key]]:
     """The rows of `count` epochs in the order in which they came."""
     given = {**keeps_all(subject), **keywords}
     return [epoch.rows for epoch in epochs(subject, dataset, _BATCH, count, given)]
 
 
-def telling_data_set(case: Case, rows: int) -> TensorDataset:
+def telling_data_set(subject: Implementation, case: Case, rows: int) -> DataSet:
     """A data set two of whose uniform orders are equal with probability at most 10⁻¹².
 
     Rows that are alike can change places unseen: Π mᵢ! / N! for multiplicities mᵢ.
     """
-    dataset = data_set(case, rows)
+    dataset = data_set(subject, case, rows)
     alike = Counter(joint_keys(dataset.tensors)).values()
     log = sum(math.lgamma(m + 1) for m in alike) - math.lgamma(rows + 1)
     if log > math.log(_RARE):
@@ -91,7 +91,7 @@ def shuffle_differs_between_epochs(subject: Implementation, case: Case) -> Evide
     rows are alike), so that equality is no accident. The bound is 0.
     Source: random reshuffling, Bottou 2009; TEXTBOOK B1.
     """
-    dataset = telling_data_set(case, _ROWS)
+    dataset = telling_data_set(subject, case, _ROWS)
     orders = [joint_keys(dataset.tensors), *orders_of(subject, dataset, 3)]
     names = ["the data set", *(f"epoch {i}" for i in range(3))]
     pairs = [(i, j) for j in range(len(orders)) for i in range(j)]
@@ -120,6 +120,17 @@ def every_seed_gives_one_order(subject: Subject) -> Subject:
     return rebuilt("every_seed_gives_one_order", altered)(subject)
 
 
+def _unless_in_buckets(mutant: Mutant) -> Mutant:
+    """Of rows in buckets other seeds may give equal orders: there the seed is ignored instead."""
+
+    def mutate(subject: Subject) -> Subject:
+        in_buckets = subject.options.get("shuffle") == "buckets"
+        return (ignores_its_seed if in_buckets else mutant)(subject)
+
+    mutate.__name__ = mutant.__name__
+    return mutate
+
+
 class _SeededOnce:
     """A generator shared by all loaders: the first loader's seed counts, no other."""
 
@@ -141,9 +152,9 @@ shares_one_stream_among_loaders = rebuilt("shares_one_stream_among_loaders", _Se
     options={"seed": True, "shuffle": [True, "buffer", "buckets"]},
     rejects=[
         ignores_its_seed,
-        every_seed_gives_one_order,
+        _unless_in_buckets(every_seed_gives_one_order),
         shares_one_stream_among_loaders,
-        never_shuffles,
+        _unless_in_buckets(never_shuffles),
     ],
     once=True,
 )
@@ -157,7 +168,7 @@ def seed_repeats_the_order(subject: Implementation, case: Case) -> Iterator[Evid
     name = subject.options["seed"]
     if not isinstance(name, str):
         raise NotApplicable("option seed is a number; name the argument to have it varied")
-    dataset = telling_data_set(case, _ROWS)
+    dataset = telling_data_set(subject, case, _ROWS)
     seeds = seed_of(case, "one"), seed_of(case, "two")
     first = orders_of(subject, dataset, 2, **{name: seeds[0]})
     seed_everything(seed_of(case, "elsewhere"))
@@ -208,7 +219,7 @@ def order_is_that_of_the_data_set(subject: Implementation, case: Case) -> Eviden
     Exact, for 32 rows in batches of 5 over two epochs: the bound is 0.
     Source: the documentation of shuffle = false.
     """
-    dataset = data_set(case, _ROWS)
+    dataset = data_set(subject, case, _ROWS)
     wanted = joint_keys(dataset.tensors)
     misplaced = 0
     for order in orders_of(subject, dataset, 2):

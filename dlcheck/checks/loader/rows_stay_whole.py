@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from dlcheck.checks.loader.altered import Batches, batches_changed, rows_changed
+from dlcheck.checks.loader.altered import Batches, batches_changed, glued, rows_changed
 from dlcheck.checks.loader.epochs import batch_sizes, data_set, epochs, joint_keys, keys
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence
@@ -34,7 +34,7 @@ def targets_lag_a_batch(batches: Batches, epoch: int) -> Batches:
     if not batches:
         return batches
     sizes = [len(batch[0]) for batch in batches]
-    first, *others = (torch.cat(column) for column in zip(*batches, strict=True))
+    first, *others = (glued(column) for column in zip(*batches, strict=True))
     columns = [first, *(column.roll(sizes[0], 0) for column in others)]
     return list(zip(*(column.split(sizes) for column in columns), strict=True))
 
@@ -61,7 +61,7 @@ def pairs_stay_aligned(subject: Implementation, case: Case) -> Evidence:
     another pairing would be seen, since the other columns differ somewhere. Exact: the bound is 0.
     Source: the definition of a supervised pair; TEXTBOOK B1.
     """
-    dataset = data_set(case)
+    dataset = data_set(subject, case)
     if len(dataset.tensors) < 2:
         raise NotApplicable("a data set of one column has no pairs")
     pairs = set(joint_keys(dataset.tensors))
@@ -100,7 +100,7 @@ def pads_the_last_batch_with_zeros(batches: Batches, epoch: int) -> Batches:
     if not batches:
         return batches
     blank = tuple(torch.zeros_like(column) for column in batches[0])
-    padded = (torch.cat(pair) for pair in zip(batches[-1], blank, strict=True))
+    padded = (glued(pair) for pair in zip(batches[-1], blank, strict=True))
     return [*batches[:-1], tuple(padded)]
 
 
@@ -135,7 +135,7 @@ def rows_come_back_unchanged(subject: Implementation, case: Case) -> Iterator[Ev
     the loader saw it; then the data set itself is compared. Exact: the bound is 0.
     Source: the definition of a loader; a change of the data is an augmentation or a transform.
     """
-    dataset = data_set(case)
+    dataset = data_set(subject, case)
     before = [keys(column) for column in dataset.tensors]
     names = list(case.specs)
     strange, seen, where = 0, 0, ""

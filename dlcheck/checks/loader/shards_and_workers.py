@@ -84,7 +84,7 @@ def ranks_partition_the_data(subject: Implementation, case: Case) -> Iterator[Ev
     surplus repeats rows of the data set and none is missing. Exact: the bound is 0.
     Source: Li et al., PyTorch Distributed, VLDB 2020, section 3.
     """
-    dataset = data_set(case)
+    dataset = data_set(subject, case)
     wanted, shards = joint_keys(dataset.tensors), subject.options["shards"]
     given, name = keeps_all(subject), subject.options.get("seed")
     if isinstance(name, str):
@@ -181,7 +181,7 @@ def workers_change_nothing(subject: Implementation, case: Case) -> Iterator[Evid
     name = subject.options["workers"]
     if not isinstance(name, str):
         raise NotApplicable("option workers is a number; name the argument to have it varied")
-    dataset = data_set(case, 20)
+    dataset = data_set(subject, case, 20)
     alone = _order(subject, case, dataset, **{name: 0})
     helped = _order(subject, case, dataset, **{name: _WORKERS})
     missing, surplus = difference(helped, alone)

@@ -67,7 +67,7 @@ def shuffle_is_uniform(subject: Implementation, case: Case) -> Evidence:
     Bonferroni over the two; three strikes. The effect is relative to the uniform chance.
     Source: Knuth, TAOCP 2, 3.4.2; STATISTICS.
     """
-    dataset = data_set(case, _MANY)
+    dataset = data_set(subject, case, _MANY)
     places = {key: i for i, key in enumerate(joint_keys(dataset.tensors))}
     if len(places) < _MANY:
         raise NotApplicable("rows of the declared inputs are alike: their places cannot be told")

@@ -17,16 +17,24 @@ from dlcheck.registry import reference
 Batch = tuple[Tensor, ...]
 
 
+def refuse_empty_batches(size: int) -> None:
+    """Raise ValueError for a batch of no rows."""
+    if size < 1:
+        raise ValueError(f"batch_size is {size}; a batch holds at least 1 row")
+
+
 @reference(
     kind="loader",
     formula="rows 1…N in order, cut into ⌈N/B⌉ batches",
     source="Goodfellow, Bengio & Courville, Deep Learning, MIT Press 2016, section 8.1.3",
     options={"shuffle": False, "drop_last": "drop_last"},
+    traits=["validates"],
 )
 class SequentialLoader:
     """⌈N/B⌉ batches in the order of the data set, ⌊N/B⌋ with drop_last."""
 
     def __init__(self, dataset: Any, batch_size: int, *, drop_last: bool = False) -> None:
+        refuse_empty_batches(batch_size)
         self.dataset = dataset
         self.batch_size = batch_size
         self.drop_last = drop_last
@@ -46,6 +54,7 @@ class SequentialLoader:
     source="Bottou, Curiously Fast Convergence of some Stochastic Gradient Descent Algorithms, "
     "SLDS 2009 (random reshuffling); Knuth, TAOCP 2, section 3.4.2, algorithm P",
     options={"shuffle": True, "drop_last": "drop_last", "seed": "seed"},
+    traits=["validates"],
 )
 class ShuffledLoader:
     """A fresh uniform permutation each epoch, from one stream that the seed starts."""
@@ -53,6 +62,7 @@ class ShuffledLoader:
     def __init__(
         self, dataset: Any, batch_size: int, *, seed: int = 0, drop_last: bool = False
     ) -> None:
+        refuse_empty_batches(batch_size)
         self.dataset = dataset
         self.batch_size = batch_size
         self.drop_last = drop_last
@@ -78,6 +88,7 @@ class BootstrapLoader:
     """Rows drawn independently: some come twice in an epoch, a share of 1/e not at all."""
 
     def __init__(self, dataset: Any, batch_size: int, *, seed: int = 0) -> None:
+        refuse_empty_batches(batch_size)
         self.dataset = dataset
         self.batch_size = batch_size
         self.generator = torch.Generator().manual_seed(seed)
@@ -107,6 +118,7 @@ class ShardedLoader:
     def __init__(
         self, dataset: Any, batch_size: int, *, rank: int = 0, count: int = 1, seed: int = 0
     ) -> None:
+        refuse_empty_batches(batch_size)
         self.dataset = dataset
         self.batch_size = batch_size
         self.rank = rank

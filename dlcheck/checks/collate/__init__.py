@@ -1,0 +1,1 @@
+"""Claims about collation: a batch is its rows, in order."""
