@@ -442,7 +442,7 @@ _KINDS = (
             "rows": "tuple or dict: what a row of the data set is",
             "seed": "the argument that fixes the order",
         },
-        values={"shuffle": ("buckets", "buffer"), "rows": ("tuple", "dict")},
+        values={"rows": ("tuple", "dict")},
         traits={
             "skips_bad_rows": "leaves out rows that cannot be read",
             "with_replacement": "rows may repeat within an epoch",

@@ -28,7 +28,7 @@ def train(model, loader, optimizer, loss, *, accumulate=1, epochs=1, max_norm=No
 
 
 def broken_train(model, loader, optimizer, loss, *, accumulate=1, epochs=1, max_norm=None):
-    """Divides by `accumulate`: right for full batches, and wrong for the last window of an epoch."""
+    """Divides by `accumulate`: right for full batches, wrong for the last window of an epoch."""
     model.train()
     for _ in range(epochs):
         batches = iter(loader)

@@ -35,7 +35,7 @@ def outcomes(name: str, target: str = "", profile: str = "quick", only: str = ""
     return found
 
 
-@pytest.mark.parametrize("name", ["focal_loss", "adabelief", "drop_path", "mixup"])
+@pytest.mark.parametrize("name", ["focal_loss", "adabelief", "drop_path", "mixup", "training_loop"])
 def test_the_example_passes(name: str) -> None:
     found = outcomes(name)
     assert all(one.verdict in (Verdict.PASSED, Verdict.SKIPPED) for one in found), [
@@ -72,6 +72,23 @@ def test_the_twin_fails_as_the_docs_say(name: str, twin: str, check: str) -> Non
 def test_each_broken_drop_path_fails_where_it_is_wrong(twin: str, checks: set[str]) -> None:
     found = outcomes("drop_path", f"drop_path.py:{twin}", only="checks.dropout")
     assert checks <= {one.check for one in found if one.verdict is Verdict.FAILED}
+
+
+@pytest.mark.parametrize(
+    ("kind", "twin", "check"),
+    [
+        ("training", "training_loop.py:broken_train", "accumulation_equals_the_big_batch"),
+        ("evaluation", "training_loop.py:broken_evaluate", "batch_size_changes_nothing"),
+    ],
+)
+def test_the_twin_of_a_loop_fails_as_the_docs_say(kind: str, twin: str, check: str) -> None:
+    suite = read_suite(ROOT / "examples" / "training_loop.toml")
+    trials = expand(suite, Overrides(devices=("cpu",), profile="quick"), suite.name)
+    trial = next(t for t in trials if (t.subject.kind, t.check.name) == (kind, check))
+    failed = run_trial(replace(trial, subject=replace(trial.subject, target=twin)))
+    assert failed.verdict is Verdict.FAILED
+    said = describe(failed)
+    assert said[: said.index("            error")].strip() in DOCS, said
 
 
 def test_the_study_of_batch_sizes_answers() -> None:

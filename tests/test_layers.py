@@ -22,7 +22,7 @@ LAYERS = (
      "gradients", "lanes"),
     ("arrangement", "constructors", "taken", "subjects", "mutants", "regimes", "inside",
      "strategies", "plans"),
-    ("references", "checks", "benchmarks"),
+    ("references", "checks", "benchmarks", "adapters"),
     ("runner", "proof"),
     ("results", "environment"),
     ("reporting",),

@@ -84,14 +84,14 @@ def evaluates_in_evaluation_mode(subject: Implementation, case: Case) -> Iterato
     forbids={"folds", "fits"},
     dtypes=["float64"],
     once=True,
-    rejects=[wrong.builds_a_graph, wrong.goes_backward, wrong.clears_gradients,
+    rejects=[wrong.builds_a_graph, wrong.goes_backward,
              wrong.rounds_the_weights, wrong.moves_the_running_statistics],
 )  # fmt: skip
 def evaluation_changes_no_weight(subject: Implementation, case: Case) -> Iterator[Evidence]:
-    """No graph is built, and weights, buffers and gradients are after it what they were.
+    """No graph is built, and weights and buffers are after it what they were; no gradient is added.
 
-    Gradients are set beforehand: training that is evaluated within a window of accumulation must
-    find them again. Exact: the bound is 0.
+    Gradients are set beforehand; they may be cleared, as Lightning's Trainer does, and must not
+    become others. Exact: the bound is 0.
     Source: an evaluation is a function of the model; torch documentation, no_grad.
     """
     stage = Stage.of(subject, case)
@@ -112,7 +112,7 @@ def evaluation_changes_no_weight(subject: Implementation, case: Case) -> Iterato
     after = model.state_dict()
     changed = [name for name in before if not torch.equal(before[name], after[name])]
     grads = [p.grad for p in model.parameters()]
-    lost = sum(g is None or not bool((g == 0.25).all()) for g in grads)
+    lost = sum(g is not None and not _kept(g) for g in grads)
     yield Evidence(
         error=float(len(changed) + lost),
         bound=0.0,
@@ -121,6 +121,11 @@ def evaluation_changes_no_weight(subject: Implementation, case: Case) -> Iterato
         what="weights, buffers and gradients that the evaluation changed",
         where=", ".join(changed) + f"{lost} gradients" * bool(lost),
     )
+
+
+def _kept(gradient: Tensor) -> bool:
+    """As it was set, or cleared."""
+    return bool((gradient == 0.25).all()) or not bool(gradient.any())
 
 
 @check(

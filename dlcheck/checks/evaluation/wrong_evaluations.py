@@ -128,13 +128,6 @@ def goes_backward(original: Evaluate, model: Any, loader: Any) -> float:
 
 
 @around
-def clears_gradients(original: Evaluate, model: Any, loader: Any) -> float:
-    for parameter in model.parameters():
-        parameter.grad = None
-    return original(model, loader)  # type: ignore[no-any-return]
-
-
-@around
 def moves_the_running_statistics(original: Evaluate, model: Any, loader: Any) -> float:
     mode = model.training
     model.train()

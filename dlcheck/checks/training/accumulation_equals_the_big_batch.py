@@ -107,15 +107,34 @@ def _thinned(run: Rehearsal, ignored: int) -> Tensor:
 def _moved(
     run: Rehearsal, batch: int, together: int, got: Tensor, right: Tensor, rest: str
 ) -> Evidence:
+    error, bound = float((got - right).abs().amax()), run.rounding(batch * together)
+    cause = uphill(run.start, right, got)
+    if not error <= bound and not cause:
+        cause = _told_by_average(run, batch, together, got, bound)
     return Evidence(
-        error=float((got - right).abs().amax()),
-        bound=run.rounding(batch * together),
+        error=error,
+        bound=bound,
         signal=float((right - run.start).abs().amax()),
         what=f"weights after accumulating {together} batches of {batch}, {rest}",
         expected=f"weights that moved by {float((right - run.start).norm()):.6g}",
         got=f"by {float((got - run.start).norm()):.6g}",
-        cause=uphill(run.start, right, got),
+        cause=cause,
     )
+
+
+_AVERAGES = {
+    "full": "each batch was divided by the full count of batches, in the short last window too",
+    "batches": "the batches of a window were averaged alike, however many rows they have",
+}
+
+
+def _told_by_average(run: Rehearsal, batch: int, together: int, got: Tensor, near: float) -> str:
+    """In words, where the steps are those of another average over a window."""
+    for window, cause in _AVERAGES.items():
+        other = run.expected(batch, together=together, window=window)
+        if float((got - other).abs().amax()) <= near:
+            return cause
+    return ""
 
 
 def _batch(rows: int, together: int, seed: int) -> int:

@@ -61,7 +61,8 @@ def replicas_equal_one_process(subject: Implementation, case: Case) -> Iterator[
     epochs = epochs_of(subject, 2)
     for together in windows_of(subject, 1, 2):
         ends = _ranks(subject, run, together, epochs)
-        whole = {"epochs": epochs, "together": together}
+        window = subject.options.get("window", "rows")
+        whole = {"epochs": epochs, "together": together, "window": window}
         right = run.expected(_BATCH * _RANKS, **whole)
         bound = 2 * run.rounding(_BATCH * _RANKS, **whole)
         signal = float((right - run.start).abs().amax())
