@@ -72,10 +72,11 @@ class Stage:
         """How far the value of N rows may move with the order of sums, in all layers.
 
         A number passes N + width roundings in each of three layers; a loss is Lipschitz in the
-        logits with constant 1, and logits are of the size of the value or 1.
+        logits with constant 1, and logits are of the size of the value or 1. The roundings are
+        those of float32, in which metrics may keep their sums (ignite, torchmetrics).
         """
         width = max(p.shape[-1] for p in self.model.parameters())
-        return gamma(16 * (len(self.x) + width), self.x.dtype) * max(abs(size), 1.0)
+        return gamma(3 * (len(self.x) + width), torch.float32) * max(abs(size), 1.0)
 
 
 def _model(subject: Implementation, case: Case, x: Tensor, y: Tensor) -> nn.Module:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from dlcheck.checks.loader.ragged import DataSet, Rows, pad_of, widened
-from dlcheck.errors import NotApplicable, SubjectError
+from dlcheck.errors import NotApplicable, SubjectError, SubjectRaised
 from dlcheck.model import NOTHING
 from dlcheck.strategies import Case, materialize, stream_seed
 from dlcheck.subjects import Implementation, guarded
@@ -116,10 +116,20 @@ def iterate_epochs(
         if epoch and isinstance(loader, (types.GeneratorType, map, filter, zip)):
             fresh = {seed: given.get(seed, 0) + epoch} if isinstance(seed, str) else {}
             loader = subject(dataset, batch_size=batch_size, **{**given, **fresh})
-        promised = guarded(len, loader) if hasattr(type(loader), "__len__") else None
+        promised = _promised(loader)
         batches = guarded(lambda loader=loader: list(itertools.islice(copied(loader), most)))
         columns = [columns_of(batch, dataset, subject) for batch in batches]
         yield Epoch(tuple(columns), promised)
+
+
+def _promised(loader: Any) -> int | None:
+    """`len(loader)`; None where it has none, as a DataLoader of an IterableDataset."""
+    try:
+        return len(loader)
+    except (TypeError, NotImplementedError):
+        return None
+    except Exception as error:
+        raise SubjectRaised(f"{type(error).__name__}: {error}") from error
 
 
 def batches_of(
