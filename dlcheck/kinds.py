@@ -559,6 +559,7 @@ _KINDS = (
             "perturbed_gradient": "SAM and the like",
             "reduced_precision": "autocast",
             "returns_average": "returns an averaged model",
+            "sets_epoch": "tells a sampler that has set_epoch the number of the epoch",
             "synchronizes": "makes the gradients of the ranks agree by itself; else the model "
             "comes wrapped in DistributedDataParallel",
             "plain_sequential": "takes only a Sequential of Linear, Tanh and ReLU, with "

@@ -57,14 +57,24 @@ class _Loop:
         stays = self.fault == "stays_in_evaluation_mode" and epoch
         if not stays:
             self.model.train(self.fault != "trains_in_evaluation_mode")
+        if self.fault != "tells_the_epoch_too_late":
+            self._tell(epoch)
         for window in self._windows(epoch):
             self._step(window)
+        if self.fault == "tells_the_epoch_too_late":
+            self._tell(epoch)
         if self.scheduler is not None and self._unit == "epoch":
             self.scheduler.step()
         if self.fault == "looks_at_the_training_rows_in_train_mode":
             with torch.no_grad():
                 for x, _ in self.loader:
                     self.model(x)
+
+    def _tell(self, epoch: int) -> None:
+        number = {"tells_every_epoch_the_same": 0, "tells_half_of_the_epochs": epoch // 2}
+        set_epoch = getattr(getattr(self.loader, "sampler", None), "set_epoch", None)
+        if set_epoch is not None and self.fault != "never_tells_the_epoch":
+            set_epoch(number.get(self.fault, epoch))
 
     @property
     def _unit(self) -> str:

@@ -22,13 +22,20 @@ from dlcheck.checks.training import wrong_replicas as wrong
 from dlcheck.checks.training.calling import epochs_of, keywords, windows_of
 from dlcheck.checks.training.rehearsal import Rehearsal, flat
 from dlcheck.errors import NotApplicable, SubjectError
-from dlcheck.model import Evidence
+from dlcheck.model import Evidence, Subject
 from dlcheck.registry import check
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
 _RANKS, _ROWS, _BATCH = 2, 24, 3
 _PATIENCE = 60.0  # seconds for which the ranks may be silent
+
+LOOP = Subject(
+    name="minibatch_training",
+    target="dlcheck.references.training.minibatch_training:minibatch_training",
+    kind="training",
+    checks=("replicas_equal_one_process",),
+)
 
 
 @check(
@@ -38,7 +45,7 @@ _PATIENCE = 60.0  # seconds for which the ranks may be silent
         "reduced_precision", "plain_sequential"
     },
     dtypes=["float64"],
-    tags=["opt_in", "slow"],
+    tags=["experiment", "slow"],
     once=True,
     rejects=[
         wrong.trains_the_inner_model,
@@ -46,6 +53,7 @@ _PATIENCE = 60.0  # seconds for which the ranks may be silent
         wrong.adds_the_ranks,
         wrong.synchronizes_the_first_batch_only,
     ],
+    accepts=[LOOP],
 )  # fmt: skip
 def replicas_equal_one_process(subject: Implementation, case: Case) -> Iterator[Evidence]:
     """Two ranks with half of each batch end in the same weights, those of one process with all.

@@ -27,6 +27,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
         "validation": "validation",
         "resume": {"path": "checkpoint", "random": True},
     },
+    traits=["sets_epoch"],
 )
 def complete_training(
     model: nn.Module,
@@ -50,6 +51,7 @@ def complete_training(
     history = []
     for epoch in range(done, epochs):
         model.train()
+        tell_epoch(loader, epoch)
         for window in windows(loader, accumulate):
             backward_of_mean(model, window, optimizer, loss)
             if clip is not None:
@@ -61,6 +63,13 @@ def complete_training(
             history.append(mean_loss(model, validation, loss))
         _save(checkpoint, epoch + 1, model, optimizer, scheduler)
     return history
+
+
+def tell_epoch(loader: Any, epoch: int) -> None:
+    """A sampler that shuffles by the number of the epoch shuffles anew only where it is told."""
+    set_epoch = getattr(getattr(loader, "sampler", None), "set_epoch", None)
+    if set_epoch is not None:
+        set_epoch(epoch)
 
 
 def backward_of_mean(
