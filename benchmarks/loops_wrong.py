@@ -681,7 +681,7 @@ LOADER["noise_by_index"] = (_NoisyByIndex, {"shuffle": False, "traits": ["stocha
 
 class _Endless(_Reused):
     def __iter__(self):
-        while True:
+        while len(self.dataset) >= self.size:
             order = torch.randperm(len(self.dataset)).tolist()
             for start in range(0, len(order) - self.size + 1, self.size):
                 yield torch.utils.data.default_collate(

@@ -22,6 +22,7 @@ from dlcheck.errors import (
     NotApplicable,
     SubjectError,
     SubjectRaised,
+    TrialTimeout,
     UsageError,
 )
 from dlcheck.inside import is_single_inside, widened
@@ -130,6 +131,8 @@ def _search(
         nearby = simpler(recipe, trial.subject, specs)
         try:
             found = run(recipe)
+        except TrialTimeout:
+            raise  # what hangs once is not tried again
         except SubjectError:
             _draw(run, nearby, _SIMPLER, root)
             raise  # unless a simpler case raised

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +14,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from dlcheck.adapters.torch_data import SameSettings
-from dlcheck.errors import UsageError
+from dlcheck.errors import TrialTimeout, UsageError
+from dlcheck.isolation import time_limit
 from dlcheck.model import Outcome, Subject, Verdict
 from dlcheck.proof import trial_of
 from dlcheck.references.training.minibatch_training import minibatch_training
@@ -207,6 +210,42 @@ def test_an_unknown_metric_is_said_to_be_unknown() -> None:
                     options={"metric": "f1"})  # fmt: skip
     assert found.verdict is Verdict.SKIPPED
     assert "accuracy, error_rate" in found.message
+
+
+class Hanging:
+    """A loader without end that gives only full batches: none of a data set that is smaller."""
+
+    def __init__(self, dataset: Any, batch_size: int) -> None:
+        self.dataset = dataset
+        self.size = batch_size
+
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            for start in range(0, len(self.dataset) - self.size + 1, self.size):
+                rows = [self.dataset[i] for i in range(start, start + self.size)]
+                yield torch.utils.data.default_collate(rows)
+
+
+def test_a_loader_that_gives_nothing_and_never_ends_is_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dlcheck.checks.loader.epochs.PATIENCE", 0.3)
+    found = outcome("pairs_stay_aligned", "loader", Hanging, traits=["endless"])
+    assert found.verdict is Verdict.FAILED
+    assert "waits for what will not come" in found.message
+
+
+def test_a_limit_within_a_limit_leaves_the_outer_one() -> None:
+    def inner() -> None:
+        with pytest.raises(TrialTimeout), time_limit(0.05):
+            time.sleep(5)
+
+    def outer() -> None:
+        inner()
+        time.sleep(5)
+
+    with pytest.raises(TrialTimeout), time_limit(0.3):
+        outer()
 
 
 @pytest.mark.parametrize("rows", [1, 2])

@@ -19,13 +19,15 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from dlcheck.checks.loader.ragged import DataSet, Rows, pad_of, widened
-from dlcheck.errors import NotApplicable, SubjectError, SubjectRaised
+from dlcheck.errors import NotApplicable, SubjectError, SubjectRaised, TrialTimeout
+from dlcheck.isolation import time_limit
 from dlcheck.model import NOTHING
 from dlcheck.strategies import Case, materialize, stream_seed
 from dlcheck.subjects import Implementation, guarded
 
 Batch = tuple[Tensor, ...]
 Key = tuple[Any, ...]
+PATIENCE = 30.0  # seconds for a pass, which takes a fraction of one
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ def iterate_epochs(
             fresh = {seed: given.get(seed, 0) + epoch} if isinstance(seed, str) else {}
             loader = subject(dataset, batch_size=batch_size, **{**given, **fresh})
         promised = _promised(loader)
-        batches = guarded(lambda loader=loader: list(itertools.islice(copied(loader), most)))
+        batches = within_patience(loader, most, batch_size)
         columns = [columns_of(batch, dataset, subject) for batch in batches]
         yield Epoch(tuple(columns), promised)
 
@@ -136,8 +138,23 @@ def batches_of(
     loader: Any, dataset: DataSet, subject: Implementation, most: int
 ) -> Iterator[Batch]:
     """The first batches of one pass, as columns."""
-    batches = guarded(lambda: list(itertools.islice(copied(loader), most)))
+    batches = within_patience(loader, most)
     return (columns_of(batch, dataset, subject) for batch in batches)
+
+
+def within_patience(loader: Any, most: int, batch_size: int | None = None) -> list[Any]:
+    """The first batches of a pass. Raises TrialTimeout where they do not come."""
+    try:
+        with time_limit(PATIENCE):
+            return guarded(  # type: ignore[no-any-return]
+                lambda: list(itertools.islice(copied(loader), most))
+            )
+    except TrialTimeout:
+        size = "" if batch_size is None else f" in batches of {batch_size}"
+        raise TrialTimeout(
+            f"the loader neither gave {most} batches{size} nor ended within {PATIENCE:g} s: it "
+            "waits for what will not come, or makes none of what it reads"
+        ) from None
 
 
 def copied(loader: Any) -> Iterator[Any]:

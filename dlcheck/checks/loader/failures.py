@@ -9,7 +9,7 @@ from typing import Any
 
 from torch.utils.data import Dataset, get_worker_info
 
-from dlcheck.checks.loader.epochs import copied, data_set, joint_keys, keeps_all
+from dlcheck.checks.loader.epochs import PATIENCE, copied, data_set, joint_keys, keeps_all
 from dlcheck.checks.loader.shards_and_workers import DATA_LOADER
 from dlcheck.errors import SubjectError, SubjectRaised, TrialTimeout
 from dlcheck.isolation import guarded, time_limit
@@ -20,7 +20,6 @@ from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
 _ROWS, _BATCH, _BAD, _WORKERS = 12, 3, 7, 2
-_PATIENCE = 30.0  # seconds
 
 
 class Broken(Dataset):  # type: ignore[type-arg]
@@ -150,13 +149,13 @@ def _rows_read(
         return sum(1 for _ in copied(loader))
 
     try:
-        with time_limit(_PATIENCE):
+        with time_limit(PATIENCE):
             batches = guarded(read)
     except SubjectRaised:
         return 0, False
     except TrialTimeout:
         raise SubjectError(
-            f"{subject.declared.name} neither raised nor ended within {_PATIENCE:g} s over {what}: "
+            f"{subject.declared.name} neither raised nor ended within {PATIENCE:g} s over {what}: "
             "it waits for what will not come"
         ) from None
     finally:
