@@ -249,7 +249,7 @@ def _timed(size: int, times: BatchTimes) -> Point:
 
 
 def _noisy(size: int, noise: GradientNoise) -> dict[str, Any]:
-    if size not in noise.sizes:
+    if size not in noise.sizes or size == noise.population:  # of all rows there is one batch
         return {}
     i = noise.sizes.index(size)
     return {

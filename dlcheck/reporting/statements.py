@@ -71,6 +71,8 @@ def _in_words(piece: Evidence) -> str:
         said = f"{piece.got} (expected {piece.expected})" if piece.expected else piece.got
     elif piece.p_values:
         said = f"off by {typeset(piece.error)}{unit}, detectable {typeset(piece.bound)}"
+    elif piece.bound == 0:
+        said = f"{typeset(piece.error)}{unit}"
     else:
         said = f"off by {typeset(piece.error)}{unit}, allowed {typeset(piece.bound)}"
     return " ".join(said.split())
