@@ -158,9 +158,10 @@ def _moments_off_by(first: Tensor, second: Tensor, dtype: torch.dtype) -> float:
 
 
 def _norm(first: Tensor, second: Tensor) -> float:
-    """The larger spectral norm of the two covariances, from the singular values of the rows."""
+    """The larger spectral norm of the two covariances, from the smaller of XᵀX and XXᵀ."""
     norms = []
     for rows in (first, second):
         centred = rows.double() - rows.double().mean(0)
-        norms.append(torch.linalg.matrix_norm(centred, 2).square() / max(len(rows) - 1, 1))
+        wide = centred if len(rows) <= rows.shape[1] else centred.mT
+        norms.append(torch.linalg.eigvalsh(wide @ wide.mT)[-1] / max(len(rows) - 1, 1))
     return float(torch.stack(norms).max())
