@@ -47,14 +47,6 @@ def _woven(n: int) -> Tensor:
 
 
 @around
-def turns_every_other_image_around(original: Any, images: Tensor, *rest: Tensor) -> Any:
-    """A 6 becomes a 9, and keeps its label."""
-    return on_images(
-        original(images, *rest), lambda x: torch.cat([x[::2].flip(-1, -2), x[1::2]])[_woven(len(x))]
-    )
-
-
-@around
 def exchanges_the_images_of_neighbours(original: Any, images: Tensor, *rest: Tensor) -> Any:
     """One image in eight has the label of another."""
 
@@ -83,7 +75,6 @@ def returns_the_originals(original: Any, images: Tensor, *rest: Tensor) -> Any:
     once=True,
     rejects=[
         mirrors_every_other_image,
-        turns_every_other_image_around,
         exchanges_the_images_of_neighbours,
         drowns_images_in_noise,
         returns_the_originals,
