@@ -231,11 +231,8 @@ def _convergence(
         title="Rows against time: the frontier",
         x="seconds to the target",
         y="rows shown",
-        series={
-            f"B = {point.size:,}": [(point.seconds_to_target, point.samples)]
-            for point in study.points
-            if point.seconds_to_target is not None and point.samples is not None
-        },
+        series=(frontier := _frontier(study)),
+        marks=tuple(frontier),
         log_x=True,
         log_y=True,
         note="Small batches show fewer rows, large ones take fewer steps: no size has both.",
@@ -247,6 +244,14 @@ def _convergence(
         note="At one learning rate for all sizes, where the target is reached.",
         **batch,  # type: ignore[arg-type]
     )
+
+
+def _frontier(study: BatchSizeStudy) -> dict[str, list[tuple[float, float]]]:
+    return {
+        f"B = {point.size:,}": [(point.seconds_to_target, point.samples)]
+        for point in study.points
+        if point.seconds_to_target is not None and point.samples is not None
+    }
 
 
 def _grid(study: BatchSizeStudy) -> list[float]:
