@@ -176,20 +176,28 @@ def statistical_trials(kinds: Sequence[str]) -> dict[str, list[Trial]]:
     """The trials of every check tagged "statistical", on every subject that it must accept.
 
     kinds: those of the subjects; all of them where none is named. A new check is found by its tag.
+    Left out are experiments, which train for seconds and are judged by one exact test.
     """
     found: dict[str, list[Trial]] = {}
     for name, check in sorted(catalogue().checks.items()):
-        if "statistical" in check.tags and "opt_in" not in check.tags:
+        if "statistical" in check.tags and not {"opt_in", "experiment"} & check.tags:
             trials = [t for t in accepted(check) if not kinds or t.subject.kind in kinds]
             if trials:
                 found[name] = trials
     return found
 
 
-def calibrate_checks(seeds: int, kinds: Sequence[str], *, every_subject: bool) -> dict[str, Tally]:
+def calibrate_checks(
+    seeds: int,
+    kinds: Sequence[str],
+    *,
+    every_subject: bool,
+    tell: Callable[[dict[str, Tally], int], None],
+) -> dict[str, Tally]:
     """First strikes and alarms of each check over root seeds 1 … seeds.
 
-    Each seed takes the next of a check's subjects, or all of them with every_subject.
+    Each seed takes the next of a check's subjects, or all of them with every_subject. tell: is
+    called with what was found so far every 50 seeds, so that a run that is cut off says something.
     """
     of_check = statistical_trials(kinds)
     tallies = {name: Tally(subjects=len(trials)) for name, trials in of_check.items()}
@@ -200,6 +208,8 @@ def calibrate_checks(seeds: int, kinds: Sequence[str], *, every_subject: bool) -
                 if outcome.verdict is Verdict.SKIPPED and len(trials) > 1:
                     trials.remove(trial)  # the claim has no content for it
                 tallies[name].add(outcome, seed)
+        if seed % 50 == 0:
+            tell(tallies, seed)
     return tallies
 
 
@@ -239,13 +249,16 @@ def main() -> None:
         calibration(options.claims)
         power(options.claims)
     if options.checks:
+
+        def keep(tallies: dict[str, Tally], seeds: int) -> None:
+            if options.output is not None:
+                options.output.write_text(table_of(tallies, seeds) + "\n", "utf-8")
+
         tallies = calibrate_checks(
-            options.checks, options.kinds, every_subject=options.every_subject
+            options.checks, options.kinds, every_subject=options.every_subject, tell=keep
         )
-        table = table_of(tallies, options.checks)
-        print(table)
-        if options.output is not None:
-            options.output.write_text(table + "\n", "utf-8")
+        print(table_of(tallies, options.checks))
+        keep(tallies, options.checks)
     print(f"{time.perf_counter() - start:.0f} s")
 
 
