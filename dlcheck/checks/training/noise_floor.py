@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -138,7 +139,7 @@ def weights_hover_by_the_noise_law(subject: Implementation, case: Case) -> Itera
         what="variance of the weights after 24 steps",
         cause="the step of a batch is not η times its mean gradient",
     )
-    steps = {size: PROBLEM.best(_target(), size, _RATES)[0] for size in _EVERY}
+    steps = _steps_at_the_best_rate()
     yield replace(evidence, figures=_figures(steps))
     yield _of_the_law(steps)
 
@@ -169,8 +170,11 @@ def _variance(curve: float, size: int) -> float:
     return hovers * (1 - (1 - _RATE * curve) ** (2 * _STEPS))
 
 
-def _target() -> float:
-    return _TARGET * PROBLEM.loss(0.0, 1, 0)
+@functools.cache
+def _steps_at_the_best_rate() -> dict[int, float]:
+    """Batch size → the fewest steps to the target on `PROBLEM`: pure arithmetic, done once."""
+    target = _TARGET * PROBLEM.loss(0.0, 1, 0)
+    return {size: PROBLEM.best(target, size, _RATES)[0] for size in _EVERY}
 
 
 def _of_the_law(steps: dict[int, float]) -> Evidence:
