@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dlcheck.benchmarks.batch_size.journal import tuples
 from dlcheck.errors import UsageError
+from dlcheck.results import plain
 
 SCHEMA = 1
 Interval = tuple[float, float]
@@ -155,13 +157,13 @@ class BatchSizeStudy:
 
     def to_json(self) -> str:
         """Strict JSON; infinities and NaN are text."""
-        return json.dumps({"schema": SCHEMA, **_plain(dataclasses.asdict(self))}, indent=1)
+        return json.dumps({"schema": SCHEMA, **plain(dataclasses.asdict(self))}, indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> BatchSizeStudy:
         """The study that was written. Raises UsageError where the text is none."""
         try:
-            data = _read(json.loads(text))
+            data = tuples(json.loads(text))
             if data.pop("schema") > SCHEMA:
                 raise UsageError("this study is of a newer dlcheck; upgrade dlcheck")
             scaling = data.pop("scaling")
@@ -188,24 +190,3 @@ class BatchSizeStudy:
         from dlcheck.reporting.batch_sizes import fragment
 
         return fragment(self)
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case Mapping():
-            return {str(key): _plain(part) for key, part in value.items()}
-        case tuple() | list():
-            return [_plain(part) for part in value]
-        case float() if not math.isfinite(value):
-            return repr(value)
-        case None | bool() | int() | float() | str():
-            return value
-    return str(value)
-
-
-def _read(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _read(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return tuple(_read(part) for part in value)
-    return float(value) if value in ("nan", "inf", "-inf") else value
