@@ -15,6 +15,7 @@ from dlcheck.checks.training.batches_of_digits import Rows, as_it_is
 from dlcheck.datasets import digits
 from dlcheck.isolation import seed_everything
 from dlcheck.model import Evidence, Figure
+from dlcheck.numerics.rounding import gamma
 from dlcheck.registry import check
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
@@ -64,7 +65,9 @@ def a_large_step_is_the_sum_of_small_ones(subject: Implementation, case: Case) -
     differences = [_difference(subject, model, x, y, rate) for rate in _RATES]
     orders = [_order(a, b) for a, b in itertools.pairwise(differences)]
     scale = float(torch.cat([p.detach().flatten() for p in model.parameters()]).norm())
-    rounding = 64 * torch.finfo(case.dtype).eps * scale / max(differences[-1], 1e-300)
+    # Each of the 8 + 1 steps sums over inputs and rows.
+    roundings = (_STEPS + 1) * (x.shape[1] + len(x))
+    rounding = gamma(roundings, case.dtype) * scale / max(differences[-1], 1e-300)
     return Evidence(
         error=abs(orders[-1] - 2) if math.isfinite(orders[-1]) else math.inf,
         bound=2 * abs(orders[-1] - orders[-2]) + rounding,
