@@ -61,6 +61,8 @@ def batch_size(
     started = time.perf_counter()
     if profile not in _PROFILES:
         raise UsageError(unknown("profile", profile, _PROFILES))
+    if seconds is not None and not seconds > 0:
+        raise UsageError(f"seconds is what training may take, more than 0, not {seconds!r}")
     where = _device(device)
     with restored_state():
         setup = read_setup(training, where)

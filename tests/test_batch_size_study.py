@@ -346,6 +346,11 @@ def test_sizes_that_cannot_be_studied_are_refused(sizes: list[int], message: str
         batch_size(small_setup, sizes=sizes)
 
 
+def test_no_time_to_train_is_refused() -> None:
+    with pytest.raises(UsageError, match="more than 0, not -1"):
+        batch_size(small_setup, sizes=[4, 8], seconds=-1)
+
+
 def test_a_loss_that_is_no_number_is_told() -> None:
     setup = {**small_setup(), "loss": nn.CrossEntropyLoss(reduction="none")}
     with pytest.raises(SubjectError, match=r"the loss of a batch is a tensor of shape \[4\]"):
