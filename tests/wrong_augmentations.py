@@ -126,7 +126,7 @@ class RepeatsItsParameters:
 
 
 def seeds_numpy_in_every_call(images: Tensor) -> Tensor:
-    """Workers that start from one copy of NumPy's generator: pytorch/pytorch#5059."""
+    """Workers that start from one copy of NumPy's generator."""
     chosen = torch.as_tensor(np.random.RandomState(0).rand(len(images)) < 0.5)
     return _where(chosen, images.flip(-1), images)
 
