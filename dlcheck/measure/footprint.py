@@ -19,6 +19,8 @@ from torch import Tensor
 from dlcheck.measure.memory import saved_for_backward
 from dlcheck.measure.workload import Workload
 
+_LAST_DIGITS = 1e-12  # of a least-squares fit of a few whole numbers
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footprint:
@@ -41,7 +43,8 @@ class Footprint:
         """
         factor = max((peak / self(b) for b, peak in self.allocated.items()), default=1.0)
         room = budget / max(factor, 1.0) - self.fixed
-        most = int(room // self.per_row) if self.per_row > 0 else 2**62
+        # Counts are whole bytes: what the fit's last digits take off a whole number is put back.
+        most = int(room / self.per_row * (1 + _LAST_DIGITS)) if self.per_row > 0 else 2**62
         return max(0, min(most, self.limit - 1) if self.limit else most)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dlcheck.checks.trust.calls import Asked, contiguous, held, identical, or_refused
 from dlcheck.checks.trust.careless import (
@@ -42,12 +44,15 @@ def reads_no_uninitialised_memory(subject: Implementation, case: Case) -> Eviden
     """Values and gradients are the same when memory that nobody wrote holds NaN.
 
     torch fills what `empty` and its kin allocate with NaN, or the largest integer, and the answer
-    is held against a call without that. Such memory often holds the right numbers of an earlier
-    call, or zeros: a plain test then passes. The bound is twice what rounding may move the answer
-    (a deterministic kernel may sum in another order).
+    is held against a call where it holds ones. Such memory often holds the right numbers of an
+    earlier call, or zeros: a plain test then passes. The bound is twice what rounding may move
+    the answer (a deterministic kernel may sum in another order).
     """
     asked = Asked(subject, case)
-    expected = asked(*contiguous(case))
+    with _Ones():
+        expected = or_refused(lambda: asked(*contiguous(case)))
+    if expected is None:  # what no dispatch mode goes through
+        expected = asked(*contiguous(case))
     with _deterministic(), _fill(value=False):
         if or_refused(lambda: asked(*contiguous(case))) is None:
             raise NotApplicable("has no deterministic way")
@@ -67,6 +72,22 @@ def reads_no_uninitialised_memory(subject: Implementation, case: Case) -> Eviden
 
 
 _UNWRITTEN = "memory from torch.empty is read before it is written"
+
+
+class _Ones(TorchDispatchMode):
+    """What is allocated holds ones: NaN that an earlier trial has left there would hide a read."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        return made.fill_(1) if func.overloadpacket in _ALLOCATING else made
+
+
+_ALLOCATING = {
+    getattr(torch.ops.aten, name)
+    for name in ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
+}
 
 
 @contextlib.contextmanager
