@@ -401,6 +401,7 @@ class Trial:
     profile: str = "default"
     seed: int = 0
     timeout: float | None = None
+    minimal: bool = True  # look for the smallest case that fails, and say why it does
 
     @property
     def point(self) -> str:

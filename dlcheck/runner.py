@@ -134,14 +134,17 @@ def _search(
         except TrialTimeout:
             raise  # what hangs once is not tried again
         except SubjectError:
-            _draw(run, nearby, _SIMPLER, root)
+            if trial.minimal:
+                _draw(run, nearby, _SIMPLER, root)
             raise  # unless a simpler case raised
         if found is not None and found.verdict is Verdict.FAILED:
-            _draw(run, nearby, _SIMPLER, root)
-            _explain(trial, live, specs, device, seen)
+            if trial.minimal:
+                _draw(run, nearby, _SIMPLER, root)
+                _explain(trial, live, specs, device, seen)
             return
     drawn = recipes(trial.subject, specs, trial.check.regimes)
-    if examples > count and _draw(run, drawn, examples - count, root):
+    failed = examples > count and _draw(run, drawn, examples - count, root, shrinks=trial.minimal)
+    if failed and trial.minimal:
         _explain(trial, live, specs, device, seen)
 
 
@@ -154,8 +157,11 @@ def _draw(
     drawn: SearchStrategy[Recipe],
     examples: int,
     root: int,
+    *,
+    shrinks: bool = True,
 ) -> bool:
     """Did a drawn case fail? The last one that ran is then the smallest that Hypothesis found."""
+    phases = [Phase.explicit, Phase.generate, Phase.target, *([Phase.shrink] if shrinks else [])]
 
     @seeded(root)
     @settings(
@@ -163,7 +169,7 @@ def _draw(
         deadline=None,
         database=None,
         report_multiple_bugs=False,
-        phases=[Phase.explicit, Phase.generate, Phase.target, Phase.shrink],
+        phases=phases,
         suppress_health_check=list(HealthCheck),
     )
     @given(drawn)

@@ -85,6 +85,7 @@ def original_of(trial: Trial) -> Subject | None:
 
 @pytest.mark.parametrize("trial", list(broken()))
 def test_rejects_what_is_broken(trial: Trial) -> None:
+    trial = replace(trial, minimal=False)
     outcome = run_trial(replace(trial, profile="quick"))
     if outcome.verdict in (Verdict.PASSED, Verdict.INCONCLUSIVE) and not trial.check.once:
         outcome = run_trial(replace(trial, profile="default"))

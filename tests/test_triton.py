@@ -91,7 +91,7 @@ for label, target in targets.items():
     found = {}
     for trial in trials:
         subject = replace(trial.subject, target=target) if target else trial.subject
-        outcome = run_trial(replace(trial, subject=subject))
+        outcome = run_trial(replace(trial, subject=subject, minimal=False))
         found[trial.check.name + " " + trial.dtype] = [outcome.verdict.value, outcome.message]
         if target and outcome.verdict.value == "failed" and outcome.evidence:
             break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from dlcheck import Subject
@@ -31,7 +32,7 @@ def verdicts(
 def is_found(subject: Subject, functions: Sequence[str]) -> bool:
     """Does any check fail, in the quick profile or, where none does, in the default one?"""
     return any(
-        run_trial(trial).verdict is Verdict.FAILED
+        run_trial(replace(trial, minimal=False)).verdict is Verdict.FAILED
         for profile in ("quick", "default")
         for trial in trials(subject, functions, profile)
     )
