@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from dlcheck.adapters.torch_data import SameSettings
+from dlcheck.checks.training import replicas_equal_one_process as replicas
 from dlcheck.errors import TrialTimeout, UsageError
 from dlcheck.isolation import time_limit
 from dlcheck.model import Outcome, Subject, Verdict
@@ -256,3 +257,14 @@ def test_a_data_set_of_one_row_has_an_epoch(rows: int) -> None:
     found = verdicts(checks[: 1 + rows], "loader", target, options=options)
     assert set(found.values()) <= {Verdict.PASSED, Verdict.INCONCLUSIVE}
     assert found["epoch_is_a_permutation"] is Verdict.PASSED
+
+
+def test_ranks_that_cannot_be_forked_are_rebuilt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As beside a GPU, where two ranks are spawned and the subject's import path is followed."""
+    spawned = replicas._Meeting("spawn", "gloo")
+    monkeypatch.setattr(replicas._Meeting, "on", lambda device: spawned)
+    check = catalogue().check("replicas_equal_one_process")
+    found = run_trial(trial_of(check, replicas.LOOP))
+    assert found.verdict is Verdict.PASSED, found.message
+    local = replace(replicas.LOOP, target=lambda *a, **b: None)
+    assert "import path" in run_trial(trial_of(check, local)).message

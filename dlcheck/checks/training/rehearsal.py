@@ -45,6 +45,11 @@ class Rehearsal:
         model = _model(subject, case, x, y).to(device=case.device, dtype=case.dtype)
         return cls(x, y, model, _loss(subject, y), tuple(order))
 
+    def on(self, device: torch.device) -> Rehearsal:
+        """The same rows and model there."""
+        model = copy.deepcopy(self.model).to(device)
+        return replace(self, x=self.x.to(device), y=self.y.to(device), model=model)
+
     def trained(
         self,
         subject: Implementation,

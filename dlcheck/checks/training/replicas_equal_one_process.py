@@ -5,11 +5,14 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import os
+import pickle
 import queue
 import tempfile
 import traceback
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -22,10 +25,10 @@ from dlcheck.checks.training import wrong_replicas as wrong
 from dlcheck.checks.training.calling import epochs_of, keywords, windows_of
 from dlcheck.checks.training.rehearsal import Rehearsal, flat
 from dlcheck.errors import NotApplicable, SubjectError
-from dlcheck.model import Evidence, Subject
+from dlcheck.model import NOTHING, Evidence, Subject
 from dlcheck.registry import check
 from dlcheck.strategies import Case
-from dlcheck.subjects import Implementation
+from dlcheck.subjects import Implementation, build
 
 _RANKS, _ROWS, _BATCH = 2, 24, 3
 _PATIENCE = 60.0  # seconds for which the ranks may be silent
@@ -58,8 +61,9 @@ LOOP = Subject(
 def replicas_equal_one_process(subject: Implementation, case: Case) -> Iterator[Evidence]:
     """Two ranks with half of each batch end in the same weights, those of one process with all.
 
-    torch.distributed with gloo on this machine, two processes that meet over a file. The model
-    comes wrapped in DistributedDataParallel, bare with the trait `synchronizes`. 24 rows, 3 to a
+    torch.distributed on this machine, two processes that meet over a file: with gloo on the CPU,
+    with NCCL on two GPUs, where the subject is rebuilt from its import path. The model comes
+    wrapped in DistributedDataParallel, bare with the trait `synchronizes`. 24 rows, 3 to a
     rank and batch, momentum, two epochs; then windows of two batches. The bound is the rounding
     of that many steps.
     Source: Li et al., PyTorch Distributed, VLDB 13(12), 2020, section 3: the average over ranks
@@ -92,23 +96,75 @@ def replicas_equal_one_process(subject: Implementation, case: Case) -> Iterator[
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Meeting:
+    """How two ranks come to be, and by what they talk."""
+
+    method: str  # fork keeps any subject; a process that uses a GPU can only spawn
+    backend: str
+
+    @classmethod
+    def on(cls, device: torch.device) -> _Meeting:
+        """Raises NotApplicable where two ranks cannot be had."""
+        if device.type == "cuda":
+            if torch.cuda.device_count() < _RANKS or not dist.is_nccl_available():
+                raise NotApplicable("replicas on CUDA need two GPUs and a torch with NCCL")
+            return cls("spawn", "nccl")
+        if device.type != "cpu":
+            raise NotApplicable(f"replicas need a CPU or CUDA, not {device.type}")
+        method = "spawn" if torch.cuda.is_initialized() or not hasattr(os, "fork") else "fork"
+        return cls(method, "gloo")
+
+    def device(self, rank: int) -> torch.device:
+        return torch.device("cuda", rank) if self.backend == "nccl" else torch.device("cpu")
+
+    def carried(self, subject: Implementation) -> Implementation | Subject:
+        """What reaches the other process: all of it, or the declaration to build it from."""
+        if self.method == "fork":
+            return subject
+        try:
+            pickle.dumps(declared := _picklable(subject.declared))
+        except (pickle.PicklingError, AttributeError, TypeError):
+            raise NotApplicable(
+                "ranks that are not forked rebuild the subject: give its import path, as "
+                "package.module:name"
+            ) from None
+        return declared
+
+
+def _picklable(subject: Subject) -> Subject:
+    """With plain dicts: a read-only view cannot be pickled."""
+    views: dict[str, Any] = {
+        field.name: dict(value)
+        for field in fields(subject)
+        if isinstance(value := getattr(subject, field.name), MappingProxyType)
+    }
+    return replace(subject, **views)
+
+
 def _ranks(subject: Implementation, run: Rehearsal, together: int, epochs: int) -> list[Tensor]:
     """The weights at the end of every rank. Raises SubjectError with what a rank raised."""
-    if torch.cuda.is_initialized() or not hasattr(os, "fork"):
-        raise NotApplicable("ranks are forked, which a process that uses a GPU cannot be; run "
-                            "this check on the CPU")  # fmt: skip
-    forks = multiprocessing.get_context("fork")
+    meeting = _Meeting.on(run.x.device)
+    processes = multiprocessing.get_context(meeting.method)
     with tempfile.TemporaryDirectory() as folder:
-        answers: Any = forks.Queue()
-        place = f"file://{folder}/meeting"
-        given = (subject, run, together, epochs, place, answers)
-        ranks = [forks.Process(target=_rank, args=(rank, *given)) for rank in range(_RANKS)]
+        answers: Any = processes.Queue()
+        given = (
+            meeting,
+            meeting.carried(subject),
+            run.on(torch.device("cpu")),
+            {"epochs": epochs, "accumulate": together},
+            f"file://{folder}/meeting",
+            answers,
+        )
+        # A context's Process is an attribute that its type does not have.
+        make: Any = processes
+        ranks = [make.Process(target=_rank, args=(rank, *given)) for rank in range(_RANKS)]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of forking a process with threads
             for rank in ranks:
                 rank.start()
         try:
-            return _gathered(answers)
+            return [end.to(run.x.device) for end in _gathered(answers)]
         finally:
             for rank in ranks:
                 rank.terminate()
@@ -133,20 +189,23 @@ def _gathered(answers: Any) -> list[Tensor]:
 
 def _rank(
     rank: int,
-    subject: Implementation,
+    meeting: _Meeting,
+    carried: Implementation | Subject,
     run: Rehearsal,
-    together: int,
-    epochs: int,
+    counts: dict[str, int],
     place: str,
     answers: Any,
 ) -> None:
     try:
         torch.set_num_threads(1)
-        dist.init_process_group("gloo", init_method=place, rank=rank, world_size=_RANKS)
+        device = meeting.device(rank)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        subject, run = _here(carried, run.x.dtype, device), run.on(device)
+        dist.init_process_group(meeting.backend, init_method=place, rank=rank, world_size=_RANKS)
         model = copy.deepcopy(run.model)
         bare = "synchronizes" in subject.traits
         given: nn.Module = model if bare else DistributedDataParallel(model)
-        counts = {"epochs": epochs, "accumulate": together}
         optimizer = run.optimizer(model)
         subject(given, _share(run, rank), optimizer, run.loss, **keywords(subject, **counts))
         answers.put((rank, flat(model).tolist(), ""))
@@ -156,6 +215,14 @@ def _rank(
         answers.close()
         answers.join_thread()
         os._exit(0)
+
+
+def _here(
+    carried: Implementation | Subject, dtype: torch.dtype, device: torch.device
+) -> Implementation:
+    if isinstance(carried, Subject):
+        return build(carried, NOTHING, device, dtype, seed=0)
+    return carried
 
 
 def _share(run: Rehearsal, rank: int) -> DataLoader[Any]:
