@@ -9,6 +9,7 @@ from typing import Any
 
 from dlcheck.errors import UsageError, unknown
 from dlcheck.model import NOTHING, Subject, Suite, Trial
+from dlcheck.requirements import why_absent
 from dlcheck.suite import applying, complete, matrix_of
 
 
@@ -35,12 +36,19 @@ def expand(suite: Suite, overrides: Overrides | None = None, where: str = "") ->
 def expand_subject(
     subject: Subject, suite: Suite, overrides: Overrides, where: str = ""
 ) -> Iterator[Trial]:
-    """The trials of one completed subject: check × axes."""
+    """The trials of one completed subject: check × axes.
+
+    Where something that it requires is not installed: one trial, that the runner skips.
+    """
     matrix = dict(matrix_of(subject, suite))
     matrix["device"] = tuple(dict.fromkeys(overrides.devices)) or matrix["device"]
     matrix["dtype"] = tuple(dict.fromkeys(overrides.dtypes)) or matrix["dtype"]
     axes = [axis for axis in matrix if axis not in ("device", "dtype")]
-    for check in applying(subject):
+    checks = applying(subject)
+    if why_absent(subject.requires):
+        checks = checks[:1]
+        matrix = {axis: values[:1] for axis, values in matrix.items()}
+    for check in checks:
         dtypes: Sequence[str] = [
             dtype for dtype in matrix["dtype"] if not check.dtypes or dtype in check.dtypes
         ] or check.dtypes[:1]

@@ -205,6 +205,7 @@ class Subject:
     checks: tuple[str, ...] = ()  # globs; empty means every check that applies
     skip: tuple[str, ...] = ()
     tags: frozenset[str] = frozenset()
+    requires: tuple[str, ...] = ()  # distributions without which it is not run
     expect_failures: tuple[ExpectedFailure, ...] = ()
     file: str = field(default="", compare=False)
     line: int = field(default=0, compare=False)
@@ -222,6 +223,7 @@ class Suite:
     subjects: tuple[Subject, ...]
     claim: str = ""
     matrix: Mapping[str, Sequence[Any]] = field(default_factory=lambda: NOTHING)
+    optional: bool = False  # `dlcheck run` runs it only where it is named
     file: str = field(default="", compare=False)
 
 

@@ -30,6 +30,7 @@ from dlcheck.isolation import restored_state, seed_everything, time_limit
 from dlcheck.model import PROFILES, Evidence, Outcome, Recipe, Subject, Trial, Verdict, worst
 from dlcheck.plans import planned_recipes
 from dlcheck.registry import Live, catalogue, live_check
+from dlcheck.requirements import why_absent
 from dlcheck.selection import applying
 from dlcheck.strategies import (
     Case,
@@ -68,6 +69,8 @@ def run_trial(trial: Trial) -> Outcome:
     """
     started, seen = time.perf_counter(), _Seen()
     try:
+        if absent := why_absent(trial.subject.requires):
+            raise NotApplicable(absent)
         live = live_check(trial.check)  # and what it imports, before the subject could change it
         with restored_state(trial.subject.target), time_limit(trial.timeout):
             device = usable_device(trial.device)

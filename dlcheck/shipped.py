@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
@@ -19,6 +20,14 @@ def suite_paths() -> dict[str, Path]:
         for path in _suites_in(_folder_of(entry)):
             found[path.stem if path.stem not in found else f"{entry.name}.{path.stem}"] = path
     return found
+
+
+def is_optional(path: Path) -> bool:
+    """Does the suite say that it is run only where it is named? What cannot be read is not."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig")).get("optional") is True
+    except (OSError, ValueError):
+        return False
 
 
 def own_folder() -> Path:

@@ -134,7 +134,7 @@ _SUBJECT_TYPES: _Types = {
         ("args", "inputs", "reference_args", "options"), ((Mapping,), "a table by name")
     ),
     "matrix": ((Mapping,), "a table of axes"),
-    **dict.fromkeys(("traits", "checks", "skip", "tags"), _STRINGS),
+    **dict.fromkeys(("traits", "checks", "skip", "tags", "requires"), _STRINGS),
     "expect_failures": ((tuple, list), "a tuple of ExpectedFailure"),
 }
 _EXPECTED_TYPES: _Types = {
@@ -144,6 +144,7 @@ _EXPECTED_TYPES: _Types = {
 _SUITE_TYPES: _Types = {
     **dict.fromkeys(("name", "claim", "file"), ((str,), "a string")),
     "matrix": ((Mapping,), "a table of axes"),
+    "optional": ((bool,), "true or false"),
     "subjects": ((tuple, list), "a tuple of Subject"),
 }
 
@@ -188,7 +189,7 @@ def to_toml(suite: Suite) -> str:
     cannot hold: an object as target, None.
     """
     data = to_data(suite)
-    parts = _assignments({key: data[key] for key in ("suite", "claim") if key in data})
+    parts = _assignments({key: data[key] for key in ("suite", "claim", "optional") if key in data})
     if "defaults" in data:
         parts += ["", "[defaults]", *_assignments(data["defaults"])]
     for table in data["subject"]:

@@ -12,6 +12,7 @@ from dlcheck import domains, kinds, targets
 from dlcheck.errors import unknown
 from dlcheck.model import Check, ExpectedFailure, Kind, Subject, Suite
 from dlcheck.registry import Catalogue, catalogue
+from dlcheck.requirements import why_absent
 from dlcheck.selection import applying, complete, matching, matrix_of, nothing_applies
 from dlcheck.suite_records import Found
 
@@ -55,6 +56,8 @@ def _of_subject(subject: Subject, suite: Suite, known: Catalogue, *, is_whole: b
 
 
 def _of_paths(subject: Subject) -> Found:
+    if why_absent(subject.requires):
+        return  # it is not run, and says why
     for key, given in (("target", "args"), ("reference", "reference_args")):
         path = getattr(subject, key)
         if path and isinstance(path, str) and (problem := targets.problem_with(path, subject.file)):

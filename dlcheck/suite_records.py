@@ -25,7 +25,7 @@ Found = Iterator[tuple[KeyPath, str]]  # what is wrong, and the key at which it 
 class Key:
     """A key of a suite file: its form and what it means."""
 
-    form: str  # "string", "table", "array" of strings, "tables"
+    form: str  # "string", "boolean", "table", "array" of strings, "tables"
     meaning: str
 
 
@@ -33,6 +33,7 @@ SUITE_KEYS: Mapping[str, Key] = {
     "suite": Key("string", "name of the suite; the first key of every suite file"),
     "claim": Key("string", "what the suite stands for, in one sentence"),
     "defaults": Key("table", "what every subject of the suite shares"),
+    "optional": Key("boolean", "true: run only where it is named"),
     "subject": Key("tables", "the things under test"),
 }
 SUBJECT_KEYS: Mapping[str, Key] = {
@@ -51,6 +52,7 @@ SUBJECT_KEYS: Mapping[str, Key] = {
     "checks": Key("array", "globs over check names; every check that applies, if absent"),
     "skip": Key("array", "globs over check names that are left out"),
     "tags": Key("array", "pytest marks"),
+    "requires": Key("array", "distributions, as pip names them, without which it is not run"),
     "expect_failure": Key("tables", "checks that are known to fail; strict"),
 }
 EXPECT_KEYS: Mapping[str, Key] = {
@@ -60,6 +62,7 @@ EXPECT_KEYS: Mapping[str, Key] = {
 }
 _FORMS: Mapping[str, tuple[type, str]] = {
     "string": (str, "a string"),
+    "boolean": (bool, "true or false"),
     "table": (dict, "a table"),
     "array": (list, "an array of strings"),
     "tables": (list, "an array of tables"),
@@ -104,6 +107,7 @@ def parse_suite(data: Mapping[str, Any], file: str = "", lines: Lines | None = N
     suite = Suite(
         name=_string(data, "suite"),
         claim=_string(data, "claim"),
+        optional=data.get("optional") is True,
         matrix=_sound_axes(_table(defaults, "matrix")),
         subjects=tuple(
             _subject(table, file, lines.of(("subject", i)) if lines else 0)
@@ -233,6 +237,7 @@ def _subject(table: Any, file: str, line: int) -> Subject:
         checks=tuple(_strings(table, "checks")),
         skip=tuple(_strings(table, "skip")),
         tags=frozenset(_strings(table, "tags")),
+        requires=tuple(_strings(table, "requires")),
         expect_failures=tuple(
             ExpectedFailure(
                 check=_string(entry, "check"),
@@ -257,6 +262,8 @@ def to_data(suite: Suite, *, objects: bool = False) -> dict[str, Any]:
     data: dict[str, Any] = {"suite": suite.name}
     if suite.claim:
         data["claim"] = suite.claim
+    if suite.optional:
+        data["optional"] = True
     if suite.matrix:
         data["defaults"] = {"matrix": _plain(suite.matrix)}
     data["subject"] = [_subject_data(subject, objects=objects) for subject in suite.subjects]
@@ -277,7 +284,7 @@ def _subject_data(subject: Subject, *, objects: bool) -> dict[str, Any]:
     for key in ("traits", "tags"):
         if value := getattr(subject, key):
             table[key] = sorted(value)
-    for key in ("checks", "skip"):
+    for key in ("checks", "skip", "requires"):
         if value := getattr(subject, key):
             table[key] = list(value)
     if subject.expect_failures:

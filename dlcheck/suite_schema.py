@@ -21,6 +21,7 @@ from dlcheck.suite_records import DEVICES, DTYPES, EXPECT_KEYS, SUBJECT_KEYS, SU
 PATH = Path(__file__).with_name("suite.schema.json")
 _FORMS: Mapping[str, dict[str, Any]] = {
     "string": {"type": "string"},
+    "boolean": {"type": "boolean"},
     "table": {"type": "object"},
     "array": {"type": "array", "items": {"type": "string"}},
     "tables": {"type": "array"},

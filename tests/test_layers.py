@@ -17,7 +17,7 @@ LAYERS = (
     ("errors", "model", "domains", "formulas", "kinds", "sources", "targets", "toml_text",
      "declarations"),
     ("registry", "suite", "suite_records", "suite_problems", "suite_schema", "selection",
-     "inherited", "expansion", "settings", "shipped"),
+     "inherited", "expansion", "settings", "shipped", "requirements"),
     ("numerics", "stats", "measure", "datasets", "isolation", "originals", "features",
      "gradients", "lanes"),
     ("arrangement", "constructors", "taken", "subjects", "mutants", "regimes", "inside",
@@ -27,7 +27,7 @@ LAYERS = (
     ("results", "environment"),
     ("reporting",),
     ("validation", "study"),
-    ("cli", "_dlcheck_pytest"),
+    ("cli", "_dlcheck_pytest", "__main__"),
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 FOR_REFERENCES = {"model", "registry", "numerics", "references"}

@@ -14,8 +14,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from dlcheck.errors import Problem, SuiteError, UsageError
-from dlcheck.model import ExpectedFailure, Subject, Suite
-from dlcheck.shipped import own_folder
+from dlcheck.expansion import expand
+from dlcheck.model import ExpectedFailure, Subject, Suite, Verdict
+from dlcheck.runner import run_trial
+from dlcheck.shipped import is_optional, own_folder
 from dlcheck.suite import check_suite, is_suite_file, parse_suite, read_suite, to_toml
 from dlcheck.toml_text import KeyPath, Lines, to_toml_value
 
@@ -405,6 +407,7 @@ subjects = st.builds(
     checks=word_tuples,
     skip=word_tuples,
     tags=st.frozensets(words, max_size=2),
+    requires=word_tuples,
     expect_failures=st.lists(expected, max_size=2).map(tuple),
 )
 suites = st.builds(
@@ -412,8 +415,47 @@ suites = st.builds(
     name=words,
     claim=st.text(st.characters(exclude_categories=["Cs"])),
     matrix=axes,
+    optional=st.booleans(),
     subjects=st.lists(subjects, max_size=3).map(tuple),
 )
+
+
+ELSEWHERE = """\
+suite = "Peers"
+optional = true
+
+[defaults]
+matrix = { device = ["cpu", "cuda"], dtype = ["float64", "float32"] }
+
+[[subject]]
+name = "theirs"
+target = "no_such_package.losses:focal"
+kind = "loss"
+requires = ["no-such-package", "torch"]
+options = { task = "classification" }
+"""
+
+
+def test_a_subject_whose_package_is_absent_is_one_skip(tmp_path: Path) -> None:
+    path = tmp_path / "peers.toml"
+    path.write_text(ELSEWHERE)
+    (trial,) = expand(read_suite(path))
+    outcome = run_trial(trial)
+    assert outcome.verdict is Verdict.SKIPPED
+    assert outcome.message == "not installed: no-such-package (pip install no-such-package)"
+    path.write_text(ELSEWHERE.replace('"no-such-package", ', ""))
+    with pytest.raises(SuiteError, match="no_such_package"):
+        read_suite(path)
+
+
+def test_an_optional_suite_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "peers.toml"
+    path.write_text(ELSEWHERE)
+    assert is_optional(path)
+    path.write_text(ELSEWHERE.replace("optional = true", "optional = 1"))
+    assert not is_optional(path)
+    with pytest.raises(SuiteError, match="optional of a suite file is true or false, not 1"):
+        read_suite(path)
 
 
 @given(suites)

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dlcheck.errors import UsageError, unknown
-from dlcheck.shipped import suite_paths
+from dlcheck.shipped import is_optional, suite_paths
 
 _HELP = """usage: dlcheck run [SUITE | FILE | NODE]… [options of dlcheck] [options of pytest]
 
-Runs suites through pytest: the shipped ones ({names}) where none is named.
+Runs suites through pytest: the shipped ones ({names}) where none is named,
+but for those that are optional ({optional}).
 Prints the equivalent pytest command, and writes a report.
 
   --profile quick|default|thorough   how much work
@@ -54,13 +55,20 @@ _QUIET = ("--no-header", "-rfE", "-W", "ignore:Module already imported:pytest.Py
 def main(arguments: Sequence[str]) -> int:
     """Build pytest's command line and run it; returns pytest's exit code."""
     if any(word in ("-h", "--help") for word in arguments):
-        print(_HELP.format(names=", ".join(suite_paths())))
+        print(_help())
         return 0
     command = pytest_arguments(arguments)
     print(shlex.join(["pytest", *command]), flush=True)
     import pytest
 
     return int(pytest.main(command))
+
+
+def _help() -> str:
+    names: dict[bool, list[str]] = {False: [], True: []}
+    for name, path in suite_paths().items():
+        names[is_optional(path)].append(name)
+    return _HELP.format(names=", ".join(names[False]), optional=", ".join(names[True]) or "none")
 
 
 def pytest_arguments(arguments: Sequence[str]) -> list[str]:
@@ -77,7 +85,7 @@ def pytest_arguments(arguments: Sequence[str]) -> list[str]:
     if not chosen:
         if not shipped:
             raise UsageError("no suites are installed; name a suite file")
-        words += [_shown(path) for path in shipped.values()]
+        words += [_shown(path) for path in shipped.values() if not is_optional(path)]
     return [*_insulation(words), *_report(arguments), *_QUIET, *words]
 
 
