@@ -612,7 +612,13 @@ _KINDS = (
         call="f(probabilities)",
         summary="a score of class probabilities (Inception Score)",
         inputs={"probabilities": "probability n k"},
-        options={**_STREAMING, "splits": "number of splits, or its argument"},
+        options={
+            **_STREAMING,
+            "splits": "number of splits, or its argument",
+            "prediction": "what it takes: probabilities (by default), log_probabilities or logits",
+        },
+        values={"prediction": ("probabilities", "log_probabilities", "logits")},
+        traits={"positive_only": "takes the logarithm of p by the letter: no p is exactly 0"},
     ),
     Kind(
         name="distribution_metric",
@@ -673,8 +679,16 @@ def inputs_of(
     task = options.get("task")
     if isinstance(task, str) and task in kind.by_task:
         return {name: _in_form(name, text, options) for name, text in kind.by_task[task].items()}
+    if kind.name == "score_metric":
+        return _SCORED.get(str(options.get("prediction")), kind.inputs)
     return kind.inputs
 
+
+# What a score of class predictions takes where it is not probabilities.
+_SCORED: Mapping[str, Mapping[str, str]] = {
+    "log_probabilities": {"log_probabilities": "log_probability n k"},
+    "logits": {"logits": "logit n k"},
+}
 
 # What a loss of a task takes where it is not the element of the task: form → element.
 _FORMS: Mapping[str, Mapping[str, str]] = {

@@ -81,9 +81,12 @@ class Implementation:
 
     def number(self, *inputs: Any, **keywords: Any) -> float:
         """The answer, where the kind's contract is one number."""
-        answer = self(*inputs, **keywords)
+        return self.as_number(self(*inputs, **keywords))
+
+    def as_number(self, answer: Any) -> float:
+        """An answer as one number: of several, as a mean with its deviation, the first."""
         if isinstance(answer, (tuple, list)) and answer:
-            answer = answer[0]  # a mean with its standard deviation
+            answer = answer[0]
         try:
             return float(answer)
         except (TypeError, ValueError, RuntimeError):
