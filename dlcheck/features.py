@@ -43,13 +43,15 @@ class DigitsClassifier(nn.Module):
 class DigitsStudy:
     """A trained classifier with the pictures that trained it and those it never saw.
 
-    `known`, `unseen` [n, 1, 8, 8] float32 on the CPU; `labels` of the unseen ones.
+    `known`, `unseen` [n, 1, 8, 8] float32 on the CPU; `labels` of the unseen ones; `reference`,
+    the features [n, 64] of the known ones, from which `distance` is.
     """
 
     classifier: DigitsClassifier
     known: Tensor
     unseen: Tensor
     labels: Tensor
+    reference: Tensor
 
     @torch.no_grad()
     def features(self, pictures: Tensor) -> Tensor:
@@ -67,7 +69,7 @@ class DigitsStudy:
 
     def distance(self, pictures: Tensor) -> float:
         """The Fréchet distance of the features of pictures from those of the known ones."""
-        return frechet_distance(self.features(self.known), self.features(pictures))
+        return frechet_distance(self.reference, self.features(pictures))
 
     @property
     def accuracy(self) -> float:
@@ -85,7 +87,7 @@ class LocalFeatures:
     """
 
     features: Callable[[Tensor], Tensor]
-    known: Tensor  # features of the pictures that trained the head
+    reference: Tensor  # features of the pictures that trained the head
     head: Tensor  # [d + 1, 10]
 
     def probabilities(self, pictures: Tensor) -> Tensor:
@@ -93,7 +95,7 @@ class LocalFeatures:
         return (_SHARPNESS * _with_ones(self.features(pictures)) @ self.head).softmax(1)
 
     def distance(self, pictures: Tensor) -> float:
-        return frechet_distance(self.known, self.features(pictures))
+        return frechet_distance(self.reference, self.features(pictures))
 
 
 @functools.lru_cache(maxsize=4)
@@ -108,7 +110,9 @@ def digits_study(seed: int = 0) -> DigitsStudy:
         torch.manual_seed(seed)
         classifier = DigitsClassifier()
         _train(classifier, pictures, known.y)
-    return DigitsStudy(classifier.eval(), pictures, unseen.x.float().view(-1, 1, 8, 8), unseen.y)
+        rest = unseen.x.float().view(-1, 1, 8, 8)
+        reference = classifier.eval().body(pictures).detach().double()
+    return DigitsStudy(classifier, pictures, rest, unseen.y, reference)
 
 
 @contextlib.contextmanager

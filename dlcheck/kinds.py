@@ -680,12 +680,12 @@ def inputs_of(
     if isinstance(task, str) and task in kind.by_task:
         return {name: _in_form(name, text, options) for name, text in kind.by_task[task].items()}
     if kind.name == "score_metric":
-        return _SCORED.get(str(options.get("prediction")), kind.inputs)
+        return _CLASS_PREDICTIONS.get(str(options.get("prediction")), kind.inputs)
     return kind.inputs
 
 
 # What a score of class predictions takes where it is not probabilities.
-_SCORED: Mapping[str, Mapping[str, str]] = {
+_CLASS_PREDICTIONS: Mapping[str, Mapping[str, str]] = {
     "log_probabilities": {"log_probabilities": "log_probability n k"},
     "logits": {"logits": "logit n k"},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from dlcheck.checks.metrics.precision import precision
 from dlcheck.errors import NotApplicable
+from dlcheck.isolation import seed_everything
 from dlcheck.model import Mutant, Subject
 from dlcheck.mutants import around
 from dlcheck.strategies import Case
@@ -31,6 +33,15 @@ def unsplit(score: Implementation) -> Implementation:
     if splits != 1:
         raise NotApplicable(f"the score is fixed to {splits} splits")
     return score
+
+
+def in_one_or_fixed(score: Implementation) -> Implementation:
+    """The subject with one split, or with the number that it is fixed to.
+
+    For what holds in every split alike; `taken` then gives each split at least two samples.
+    """
+    splits = score.options.get("splits", 1)
+    return score.rebuilt(**{splits: 1}) if isinstance(splits, str) else score
 
 
 def form_of(score: Implementation | Subject) -> str:
@@ -61,13 +72,28 @@ def in_form(p: Tensor, form: str, *, positive: bool = False) -> Tensor:
 
 
 def score_of(score: Implementation, p: Tensor, case: Case) -> float:
-    """The score of probabilities [n, k], given to the subject as it takes them."""
-    return score.number(taken(score, p, case))
+    """The score of probabilities [n, k], given to the subject as it takes them.
+
+    With the same random stream at every call, for subjects that shuffle.
+    """
+    return number_of(score, taken(score, p, case), case)
+
+
+def number_of(score: Implementation, given: Tensor, case: Case) -> float:
+    """The score of what the subject takes, with the same random stream at every call."""
+    seed_everything(case.recipe.seed)
+    return score.number(given)
 
 
 def taken(score: Implementation, p: Tensor, case: Case) -> Tensor:
-    """Probabilities [n, k] in the subject's form, on the case's device, in its dtype."""
+    """Probabilities [n, k] in the subject's form, on the case's device, in its dtype.
+
+    Repeated where a fixed number of splits would get fewer than two samples each.
+    """
     p = p.to(device=case.device, dtype=case.dtype)
+    fixed = score.options.get("splits", 1)
+    if isinstance(fixed, int) and fixed > 1 and len(p) < 2 * fixed:
+        p = p.repeat(math.ceil(2 * fixed / len(p)), 1)
     return in_form(p, form_of(score), positive="positive_only" in score.traits)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dlcheck.checks.metrics.class_probabilities import (
+    in_one_or_fixed,
+    number_of,
     on_probabilities,
     resolvable,
     score_of,
@@ -23,8 +26,6 @@ from dlcheck.mutants import around
 from dlcheck.registry import check
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
-
-_SATURATED = 2000.0  # exp of minus that is 0 in float64
 
 
 @on_probabilities
@@ -65,12 +66,10 @@ def exponentiates_before_it_divides(original: Any, z: Tensor, *rest: Any, **keyw
 
 
 @around
-def takes_the_logarithm_of_the_softmax(
-    original: Any, z: Tensor, *rest: Any, **keywords: Any
-) -> Any:
-    """p log p with a p that underflowed to 0: NaN where the classifier is sure."""
-    p = z.softmax(1)
-    return (p * (p.log() - p.mean(0).log())).sum(1).mean().exp()
+def subtracts_the_largest_of_all(original: Any, z: Tensor, *rest: Any, **keywords: Any) -> Any:
+    """The largest logit of the batch in place of that of the sample: 0 / 0 for a low sample."""
+    p = (z - z.amax()).exp() / (z - z.amax()).exp().sum(1, keepdim=True)
+    return (torch.xlogy(p, p) - torch.xlogy(p, p.mean(0))).sum(1).mean().exp()
 
 
 def _number(answer: Any) -> Any:
@@ -92,7 +91,7 @@ def a_class_that_never_occurs_changes_nothing(score: Implementation, case: Case)
     probabilities [n, k] of moderate confidence against [n, k + 1] with a last column of 0: it
     adds 0 log 0 to both sums.
     """
-    score, rows = unsplit(score), softmax_rows(case, len(case.tensors[0]) + 1, "rows")
+    score, rows = in_one_or_fixed(score), softmax_rows(case, len(case.tensors[0]) + 1, "rows")
     _needs_free_classes(score, case, rows.shape[1] + 1)
     wider = torch.cat([rows, torch.zeros_like(rows[:, :1])], 1)
     before, after = (score_of(score, p, case) for p in (rows, wider))
@@ -124,10 +123,10 @@ def shifting_the_logits_of_a_sample_changes_nothing(score: Implementation, case:
 
     logits [n, k] of moderate confidence; each row moved by its own constant, up to ±16.
     """
-    score, p = unsplit(score), softmax_rows(case, len(case.tensors[0]) + 1, "rows")
+    score, p = in_one_or_fixed(score), softmax_rows(case, len(case.tensors[0]) + 1, "rows")
     logits = taken(score, p, case)
-    moves = torch.linspace(-16, 16, len(p), dtype=logits.dtype, device=logits.device)
-    before, after = score.number(logits), score.number(logits + moves[:, None])
+    moves = torch.linspace(-16, 16, len(logits), dtype=logits.dtype, device=logits.device)
+    before, after = (number_of(score, z, case) for z in (logits, logits + moves[:, None]))
     return Evidence(
         error=abs(after - before),
         bound=2 * resolvable(score, case, before),
@@ -140,31 +139,29 @@ def shifting_the_logits_of_a_sample_changes_nothing(score: Implementation, case:
 
 @check(
     kind="score_metric",
-    forbids={"positive_only"},
     options={"prediction": ["logits"]},
     rejects=[
         clips_the_logits,
         exponentiates_before_it_divides,
-        takes_the_logarithm_of_the_softmax,
+        subtracts_the_largest_of_all,
     ],
     regimes=["normal"],
 )
 def a_sure_classifier_has_a_score(score: Implementation, case: Case) -> Evidence:
-    """Logits so far apart that a probability underflows to 0 score as certainty does: K.
+    """Logits whose exponential is no number score as certainty does: the classes that occur.
 
-    logits [2 k, k], 2000 at the class and 0 elsewhere, but for the last class, which never occurs
-    where k > 1: k − 1 classes equally often.
+    logits [2 k, k] of one-hot rows, every class equally often, the second half of the samples
+    lower by twice as much as lies between the classes: log of the largest number, and 1.
     """
     score, classes = unsplit(score), case.tensors[0].shape[1]
-    if classes < 2:
-        raise NotApplicable("there is one class, and nothing to be sure of")
-    certain = torch.eye(classes, dtype=case.dtype, device=case.device)[:-1].repeat(2, 1)
-    value, expected = score.number(_SATURATED * certain), float(classes - 1)
+    gap = math.log(torch.finfo(case.dtype).max) + 1
+    certain = gap * torch.eye(classes, dtype=case.dtype, device=case.device)
+    value = score.number(torch.cat([certain, certain - 2 * gap]))
     return Evidence(
-        error=abs(value - expected),
-        bound=resolvable(score, case, expected),
-        signal=expected,
+        error=abs(value - classes),
+        bound=resolvable(score, case, classes),
+        signal=float(classes),
         what="score of a sure classifier",
-        expected=f"{expected:.9g}",
+        expected=f"{classes}",
         got=f"{value:.9g}",
     )

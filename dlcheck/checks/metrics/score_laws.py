@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dlcheck.checks.metrics.class_probabilities import (
     drawn,
+    in_one_or_fixed,
     on_probabilities,
     resolvable,
     score_of,
@@ -113,7 +114,7 @@ def the_score_lies_between_one_and_the_class_count(
     A mean divergence from the mean is a mutual information: at least 0, at most the entropy of
     the classes, at most log K. Holds for a mean over splits too.
     """
-    p = drawn(score, case)
+    score, p = in_one_or_fixed(score), drawn(score, case)
     certain = torch.zeros_like(p).scatter_(1, p.argmax(1, keepdim=True), 1.0)
     for probabilities, what in ((p, "as drawn"), (certain, "of certain classes")):
         classes, value = p.shape[1], score_of(score, probabilities, case)
@@ -137,7 +138,7 @@ def renaming_classes_changes_nothing(score: Implementation, case: Case) -> Evide
 
     probabilities [n, k] as drawn; the columns are turned by one.
     """
-    score, p = unsplit(score), drawn(score, case)
+    score, p = in_one_or_fixed(score), drawn(score, case)
     return _unchanged(score, case, p, p.roll(1, 1), "renamed classes")
 
 
@@ -194,7 +195,7 @@ def merging_classes_never_raises_the_score(score: Implementation, case: Case) ->
     processing inequality of the mutual information.
     Source: Cover & Thomas, Elements of Information Theory, 2nd ed., §2.8.
     """
-    score, p = unsplit(score), drawn(score, case)
+    score, p = in_one_or_fixed(score), drawn(score, case)
     if p.shape[1] < 2:
         raise NotApplicable("there is one class, and nothing to merge")
     merged = p.clone()

@@ -9,7 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlcheck.checks.metrics.class_probabilities import on_probabilities, score_of, unsplit
+from dlcheck.checks.metrics.class_probabilities import (
+    in_one_or_fixed,
+    on_probabilities,
+    score_of,
+    unsplit,
+)
 from dlcheck.checks.metrics.score_laws import negates_the_divergence
 from dlcheck.checks.metrics.score_values import compares_with_the_uniform_marginal
 from dlcheck.domains import size_bounds
@@ -56,7 +61,7 @@ def showing_one_class_lowers_the_score(score: Implementation, case: Case) -> Ite
     shows a single picture of each kind, the surest, which scores 10, while the Fréchet distance
     from the training digits grows ten- to thirtyfold.
     """
-    study, score = digits_study(case.root), unsplit(score)
+    study, score = digits_study(case.root), in_one_or_fixed(score)
     needs_ten_classes(score, case)
     everything = digits_score(score, case, study, study.unseen)
     alone = [digits_score(score, case, study, _kind(study, c)) for c in range(CLASSES)]

@@ -294,7 +294,7 @@ def _with_splits(score: Implementation, splits: int) -> Implementation:
 
 def _scored(score: Implementation, case: Case, p: Tensor) -> Splits:
     """The subject on probabilities [n, k], with the same random stream at every call."""
-    seed_everything(case.recipe.seed)
+    seed_everything(case.recipe.seed)  # as for every other call
     answer = score(taken(score, p, case))
     mean = score.as_number(answer)
     pair = isinstance(answer, (tuple, list)) and len(answer) > 1

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dlcheck.checks.metrics.class_probabilities import (
     drawn,
+    in_one_or_fixed,
     on_probabilities,
     resolvable,
     score_of,
@@ -135,7 +136,7 @@ def identical_predictions_score_one(score: Implementation, case: Case) -> Iterat
     probabilities [n, k], all rows equal to the first drawn one, and all rows one-hot: a total
     collapse, where 0 log 0 is 0 and not NaN.
     """
-    score, rows = unsplit(score), drawn(score, case)
+    score, rows = in_one_or_fixed(score), drawn(score, case)
     certain = torch.zeros_like(rows)
     certain[:, -1] = 1
     for what, p in (("equal rows", rows[:1].expand_as(rows).clone()), ("one class", certain)):

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from dlcheck.checks.metrics.class_probabilities import unsplit
+from dlcheck.checks.metrics.class_probabilities import in_one_or_fixed, unsplit
 from dlcheck.checks.metrics.score_laws import (
-    divides_by_the_count_twice,
     negates_the_divergence,
     sums_over_the_samples,
 )
@@ -28,7 +27,7 @@ from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
 _NOISE = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-_FEW, _DRAWS = 50, 8
+_FEW, _DRAWS, _ENOUGH = 50, 8, 300
 
 
 @check(
@@ -55,7 +54,7 @@ def blur_and_fewer_kinds_lower_the_score(score: Implementation, case: Case) -> I
     of the real data, at a thousand times the Fréchet distance, and score higher than the real
     ones, for the classifier is only surer of them.
     """
-    study, score = digits_study(case.root), unsplit(score)
+    study, score = digits_study(case.root), in_one_or_fixed(score)
     needs_ten_classes(score, case)
 
     def of(pictures: Tensor) -> float:
@@ -89,15 +88,15 @@ def blur_and_fewer_kinds_lower_the_score(score: Implementation, case: Case) -> I
 
 
 def _over_brightness(study: DigitsStudy, of: Callable[[Tensor], float]) -> Figure:
-    factors = (0.25, 0.5, 1.0, 2.0, 3.0)
-    near = study.distance(study.unseen)
+    factors, pictures = (0.25, 0.5, 1.0, 2.0, 3.0), study.unseen[:_ENOUGH]
+    near = study.distance(pictures)
     return Figure(
         title="Score and distance against brightness",
         x="factor of the pixels",
         y="score; Fréchet distance over that of real digits",
         series={
-            "score": [(f, of(f * study.unseen)) for f in factors],
-            "distance": [(f, study.distance(f * study.unseen) / near) for f in factors],
+            "score": [(f, of(f * pictures)) for f in factors],
+            "distance": [(f, study.distance(f * pictures) / near) for f in factors],
         },
         log_y=True,
         note="Higher score, and further from the real digits.",
@@ -108,7 +107,7 @@ def _over_brightness(study: DigitsStudy, of: Callable[[Tensor], float]) -> Figur
     kind="score_metric",
     once=True,
     rejects=[
-        divides_by_the_count_twice,
+        forgets_all_but_the_last_batch,
         negates_the_divergence,
         sums_over_the_samples,
     ],
@@ -129,14 +128,15 @@ def noise_is_not_ranked_by_the_score(score: Implementation, case: Case) -> Itera
     """
     study, score = digits_study(case.root), unsplit(score)
     needs_ten_classes(score, case)
-    noise = torch.randn(study.unseen.shape, generator=case.generator("noise"))
+    pictures = study.unseen[:_ENOUGH]
+    noise = torch.randn(pictures.shape, generator=case.generator("noise"))
 
     def of(pictures: Tensor) -> float:
         return digits_score(score, case, study, pictures)
 
-    values = [of(study.unseen + s * noise) for s in _NOISE]
+    values = [of(pictures + s * noise) for s in _NOISE]
+    distances = [study.distance(pictures + s * noise) for s in _NOISE]
     two = of(study.kinds(2))
-    near, far = study.distance(study.unseen), study.distance(study.unseen + _NOISE[-1] * noise)
     yield Evidence(
         error=float(not values[-1] > two) + float(not values[-1] < values[0]),
         bound=0.0,
@@ -144,15 +144,14 @@ def noise_is_not_ranked_by_the_score(score: Implementation, case: Case) -> Itera
         unit="comparisons",
         what="score of noise alone",
         expected=f"between {two:.3g} of two real kinds and {values[0]:.3g} of all",
-        got=f"{values[-1]:.3g}, at {far / near:.3g} times the Fréchet distance",
-        figures=(_over_noise(study, noise, values),),
+        got=f"{values[-1]:.3g}, at {distances[-1] / distances[0]:.3g} times the Fréchet distance",
+        figures=(_over_noise(values, distances),),
     )
-    yield _of_few_samples(score, case, study, values[0])
+    yield _of_few_samples(score, case, study)
 
 
-def _of_few_samples(
-    score: Implementation, case: Case, study: DigitsStudy, everything: float
-) -> Evidence:
+def _of_few_samples(score: Implementation, case: Case, study: DigitsStudy) -> Evidence:
+    everything = digits_score(score, case, study, study.unseen)
     generator = case.generator("few")
     sets = [
         study.unseen[torch.randperm(len(study.unseen), generator=generator)[:_FEW]]
@@ -174,16 +173,15 @@ def _of_few_samples(
     )
 
 
-def _over_noise(study: DigitsStudy, noise: Tensor, values: list[float]) -> Figure:
-    near = study.distance(study.unseen)
-    distances = [study.distance(study.unseen + s * noise) / near for s in _NOISE]
+def _over_noise(values: list[float], distances: list[float]) -> Figure:
+    far = [distance / distances[0] for distance in distances]
     return Figure(
         title="Score and distance against noise",
         x="standard deviation of the noise (pixels are 0 to 1)",
         y="score; Fréchet distance over that of real digits",
         series={
             "score": list(zip(_NOISE, values, strict=True)),
-            "distance": list(zip(_NOISE, distances, strict=True)),
+            "distance": list(zip(_NOISE, far, strict=True)),
         },
         log_y=True,
         note="The score falls, and then stays or rises where the classifier is surely wrong.",
