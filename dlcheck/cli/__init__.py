@@ -25,6 +25,7 @@ VERBS = {
         "check one gradient against differences; --self-test says what would be found",
     ),
     "batch-size": ("batch_size", "which batch size to train with, and why, measured"),
+    "metric": ("metric", "FID, KID, IS, LPIPS, SSIM, … of folders of images or files of features"),
     "list": ("listing", "list checks, kinds, traits, options, references, suites, elements"),
     "explain": ("explain", "a check, kind, trait or reference in full"),
     "new": ("new", "print a suite to fill in, for a kind"),
