@@ -219,7 +219,7 @@ def _valued(
         raise UsageError(f"{request.metric}: {_for_the_command(str(error))}") from None
     if not entry.names:
         return float(answer), {}
-    named = {name: float(part) for name, part in zip(entry.names, answer, strict=True)}
+    named = {name: float(part) for name, part in zip(entry.names, answer, strict=False)}
     return named[entry.names[0]], named
 
 

@@ -55,8 +55,11 @@ class _OtherPooling(nn.Module):
     def __init__(self, block: nn.Module, pool: nn.Module) -> None:
         super().__init__()
         self.pool, self.branch = pool, block.get_submodule("branch_pool")
-        self._given: list[Tensor] = []
-        block.register_forward_pre_hook(lambda _, inputs: self._given.append(inputs[0]))
+        self._given: list[Tensor] = []  # what the block is given in this call
+        block.register_forward_pre_hook(self._remember)
+
+    def _remember(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._given = [inputs[0]]
 
     def forward(self, pooled: Tensor) -> Tensor:
         branched: Tensor = self.branch(self.pool(self._given.pop()))

@@ -50,7 +50,7 @@ def of_pairs(request: Request, entry: Entry, reference: Any, tell: Tell) -> Scor
         resize="none",
         dtype=str(dtype).removeprefix("torch."),
         device=request.device,
-        notes=(*first.notes, *second.notes, *notes),
+        notes=(*first.notes, *second.notes, *notes, *_of_weights(weights)),
         each=each,
     )
 
@@ -136,6 +136,15 @@ def _built(
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         raise UsageError(f"{request.metric}: {error}") from None
     return network.to(device), f"{request.net}, backbone {network.origin}"
+
+
+def _of_weights(weights: str) -> list[str]:
+    if "random" not in weights:
+        return []
+    return [
+        "the backbone is random: it ranks distortions well, and is not the published number; give "
+        "--weights FILE with torchvision's ImageNet weights of it"
+    ]
 
 
 def _called(metric: Callable[..., Tensor], x: Tensor, y: Tensor, name: str) -> Tensor:

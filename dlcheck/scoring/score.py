@@ -51,10 +51,12 @@ class Score:
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
     def _told(self) -> str:
+        others = [f"{k} {v:.{_SHOWN}g}" for k, v in self.values.items() if k not in _OWN]
+        if self.values and "mean" not in self.values:
+            return ", ".join(others)
         shown = f"{self.value:.{_SHOWN}g}"
         if "deviation" in self.values:
             shown += f" ± {self.values['deviation']:.3g}"
-        others = [f"{k} {v:.{_SHOWN}g}" for k, v in self.values.items() if k not in _OWN]
         return ", ".join([shown, *others])
 
 

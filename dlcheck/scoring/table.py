@@ -23,7 +23,7 @@ class Entry:
     takes: str
     summary: str
     keywords: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
-    names: tuple[str, ...] = ()  # what a tuple of several values holds, in order
+    names: tuple[str, ...] = ()  # what the first values of a tuple are; a mean is the value
     better: str = "lower"
     is_network: bool = False  # built once, with weights
 
@@ -38,7 +38,7 @@ TABLE: Mapping[str, Entry] = {
         target=f"{_REFERENCES}.kernel_distance:kernel_inception_distance",
         takes="sets",
         summary="kernel distance (unbiased MMD², cubic kernel) of two sets of features",
-        names=("mean", "deviation"),
+        names=("mean",),  # of one set of all rows: no deviation
     ),
     "precision-recall": Entry(
         target=f"{_REFERENCES}.manifold:generative_precision_and_recall",
