@@ -182,8 +182,8 @@ def test_a_network_of_ones_own_gives_the_features(run: Run) -> None:
     expected = float(frechet_distance(*values))
     found = run("fid", "a", "b", "--features", "network.py:means")["value"]
     assert found == pytest.approx(expected, rel=1e-4)
-    Path("network.py").write_text("def raises(images):\n    raise RuntimeError('boo')\n", "utf-8")
-    code, message = run("fid", "a", "b", "--features", "network.py:raises")
+    Path("raising.py").write_text("def raises(images):\n    raise RuntimeError('boo')\n", "utf-8")
+    code, message = run("fid", "a", "b", "--features", "raising.py:raises")
     assert code == 1
     assert "boo" in message
 

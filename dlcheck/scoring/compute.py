@@ -63,6 +63,9 @@ def _reference(name: str, entry: Entry) -> Any:
 
 def _of_sets(request: Request, entry: Entry, reference: Any, tell: Tell) -> Score:
     paths = [Path(given) for given in request.inputs]
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"{path} does not exist: give a folder of images or a features file")
     folders = [path for path in paths if not is_features(path)]
     _check_saving(request, folders)
     # Everything is read or decoded once before the first feature is computed.
