@@ -616,8 +616,12 @@ _KINDS = (
             **_STREAMING,
             "splits": "number of splits, or its argument",
             "prediction": "what it takes: probabilities (by default), log_probabilities or logits",
+            "arrays": "torch or numpy: of what it is given; torch by default",
         },
-        values={"prediction": ("probabilities", "log_probabilities", "logits")},
+        values={
+            "prediction": ("probabilities", "log_probabilities", "logits"),
+            "arrays": ("torch", "numpy"),
+        },
         traits={"positive_only": "takes the logarithm of p by the letter: no p is exactly 0"},
     ),
     Kind(

@@ -85,10 +85,10 @@ class Implementation:
 
     def as_number(self, answer: Any) -> float:
         """An answer as one number: of several, as a mean with its deviation, the first."""
-        if isinstance(answer, (tuple, list)) and answer:
-            answer = answer[0]
+        numbers = tuple(answer.values()) if isinstance(answer, Mapping) else answer
+        several = isinstance(numbers, (tuple, list)) and len(numbers) > 0
         try:
-            return float(answer)
+            return float(numbers[0] if several else numbers)
         except (TypeError, ValueError, RuntimeError):
             raise SubjectError(self._broken_contract(answer, "one number")) from None
 

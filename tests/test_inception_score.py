@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from scipy.stats import entropy
@@ -192,10 +193,16 @@ def ten_splits(p: Tensor) -> Any:
     return of_splits(guarded_score, p.tensor_split(10))
 
 
+def of_arrays(p: np.ndarray) -> dict[str, float]:
+    assert isinstance(p, np.ndarray)
+    return {"mean": float(guarded_score(torch.from_numpy(p))), "deviation": 0.0}
+
+
 @pytest.mark.parametrize(
     ("score", "declared"),
     [
         (guarded_score, {}),
+        (of_arrays, {"options": {"arrays": "numpy"}}),
         (shuffled_splits, {"options": {"splits": "splits"}}),
         (score_of_logits, {"options": {"prediction": "logits"}}),
         (by_the_letter, {"traits": ["positive_only"]}),

@@ -81,8 +81,15 @@ def score_of(score: Implementation, p: Tensor, case: Case) -> float:
 
 def number_of(score: Implementation, given: Tensor, case: Case) -> float:
     """The score of what the subject takes, with the same random stream at every call."""
+    return score.as_number(answer_of(score, given, case))
+
+
+def answer_of(score: Implementation, given: Tensor, case: Case) -> Any:
+    """The same as the subject answers it; given an array where it declares arrays = "numpy"."""
     seed_everything(case.recipe.seed)
-    return score.number(given)
+    if score.options.get("arrays") == "numpy":
+        return score(given.cpu().numpy())
+    return score(given)
 
 
 def taken(score: Implementation, p: Tensor, case: Case) -> Tensor:

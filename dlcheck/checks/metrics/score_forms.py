@@ -13,11 +13,11 @@ from dlcheck.checks.metrics.class_probabilities import (
     number_of,
     on_probabilities,
     resolvable,
-    score_of,
     softmax_rows,
     taken,
     unsplit,
 )
+from dlcheck.checks.metrics.score_laws import unchanged
 from dlcheck.checks.metrics.score_values import compares_with_the_uniform_marginal
 from dlcheck.domains import size_bounds
 from dlcheck.errors import NotApplicable
@@ -94,15 +94,7 @@ def a_class_that_never_occurs_changes_nothing(score: Implementation, case: Case)
     score, rows = in_one_or_fixed(score), softmax_rows(case, len(case.tensors[0]) + 1, "rows")
     _needs_free_classes(score, case, rows.shape[1] + 1)
     wider = torch.cat([rows, torch.zeros_like(rows[:, :1])], 1)
-    before, after = (score_of(score, p, case) for p in (rows, wider))
-    return Evidence(
-        error=abs(after - before),
-        bound=2 * resolvable(score, case, before),
-        signal=abs(before),
-        what="change of the score by a class that never occurs",
-        expected=f"{before:.9g}",
-        got=f"{after:.9g}",
-    )
+    return unchanged(score, case, rows, wider, "a class that never occurs")
 
 
 def _needs_free_classes(score: Implementation, case: Case, classes: int) -> None:
@@ -156,7 +148,7 @@ def a_sure_classifier_has_a_score(score: Implementation, case: Case) -> Evidence
     score, classes = unsplit(score), case.tensors[0].shape[1]
     gap = math.log(torch.finfo(case.dtype).max) + 1
     certain = gap * torch.eye(classes, dtype=case.dtype, device=case.device)
-    value = score.number(torch.cat([certain, certain - 2 * gap]))
+    value = number_of(score, torch.cat([certain, certain - 2 * gap]), case)
     return Evidence(
         error=abs(value - classes),
         bound=resolvable(score, case, classes),

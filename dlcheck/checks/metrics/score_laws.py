@@ -139,7 +139,7 @@ def renaming_classes_changes_nothing(score: Implementation, case: Case) -> Evide
     probabilities [n, k] as drawn; the columns are turned by one.
     """
     score, p = in_one_or_fixed(score), drawn(score, case)
-    return _unchanged(score, case, p, p.roll(1, 1), "renamed classes")
+    return unchanged(score, case, p, p.roll(1, 1), "renamed classes")
 
 
 @check(
@@ -154,7 +154,7 @@ def reordering_samples_changes_nothing(score: Implementation, case: Case) -> Evi
     """
     score, p = unsplit(score), drawn(score, case)
     order = torch.randperm(len(p), generator=case.generator("order")).to(p.device)
-    return _unchanged(score, case, p, p[order], "shuffled samples")
+    return unchanged(score, case, p, p[order], "shuffled samples")
 
 
 @check(
@@ -168,10 +168,11 @@ def repeating_the_set_changes_nothing(score: Implementation, case: Case) -> Evid
     probabilities [n, k] as drawn against [2n, k].
     """
     score, p = unsplit(score), drawn(score, case)
-    return _unchanged(score, case, p, torch.cat([p, p]), "repeated samples")
+    return unchanged(score, case, p, torch.cat([p, p]), "repeated samples")
 
 
-def _unchanged(score: Implementation, case: Case, p: Tensor, other: Tensor, what: str) -> Evidence:
+def unchanged(score: Implementation, case: Case, p: Tensor, other: Tensor, what: str) -> Evidence:
+    """Two sets of probabilities have one score."""
     before, after = (score_of(score, rows, case) for rows in (p, other))
     return Evidence(
         error=abs(after - before),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -27,6 +27,7 @@ from dlcheck.checks.metrics.broken_splits import (
     starts_each_split_one_too_late,
 )
 from dlcheck.checks.metrics.class_probabilities import (
+    answer_of,
     resolvable,
     score_of,
     softmax_rows,
@@ -34,7 +35,6 @@ from dlcheck.checks.metrics.class_probabilities import (
     unsplit,
 )
 from dlcheck.errors import NotApplicable
-from dlcheck.isolation import seed_everything
 from dlcheck.model import Evidence
 from dlcheck.registry import check
 from dlcheck.strategies import Case
@@ -212,8 +212,9 @@ def _with_splits(score: Implementation, splits: int) -> Implementation:
 
 def _scored(score: Implementation, case: Case, p: Tensor) -> Splits:
     """The subject on probabilities [n, k], with the same random stream at every call."""
-    seed_everything(case.recipe.seed)  # as for every other call
-    answer = score(taken(score, p, case))
-    mean = score.as_number(answer)
-    pair = isinstance(answer, (tuple, list)) and len(answer) > 1
-    return Splits(mean, float(answer[1]) if pair else None)
+    answer = answer_of(score, taken(score, p, case), case)
+    mean, numbers = score.as_number(answer), answer
+    if isinstance(answer, Mapping):
+        numbers = list(answer.values())
+    pair = isinstance(numbers, (tuple, list)) and len(numbers) > 1
+    return Splits(mean, float(numbers[1]) if pair else None)
