@@ -87,8 +87,9 @@ class Implementation:
         """An answer as one number: of several, as a mean with its deviation, the first."""
         numbers = tuple(answer.values()) if isinstance(answer, Mapping) else answer
         several = isinstance(numbers, (tuple, list)) and len(numbers) > 0
+        first: Any = numbers[0] if several else numbers
         try:
-            return float(numbers[0] if several else numbers)
+            return float(first)
         except (TypeError, ValueError, RuntimeError):
             raise SubjectError(self._broken_contract(answer, "one number")) from None
 

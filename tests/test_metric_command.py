@@ -132,7 +132,7 @@ def test_features_that_do_not_fit_each_other_are_refused(run: Run) -> None:
     torch.save(torch.nn.Linear(2, 2), "module.pt")
     np.savez("two.npz", x=rows(2, 2), y=rows(2, 2))
     for other, words in (
-        ("wide.npy", ("2", "3")),
+        ("wide.npy", ("a.npy has 2 and wide.npy has 3 features",)),
         ("one.npy", ("1",)),
         ("broken.npy", ("broken.npy cannot be read",)),
         ("no.pt", ("no.pt",)),
@@ -143,6 +143,25 @@ def test_features_that_do_not_fit_each_other_are_refused(run: Run) -> None:
     ):
         message = refused(run("fid", "a.npy", other))
         assert all(word in message for word in words), message
+
+
+def test_statistics_of_a_file_stand_for_its_rows(run: Run) -> None:
+    a, b = rows(50, 6), rows(40, 6, 1)
+    np.save("a.npy", a)
+    np.savez("b.npz", mu=b.mean(0), sigma=np.cov(b, rowvar=False))
+    score = run("fid", "a.npy", "b.npz")
+    expected = float(frechet_distance(torch.tensor(a), torch.tensor(b)))
+    assert score["value"] == pytest.approx(expected, rel=1e-9)
+    assert score["n"] == [50, None]
+    assert "moments alone" in refused(run("precision-recall", "a.npy", "b.npz"))
+
+
+def test_kid_and_whole_numbers_of_files(run: Run) -> None:
+    np.save("a.npy", rows(50, 6))
+    np.save("b.npy", (10 * rows(40, 6, 1)).astype(np.int16))
+    assert run("kid", "a.npy", "a.npy")["value"] < 0
+    assert run("fid", "a.npy", "b.npy")["value"] > 100
+    assert "hold features already" in refused(run("fid", "a.npy", "a.npy", "--size", "9"))
 
 
 def test_classes_that_are_no_probabilities_are_refused(run: Run) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,8 @@ def _of_sets(request: Request, entry: Entry, reference: Any, tell: Tell) -> Scor
             _must_fit(pictures, made)
     else:
         decoding, listed = request.decoding, {}
+        _hold_to_files(request)
+    _hold_to_one_width(read)
     what = LOGITS if entry.takes == "classes" else FEATURES
     for path, pictures in listed.items():
         assert made is not None
@@ -107,6 +109,22 @@ def _of_sets(request: Request, entry: Entry, reference: Any, tell: Tell) -> Scor
         notes=(*(note for pictures in listed.values() for note in pictures.notes),
                *_notes(request, rows, more)),
     )  # fmt: skip
+
+
+def _hold_to_files(request: Request) -> None:
+    """What is said of images must not pass unnoticed where there are none."""
+    given = (request.features != "inception", request.weights, request.size)
+    if any(given):
+        raise UsageError(
+            "--features, --weights and --size are for images, and the files hold features already"
+        )
+
+
+def _hold_to_one_width(read: Mapping[Path, Rows]) -> None:
+    widths = {path: _width(rows) for path, rows in read.items()}
+    if len(set(widths.values())) > 1:
+        said = " and ".join(f"{path} has {width}" for path, width in widths.items())
+        raise UsageError(f"{said} features a row: both sets need the same network")
 
 
 def _files(paths: Sequence[Path]) -> str:
@@ -216,7 +234,6 @@ def _valued(
             raise UsageError(f"{request.metric} needs features, and a file holds moments alone")
         return float(_of_moments(rows)), {}
     try:
-        # float64 exists on every device that torch computes these on but Apple's.
         answer = reference(*(_on(each, device) for each in rows), **keywords)
     except (ValueError, TypeError) as error:
         raise UsageError(f"{request.metric}: {_for_the_command(str(error))}") from None
@@ -238,7 +255,8 @@ def _on(rows: Rows, device: torch.device) -> Tensor:
     values = rows.values
     if values.is_floating_point() and values.dtype.itemsize < 4:
         values = values.float()  # float16 is what a cache was rounded to; it is computed in float64
-    return values.to(device)
+    # Apple's devices have no float64.
+    return values.to("cpu" if device.type == "mps" else device)
 
 
 def _of_moments(rows: Sequence[Rows]) -> Tensor:

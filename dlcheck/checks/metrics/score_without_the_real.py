@@ -115,7 +115,8 @@ def _over_brightness(study: DigitsStudy, of: Callable[[Tensor], float]) -> Figur
         "id": "M5",
         "says": "The Fréchet distance is more robust to noise than the Inception Score",
         "verdict": "true if",
-        "condition": "robust means that more noise ranks worse; few samples move the score less",
+        "condition": "robust means that it ranks noise by its strength; weak noise moves it far, "
+        "and so does a small sample",
     },
 )
 def noise_is_not_ranked_by_the_score(score: Implementation, case: Case) -> Iterator[Evidence]:
