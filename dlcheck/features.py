@@ -21,6 +21,7 @@ from dlcheck.datasets import digits
 _TRAINING_ROWS, _EPOCHS, _BATCH = 900, 20, 64
 FEATURES, CLASSES = 64, 10
 TILE = 4  # pixels: a picture is 2 × 2 tiles
+_CHANNELS, _RIDGE, _SHARPNESS = 32, 1e-2, 8.0  # of features of patches
 
 
 class DigitsClassifier(nn.Module):
@@ -99,49 +100,6 @@ class LocalFeatures:
 
 
 @functools.lru_cache(maxsize=4)
-def digits_study(seed: int = 0) -> DigitsStudy:
-    """900 digits to train on, 897 held out, and a classifier of both; about 0.5 s, then kept.
-
-    The global random state is left as it was.
-    """
-    known, unseen = digits().split(_TRAINING_ROWS, seed)
-    pictures = known.x.float().view(-1, 1, 8, 8)
-    with torch.random.fork_rng(devices=[]), torch.enable_grad(), _one_thread():
-        torch.manual_seed(seed)
-        classifier = DigitsClassifier()
-        _train(classifier, pictures, known.y)
-        rest = unseen.x.float().view(-1, 1, 8, 8)
-        reference = classifier.eval().body(pictures).detach().double()
-    return DigitsStudy(classifier, pictures, rest, unseen.y, reference)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """The same sums on every machine; and work this small only waits for a second thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _train(classifier: nn.Module, pictures: Tensor, labels: Tensor) -> None:
-    optimizer = torch.optim.Adam(classifier.parameters(), lr=4e-3)
-    for _ in range(_EPOCHS):
-        for rows in torch.randperm(len(pictures)).split(_BATCH):
-            loss = nn.functional.cross_entropy(classifier(pictures[rows]), labels[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-
-
-# --- features of patches --------------------------------------------------------------------------
-
-_CHANNELS, _RIDGE, _SHARPNESS = 32, 1e-2, 8.0
-
-
-@functools.lru_cache(maxsize=4)
 def local_study(seed: int = 0) -> Mapping[str, LocalFeatures]:
     """Three features of the digits, each the ReLU of 32 random filters; 0.05 s, then kept.
 
@@ -211,3 +169,41 @@ def _centred(rows: Tensor) -> tuple[Tensor, Tensor]:
     mean = rows.mean(0)
     factor = (rows - mean) / max(len(rows) - 1, 1) ** 0.5
     return mean, torch.linalg.qr(factor, mode="r").R if len(rows) > rows.shape[1] else factor
+
+
+@functools.lru_cache(maxsize=4)
+def digits_study(seed: int = 0) -> DigitsStudy:
+    """900 digits to train on, 897 held out, and a classifier of both; about 0.5 s, then kept.
+
+    The global random state is left as it was.
+    """
+    known, unseen = digits().split(_TRAINING_ROWS, seed)
+    pictures = known.x.float().view(-1, 1, 8, 8)
+    with torch.random.fork_rng(devices=[]), torch.enable_grad(), _one_thread():
+        torch.manual_seed(seed)
+        classifier = DigitsClassifier()
+        _train(classifier, pictures, known.y)
+        rest = unseen.x.float().view(-1, 1, 8, 8)
+        reference = classifier.eval().body(pictures).detach().double()
+    return DigitsStudy(classifier, pictures, rest, unseen.y, reference)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """The same sums on every machine; and work this small only waits for a second thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _train(classifier: nn.Module, pictures: Tensor, labels: Tensor) -> None:
+    optimizer = torch.optim.Adam(classifier.parameters(), lr=4e-3)
+    for _ in range(_EPOCHS):
+        for rows in torch.randperm(len(pictures)).split(_BATCH):
+            loss = nn.functional.cross_entropy(classifier(pictures[rows]), labels[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
