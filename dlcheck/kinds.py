@@ -652,6 +652,12 @@ _KINDS = (
     ),
 )
 
+# What a score of class predictions takes where it is not probabilities.
+_CLASS_PREDICTIONS: Mapping[str, Mapping[str, str]] = {
+    "log_probabilities": {"log_probabilities": "log_probability n k"},
+    "logits": {"logits": "logit n k"},
+}
+
 BUILT_IN: Mapping[str, Kind] = {kind.name: kind for kind in _KINDS}
 # What a check may name in place of a list of kinds.
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -687,12 +693,6 @@ def inputs_of(
         return _CLASS_PREDICTIONS.get(str(options.get("prediction")), kind.inputs)
     return kind.inputs
 
-
-# What a score of class predictions takes where it is not probabilities.
-_CLASS_PREDICTIONS: Mapping[str, Mapping[str, str]] = {
-    "log_probabilities": {"log_probabilities": "log_probability n k"},
-    "logits": {"logits": "logit n k"},
-}
 
 # What a loss of a task takes where it is not the element of the task: form → element.
 _FORMS: Mapping[str, Mapping[str, str]] = {
