@@ -101,7 +101,7 @@ NAN = torch.tensor([[0.5, 0.5], [float("nan"), 0.5]])
     [
         (torch.randn(4, 3), {}, ValueError, "look like logits"),
         (torch.randn(4, 3).log_softmax(1), {}, ValueError, "look like log-probabilities"),
-        (torch.full((4, 3), 0.4), {}, ValueError, "row 0 of 4 sums to 1.2"),
+        (torch.full((4, 3), 0.4), {}, ValueError, "row 0 sums to 1.2"),
         (NAN, {}, ValueError, "row 1 holds nan"),
         (torch.tensor([[1.5, -0.5]]), {}, ValueError, "below 0"),
         (torch.zeros(0, 3), {}, ValueError, r"at least one row .* not \[0, 3\]"),
@@ -114,7 +114,7 @@ NAN = torch.tensor([[0.5, 0.5], [float("nan"), 0.5]])
         (torch.eye(3), {"splits": 2.0}, ValueError, "whole number"),
         (torch.eye(3), {"prediction": "odds"}, ValueError, "not 'odds'"),
         (torch.full((2, 2), torch.inf), {"prediction": "logits"}, ValueError, "row 0 holds inf"),
-        (torch.eye(3), {"prediction": "log_probabilities"}, ValueError, "row 0 of 3 sums to"),
+        (torch.eye(3), {"prediction": "log_probabilities"}, ValueError, "row 0 sums to"),
     ],
 )
 def test_bad_predictions_are_refused(
@@ -122,6 +122,14 @@ def test_bad_predictions_are_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         inception_score(given, **keywords)
+
+
+@pytest.mark.parametrize("splits", [1, 4])
+def test_the_row_that_is_wrong_is_named_in_a_large_set(splits: int) -> None:
+    p = probabilities(20_000, 5)
+    p[17_000, 2] = torch.nan
+    with pytest.raises(ValueError, match="row 17000 holds nan"):
+        inception_score(p, splits)
 
 
 def test_float32_softmax_of_many_classes_is_a_distribution() -> None:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+_CHUNK = 2**16  # numbers, half a megabyte: they stay in cache, and in memory that is used again
 FORMS = ("probabilities", "log_probabilities", "logits")
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Probabilities p [n, k] float64 and Σ_k p log p of every row [n]."""
-
-    p: Tensor
-    entropies: Tensor  # negative ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +24,22 @@ class ClassSums:
     mass: Tensor
 
     @classmethod
-    def of(cls, p: Tensor, entropies: Tensor) -> ClassSums:
-        return cls(len(p), entropies.sum(), p.sum(0))
+    def of(
+        cls, given: Tensor, form: str = "probabilities", order: Tensor | None = None
+    ) -> ClassSums:
+        """The sums over the rows of given [n, k], or over those that `order` names.
+
+        Log-probabilities and logits may be −∞. In float64, a few rows at a time, so that no copy
+        of all of them is made. Raises TypeError and ValueError for what is no set of predictions,
+        with what it looks like.
+        """
+        if form not in FORMS:
+            raise ValueError(f"predictions are {', '.join(FORMS)}, not {form!r}")
+        _hold_to_rows(given, form)
+        numbers = torch.arange(len(given), device=given.device) if order is None else order
+        parts = numbers.split(max(_CHUNK // given.shape[1], 1))
+        first, *rest = (_of_chunk(given[part], form, part) for part in parts)
+        return functools.reduce(ClassSums.merged, rest, first)
 
     def merged(self, other: ClassSums) -> ClassSums:
         """The sums of both sets together, on the device of the first."""
@@ -49,23 +57,15 @@ class ClassSums:
         return (self.entropy / self.rows - torch.xlogy(marginal, marginal).sum()).clamp_min(0)
 
 
-def in_probabilities(given: Tensor, form: str = "probabilities") -> Rows:
-    """The rows [n, k] of a form as float64 probabilities with Σ p log p.
-
-    Log-probabilities and logits may be −∞. Raises TypeError and ValueError for what is no set of
-    predictions, with what it looks like.
-    """
-    if form not in FORMS:
-        raise ValueError(f"predictions are {', '.join(FORMS)}, not {form!r}")
-    _hold_to_rows(given, form)
+def _of_chunk(given: Tensor, form: str, numbers: Tensor) -> ClassSums:
     x = given.double()
     if form == "probabilities":
-        _hold_to_distributions(x, x, given)
-        return Rows(x, torch.xlogy(x, x).sum(1))
+        _hold_to_distributions(x, x, form, numbers)
+        return ClassSums(len(x), torch.xlogy(x, x).sum(), x.sum(0))
     log_p = x.log_softmax(1) if form == "logits" else x
     p = log_p.exp()
-    _hold_to_distributions(p, x, given, form)
-    return Rows(p, torch.where(p > 0, p * log_p, 0).sum(1))
+    _hold_to_distributions(p, x, form, numbers)
+    return ClassSums(len(p), torch.where(p > 0, p * log_p, 0).sum(), p.sum(0))
 
 
 def _hold_to_rows(given: Tensor, form: str) -> None:
@@ -88,32 +88,26 @@ def _hold_to_rows(given: Tensor, form: str) -> None:
         )
 
 
-def _hold_to_distributions(
-    p: Tensor, x: Tensor, given: Tensor, form: str = "probabilities"
-) -> None:
+def _hold_to_distributions(p: Tensor, x: Tensor, form: str, numbers: Tensor) -> None:
     """Every row is finite and sums to 1 to what a softmax in float32 may lose.
 
     A sum of k exponentials in float32 and one division are off by at most (k + 8) 2⁻²³.
     """
-    if bool(x.isnan().any()) or bool((x == torch.inf).any()):
-        row = int((x.isnan() | (x == torch.inf)).any(1).nonzero()[0])
-        raise ValueError(f"{form} are finite, and row {row} holds {_first_bad(x[row])}")
     slack = (p.shape[1] + 8) * 2.0**-23
     sums = p.sum(1)
+    # A sum is NaN where a number is; logits of +∞ have no softmax.
     wrong = ~((sums - 1).abs() <= slack) | (p < 0).any(1)
     if not bool(wrong.any()):
         return
     row = int(wrong.nonzero()[0])
+    which = f"row {int(numbers[row])}"
+    if bool((bad := x[row].isnan() | (x[row] == torch.inf)).any()):
+        raise ValueError(f"{form} are finite, and {which} holds {float(x[row][bad][0])}")
     below = bool((p[row] < 0).any())
     found = "has a value below 0" if below else f"sums to {float(sums[row]):.6g}"
     raise ValueError(
-        f"each row of {form} is one distribution, and row {row} of {len(given)} {found}"
-        f"{_looks_like(x, form, slack)}"
+        f"each row of {form} is one distribution, and {which} {found}{_looks_like(x, form, slack)}"
     )
-
-
-def _first_bad(row: Tensor) -> float:
-    return float(row[row.isnan() | (row == torch.inf)][0])
 
 
 def _looks_like(x: Tensor, form: str, slack: float) -> str:

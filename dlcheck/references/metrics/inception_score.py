@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from dlcheck.numerics.mutual_information import ClassSums, in_probabilities
+from dlcheck.numerics.mutual_information import ClassSums
 from dlcheck.registry import reference
 
 
@@ -45,8 +46,7 @@ def inception_score(
     that are no distribution and for more splits than rows.
     """
     _hold_to_whole(splits)
-    rows = in_probabilities(probabilities, prediction)
-    return _scored(rows.p, rows.entropies, splits, seed)
+    return _scored(probabilities, splits, seed, prediction)
 
 
 @reference(
@@ -71,7 +71,7 @@ class StreamingInceptionScore:
     """The same by update(probabilities), compute(), reset() and merge(other).
 
     With one split it keeps Σ p log p and Σ p [k] alone, whatever the number of samples. A shuffle
-    needs the samples: with more splits it keeps them, n (k + 1) float64 numbers.
+    needs the samples: with more splits it keeps a copy of all of them, as they were given.
     """
 
     def __init__(self, splits: int = 1, seed: int = 0, prediction: str = "probabilities") -> None:
@@ -82,15 +82,14 @@ class StreamingInceptionScore:
     def reset(self) -> None:
         """Forget every sample."""
         self._sums: ClassSums | None = None
-        self._kept: list[tuple[Tensor, Tensor]] = []
+        self._kept: list[Tensor] = []
 
     def update(self, probabilities: Tensor) -> None:
         """Add the samples of a batch [b, k], b ≥ 1; k is that of the first batch."""
-        rows = in_probabilities(probabilities, self.prediction)
-        sums = ClassSums.of(rows.p, rows.entropies)
+        sums = ClassSums.of(probabilities, self.prediction)
         self._sums = sums if self._sums is None else self._sums.merged(sums)
         if self.splits > 1:
-            self._kept.append((rows.p, rows.entropies))
+            self._kept.append(probabilities.detach().clone())
 
     def merge(self, other: StreamingInceptionScore) -> None:
         """Add the samples that another has seen, behind one's own."""
@@ -110,23 +109,25 @@ class StreamingInceptionScore:
         if self.splits == 1:
             whole = self._sums.divergence.exp()
             return InceptionScore(whole, torch.zeros_like(whole), whole)
-        device = self._kept[0][0].device
-        p = torch.cat([rows.to(device) for rows, _ in self._kept])
-        entropies = torch.cat([values.to(device) for _, values in self._kept])
-        return _scored(p, entropies, self.splits, self.seed)
+        device = self._kept[0].device
+        samples = torch.cat([batch.to(device) for batch in self._kept])
+        return _scored(samples, self.splits, self.seed, self.prediction)
 
 
-def _scored(p: Tensor, entropies: Tensor, splits: int, seed: int) -> InceptionScore:
-    n = len(p)
+def _scored(given: Tensor, splits: int, seed: int, prediction: str) -> InceptionScore:
+    if splits == 1:
+        whole = ClassSums.of(given, prediction).divergence.exp()
+        return InceptionScore(whole, torch.zeros_like(whole), whole)
+    n = len(given)
     if splits > n:
         raise ValueError(f"{n} samples cannot be cut into {splits} splits: give at most {n}")
-    whole = ClassSums.of(p, entropies).divergence.exp()
-    if splits == 1:
-        return InceptionScore(whole, torch.zeros_like(whole), whole)
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).to(p.device)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).to(given.device)
     ends = [i * n // splits for i in range(splits + 1)]
-    parts = (order[start:end] for start, end in itertools.pairwise(ends))
-    scores = torch.stack([ClassSums.of(p[i], entropies[i]).divergence.exp() for i in parts])
+    parts = [
+        ClassSums.of(given, prediction, order[start:end]) for start, end in itertools.pairwise(ends)
+    ]
+    scores = torch.stack([part.divergence.exp() for part in parts])
+    whole = functools.reduce(ClassSums.merged, parts).divergence.exp()
     return InceptionScore(scores.mean(), scores.std(correction=0), whole)
 
 
