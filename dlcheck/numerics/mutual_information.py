@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 _CHUNK = 2**16  # numbers, half a megabyte: they stay in cache, and in memory that is used again
+_CHUNK_OF_DEVICE = 2**24  # enough to fill a GPU
 FORMS = ("probabilities", "log_probabilities", "logits")
 
 
@@ -37,7 +38,8 @@ class ClassSums:
             raise ValueError(f"predictions are {', '.join(FORMS)}, not {form!r}")
         _hold_to_rows(given, form)
         numbers = torch.arange(len(given), device=given.device) if order is None else order
-        parts = numbers.split(max(_CHUNK // given.shape[1], 1))
+        size = _CHUNK if given.device.type == "cpu" else _CHUNK_OF_DEVICE
+        parts = numbers.split(max(size // given.shape[1], 1))
         first, *rest = (_of_chunk(given[part], form, part) for part in parts)
         return functools.reduce(ClassSums.merged, rest, first)
 
