@@ -42,6 +42,11 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     return call
 
 
+def needs(module: str) -> None:
+    """The row of the table stands where its reference is in this installation."""
+    pytest.importorskip(f"dlcheck.references.metrics.{module}", reason="not in this installation")
+
+
 def refused(answer: Any) -> str:
     """The one message of a mistake in the input."""
     code, message = answer
@@ -124,6 +129,7 @@ def test_bad_features_are_refused(run: Run, values: np.ndarray, message: str) ->
 
 
 def test_features_that_do_not_fit_each_other_are_refused(run: Run) -> None:
+    needs("kernel_distance")
     np.save("a.npy", rows(5, 2))
     np.save("wide.npy", rows(5, 3))
     np.save("one.npy", rows(1, 2))
@@ -146,6 +152,7 @@ def test_features_that_do_not_fit_each_other_are_refused(run: Run) -> None:
 
 
 def test_statistics_of_a_file_stand_for_its_rows(run: Run) -> None:
+    needs("manifold")
     a, b = rows(50, 6), rows(40, 6, 1)
     np.save("a.npy", a)
     np.savez("b.npz", mu=b.mean(0), sigma=np.cov(b, rowvar=False))
@@ -157,6 +164,7 @@ def test_statistics_of_a_file_stand_for_its_rows(run: Run) -> None:
 
 
 def test_kid_and_whole_numbers_of_files(run: Run) -> None:
+    needs("kernel_distance")
     np.save("a.npy", rows(50, 6))
     np.save("b.npy", (10 * rows(40, 6, 1)).astype(np.int16))
     assert run("kid", "a.npy", "a.npy")["value"] < 0
@@ -308,6 +316,7 @@ def test_more_than_eight_bits_and_empty_folders_are_refused(run: Run) -> None:
 
 
 def test_images_of_different_sizes_are_resized_or_refused(run: Run) -> None:
+    needs("kernel_distance")
     folder("a", 2)
     Image.fromarray(pixels(5, 30, 20)).save("a/9.png")
     assert run("is", "a", "--features", "digits")["n"] == [3]
@@ -333,6 +342,7 @@ def test_resizing_is_antialiased_and_exact_on_constants(tmp_path: Path) -> None:
 
 
 def test_pairs_are_matched_by_name(run: Run) -> None:
+    needs("psnr")
     folder("a", 3)
     folder("b", 3)
     noisy = np.clip(pixels(1).astype(int) + 10, 0, 255).astype(np.uint8)
@@ -354,6 +364,7 @@ def test_pairs_are_matched_by_name(run: Run) -> None:
 
 @pytest.mark.parametrize(("name", "perfect"), [("ssim", 1.0), ("fsim", 1.0), ("lpips", 0.0)])
 def test_other_pairs_meet_their_perfect_value(run: Run, name: str, perfect: float) -> None:
+    needs("psnr")
     folder("a", 2)
     folder("b", 2)
     score = run(name, "a", "b")
@@ -362,6 +373,7 @@ def test_other_pairs_meet_their_perfect_value(run: Run, name: str, perfect: floa
 
 
 def test_a_side_below_what_a_metric_needs_is_refused(run: Run) -> None:
+    needs("psnr")
     folder("a", 1, height=8, width=8)
     folder("b", 1, seed=3, height=8, width=8)
     assert "8 × 8" in refused(run("ssim", "a", "b"))
