@@ -247,3 +247,17 @@ def base_two(p: Tensor) -> Tensor:
 def test_wrong_scores_fail(score: Any, options: dict[str, Any], check: str) -> None:
     report = validate(score, kind="score_metric", profile="quick", options=options)
     assert check in {outcome.check for outcome in report.failures}
+
+
+@pytest.mark.parametrize(
+    ("score", "cause"),
+    [
+        (base_two, "the logarithm has base 2"),
+        (lambda p: guarded_score(p.softmax(1)), 'declare prediction = "logits"'),
+        (lambda p: shuffled_splits(p, 10), "declare the option splits"),
+        (lambda p: kl(p, p.mean(1, keepdim=True)).mean().exp(), "the marginal is uniform"),
+    ],
+)
+def test_a_known_mistake_is_named(score: Any, cause: str) -> None:
+    found = validate(score, kind="score_metric", profile="quick", checks=["two_known_rows_*"])
+    assert cause in " ".join(str(found).split())

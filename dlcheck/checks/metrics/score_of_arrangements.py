@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
+
 from dlcheck.checks.metrics.class_probabilities import in_one_or_fixed, resolvable, score_of
 from dlcheck.checks.metrics.score_laws import negates_the_divergence
 from dlcheck.checks.metrics.score_on_digits import (
@@ -18,6 +20,7 @@ from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
 _ENOUGH = 450
+_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 @check(
@@ -50,16 +53,21 @@ def shuffled_tiles_score_as_their_features_say(
     needs_ten_classes(score, case)
     pictures = digits_study(case.root).unseen[:_ENOUGH]
     moved = shuffled_tiles(pictures, case.generator("tiles"))
-    seen = {}
+    seen, series = {}, {}
     for name, study in local_study(case.root).items():
-        whole, shuffled = (score_of(score, study.probabilities(x), case) for x in (pictures, moved))
+        points = []
+        for share in _SHARES:
+            count = round(share * len(pictures))
+            mixed = torch.cat([moved[:count], pictures[count:]])
+            points.append((share, score_of(score, study.probabilities(mixed), case)))
         ratio = study.distance(moved) / study.distance(pictures)
-        seen[name] = (whole, shuffled, ratio)
+        seen[name], series[name] = (points[0][1], points[-1][1], ratio), points
     figure = Figure(
-        title="Score of real and of shuffled digits",
-        x="0: as they are, 1: tiles shuffled",
+        title="Score against the share of pictures with shuffled tiles",
+        x="share of pictures whose tiles are shuffled",
         y="score",
-        series={name: [(0.0, a), (1.0, b)] for name, (a, b, _) in seen.items()},
+        series=series,
+        note="By the features of a classifier: pooled, kept in place, and of overlapping patches.",
     )
     whole, shuffled, ratio = seen.pop("pooled")
     yield Evidence(

@@ -17,11 +17,14 @@ from dlcheck.checks.metrics.class_probabilities import (
     score_of,
     unsplit,
 )
+from dlcheck.checks.metrics.score_causes import likely_cause
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence
 from dlcheck.registry import check
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
+
+_MOST = 512  # rows in all
 
 
 def _divergences(p: Tensor, marginal: Tensor) -> Tensor:
@@ -158,20 +161,23 @@ def certain_and_even_predictions_score_the_class_count(
 ) -> Evidence:
     """A sure classifier that sees every one of K classes equally often scores K, the most.
 
-    probabilities [n k, k]: n one-hot rows of each class.
+    probabilities [n k, k]: n one-hot rows of each class, fewer where there are many classes.
     """
     rows, classes = case.tensors[0].shape
+    rows = max(min(rows, _MOST // classes), 1)
     certain = torch.eye(classes, dtype=case.dtype, device=case.device).repeat(rows, 1)
     return _known(unsplit(score), case, certain, float(classes), "score of certain, even classes")
 
 
 def _known(score: Implementation, case: Case, p: Tensor, expected: float, what: str) -> Evidence:
-    value = score_of(score, p, case)
+    value, bound = score_of(score, p, case), resolvable(score, case, expected)
+    right = abs(value - expected) <= bound
     return Evidence(
         error=abs(value - expected),
-        bound=resolvable(score, case, expected),
+        bound=bound,
         signal=expected,
         what=what,
         expected=f"{expected:.9g}",
         got=f"{value:.9g}",
+        cause="" if right else likely_cause(p, value),
     )
