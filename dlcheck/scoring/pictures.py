@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,9 +159,14 @@ def _more(items: Sequence[object]) -> str:
 def batches(paths: Sequence[Path], decoding: Decoding, size: int) -> Iterator[Tensor]:
     """Images [b, 3, h, w] float32 in [0, 1], `size` at a time. All of one size, or resized."""
     with ThreadPoolExecutor(_READERS) as pool:
-        for start in range(0, len(paths), size):
-            chosen = paths[start : start + size]
-            yield torch.stack(list(pool.map(lambda path: decoded(path, decoding), chosen)))
+        starts = range(0, len(paths), size)
+        coming: list[Future[Tensor]] = []
+        for start in (*starts, len(paths)):
+            # The next batch is decoded while this one is used.
+            batch, chosen = coming, paths[start : start + size]
+            coming = [pool.submit(decoded, path, decoding) for path in chosen]
+            if batch:
+                yield torch.stack([each.result() for each in batch])
 
 
 def decoded(path: Path, decoding: Decoding) -> Tensor:

@@ -38,10 +38,8 @@ _CAUSES: Mapping[str, Callable[[Tensor], Tensor]] = {
         lambda p: _divergences(p, p.mean(0)).exp().mean(),
     "a mean over the classes stands where their sum is meant":
         lambda p: (_score(p).log() / p.shape[1]).exp(),
-    "a sum over the samples stands where their mean is meant":
+    "a sum over the samples, or over their count less 1, stands where their mean is meant":
         lambda p: (_score(p).log() * len(p)).exp(),
-    "the count less 1 stands where the count is meant":
-        lambda p: (_score(p).log() * len(p) / (len(p) - 1)).exp(),
     "the marginal is uniform, as it is where the mean goes over the classes, not the samples":
         lambda p: _divergences(p, torch.full_like(p, 1 / p.shape[1])).mean().exp(),
     "only the entropy of the marginal counts":
