@@ -215,6 +215,34 @@ def test_a_network_of_ones_own_gives_the_features(run: Run) -> None:
     assert "boo" in message
 
 
+_HUNGRY = """
+import torch
+
+
+def hungry(images):
+    if len(images) > 2:
+        raise torch.OutOfMemoryError("too many")
+    return images.mean((2, 3))
+
+
+def starving(images):
+    if len(images) > 1 or images.mean() > 0.5:
+        raise torch.OutOfMemoryError("too many")
+    return images.mean((2, 3))
+"""
+
+
+def test_a_batch_that_does_not_fit_is_halved(run: Run) -> None:
+    folder("a", 7)
+    folder("b", 7, seed=9)
+    Path("hungry.py").write_text(_HUNGRY, "utf-8")
+    own = ("fid", "a", "b", "--features", "hungry.py:hungry")
+    halved, fitting = (run(*own, "--batch-size", size)["value"] for size in ("7", "1"))
+    assert halved == pytest.approx(fitting, rel=1e-9)
+    starving = run("fid", "a", "b", "--features", "hungry.py:starving")
+    assert "does not fit into the memory" in refused(starving)
+
+
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """torchvision's Inception v3 with random weights of half precision, as a state dict."""

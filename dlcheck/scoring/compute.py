@@ -161,7 +161,10 @@ def _hold_to_rows_of(
 ) -> None:
     """One image first: a network that fails, or features of another width, before all are run."""
     batch = next(batches(pictures.paths[:1], decoding, 1)).to(request.device)
-    rows = (made.logits if what == LOGITS else made.features)(batch)
+    try:
+        rows = (made.logits if what == LOGITS else made.features)(batch)
+    except torch.OutOfMemoryError:
+        raise _too_small(request.device) from None
     for path, other in read.items():
         width = _width(other)
         if width != rows.shape[1]:
@@ -169,6 +172,10 @@ def _hold_to_rows_of(
                 f"{pictures.folder} has {rows.shape[1]} features by {made.name}, and {path} has "
                 f"{width}: both sets need the same network"
             )
+
+
+def _too_small(device: str) -> UsageError:
+    return UsageError(f"one image does not fit into the memory of {device}; try --device cpu")
 
 
 def _width(rows: Rows) -> int:
@@ -202,9 +209,7 @@ def _extracted(
                 tell(count, len(pictures.paths), f"images of {pictures.folder} by {made.name}")
         except torch.OutOfMemoryError:
             if size == 1:
-                raise UsageError(
-                    f"one image does not fit into the memory of {device}; try --device cpu"
-                ) from None
+                raise _too_small(request.device) from None
             size //= 2
     values = torch.cat(done)
     bad = ~values.isfinite().all(1) & (what == FEATURES)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlcheck.errors import TargetError, UsageError
+from dlcheck.errors import SubjectRaised, TargetError, UsageError
 from dlcheck.features import digits_study
 from dlcheck.isolation import guarded
 from dlcheck.scoring import inception
@@ -94,7 +94,12 @@ def _own(target: str, size: int | None, device: torch.device) -> Extractor:
         network.to(device).eval()
 
     def called(images: Tensor) -> Tensor:
-        answer = guarded(network, images)
+        try:
+            answer = guarded(network, images)
+        except SubjectRaised as error:
+            if isinstance(error.__cause__, torch.OutOfMemoryError):
+                raise error.__cause__ from None  # to be tried again with a smaller batch
+            raise
         if not isinstance(answer, Tensor) or len(answer) != len(images):
             shape = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
             raise UsageError(
