@@ -44,6 +44,7 @@ dlcheck VERB --help says more. First steps:
   dlcheck validate torch.nn:GELU --kind activation            one implementation
   dlcheck gradient torch:tanh --inputs 'x=float b n'           one gradient
   dlcheck batch-size mypkg.train:setup                        time, memory, steps against the batch
+  dlcheck metric fid real/ generated/ --weights FILE          two folders of images
   dlcheck new loss --target mypkg.losses:FocalLoss            a suite of your own
 """
 

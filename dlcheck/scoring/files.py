@@ -29,6 +29,13 @@ class Rows:
     named: str = ""
     moments: tuple[Tensor, Tensor] | None = None
 
+    @property
+    def width(self) -> int:
+        """Numbers of a row."""
+        if self.values is not None:
+            return self.values.shape[1]
+        return len(self.moments[0]) if self.moments is not None else 0
+
 
 def is_features(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
