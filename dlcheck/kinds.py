@@ -632,10 +632,19 @@ _KINDS = (
         inputs={"a": "float n d", "b": "float m d"},
         options={
             **_STREAMING,
-            "estimator": "biased or unbiased; with it the metric is a kernel distance (KID)",
+            "estimator": "biased or unbiased, or its argument; with it the metric is a kernel "
+            "distance (KID)",
+            "degree": "of a kernel (gamma xᵀy + coef0)^degree, or its argument; 3 by default",
+            "gamma": "of that kernel, or its argument; 1/d by default, and where it is None",
+            "coef0": "of that kernel, or its argument; 1 by default",
             "ddof": "delta degrees of freedom of the covariance, or its argument; 1 by default",
         },
-        traits={"other_distance": "neither a Fréchet nor a kernel distance: has no law of theirs"},
+        traits={
+            "other_distance": "neither a Fréchet nor a kernel distance: has no law of theirs",
+            "motion_invariant": "a common rotation and shift of both sets leaves it",
+        },
+        values={"estimator": ("biased", "unbiased")},
+        named=frozenset({"estimator"}),
     ),
     Kind(
         name="image_metric",
