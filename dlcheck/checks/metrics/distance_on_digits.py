@@ -30,7 +30,7 @@ _SIZES = (_FEW, 100, 200, 400, 800)
 
 @check(
     kind="distribution_metric",
-    forbids={"other_distance"},
+    forbids={"other_distance", "stochastic", "stochastic_in_eval"},
     once=True,
     rejects=[
         compares_the_first_set_with_itself,
@@ -77,7 +77,7 @@ def showing_one_class_raises_the_distance(metric: Implementation, case: Case) ->
 
 @check(
     kind="distribution_metric",
-    forbids={"other_distance"},
+    forbids={"other_distance", "stochastic", "stochastic_in_eval"},
     once=True,
     rejects=[
         compares_the_first_set_with_itself,
@@ -104,7 +104,7 @@ def noise_raises_the_distance(metric: Implementation, case: Case) -> Evidence:
 
 @check(
     kind="distribution_metric",
-    forbids={"other_distance"},
+    forbids={"other_distance", "stochastic", "stochastic_in_eval"},
     once=True,
     rejects=[
         compares_the_first_set_with_itself,

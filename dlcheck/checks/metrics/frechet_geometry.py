@@ -88,7 +88,7 @@ def the_root_satisfies_the_triangle_inequality(metric: Implementation, case: Cas
     step = middle.mean(0) - first.mean(0)
     last = 1.5 * (middle - middle.mean(0)) + middle.mean(0) + 4 * step
     sides = [(first, middle), (middle, last), (first, last)]
-    one, two, whole = (max(given(metric, case, x, y), 0.0) ** 0.5 for x, y in sides)
+    one, two, whole = (math.sqrt(max(given(metric, case, x, y), 0.0)) for x, y in sides)
     rooms = [
         (resolvable(metric, x, y), r) for (x, y), r in zip(sides, (one, two, whole), strict=True)
     ]

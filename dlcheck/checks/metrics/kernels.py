@@ -62,10 +62,9 @@ def mean_off_the_diagonal(matrix: Tensor) -> Tensor:
 def mean_sizes(metric: Implementation, first: Tensor, second: Tensor) -> float:
     """The largest of the three means of (γ‖x‖‖y‖ + |c|)^degree, x = y left out or not."""
     kernel = kernel_of(metric, first.shape[1])
-    norms = [x.double().norm(dim=1) for x in (first, second)]
-    pairs = ((x[:, None] * y) for x in norms for y in norms)
+    norms = [torch.linalg.vector_norm(x.double(), dim=1) for x in (first, second)]
     means = []
-    for p in pairs:
-        sizes = (abs(kernel.gamma) * p + abs(kernel.coef0)) ** kernel.degree
-        means.append(float(sizes.sum()) / max(p.numel() - len(p), 1))
+    for products in (x[:, None] * y for x in norms for y in norms):
+        sizes: Tensor = (abs(kernel.gamma) * products + abs(kernel.coef0)).pow(kernel.degree)
+        means.append(float(sizes.sum()) / max(sizes.numel() - len(sizes), 1))
     return max(means)
