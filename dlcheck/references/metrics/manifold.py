@@ -57,6 +57,9 @@ def generative_precision(real: Tensor, generated: Tensor, neighbours: int = 3) -
 )
 def generative_recall(real: Tensor, generated: Tensor, neighbours: int = 3) -> Tensor:
     """The share of real [n, d] that lies in the manifold of generated [m, d]; returns []."""
+    compared_sets(real, generated)  # so that an error names the set as it was given
+    must_be_finite("first", real)
+    must_be_finite("second", generated)
     return generative_precision(generated, real, neighbours)
 
 
