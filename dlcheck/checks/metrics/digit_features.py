@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dlcheck.checks.metrics.feature_sets import given, least_rows, widths
+from dlcheck.checks.metrics.feature_sets import as_many, given, least_rows, widths
 from dlcheck.errors import NotApplicable
 from dlcheck.features import CLASSES, FEATURES, DigitsStudy, digits_study
 from dlcheck.strategies import Case
@@ -38,7 +38,8 @@ class DigitFeatures:
 
     def distance(self, rows: Tensor) -> float:
         """That of rows from the training digits."""
-        return given(self.metric, self.case, self.known, rows)
+        known = self.known[: len(rows)] if as_many(self.case) else self.known
+        return given(self.metric, self.case, known, rows[: len(known)])
 
     def draws(self, rows: int, count: int) -> list[Tensor]:
         """Random draws of held-out digits of all kinds, without replacement."""

@@ -92,9 +92,9 @@ def computes_in(metric: Implementation, case: Case) -> torch.dtype:
     before = given(metric, case, first, second)
     large, small = (
         (given(metric, case, first * (1 + h), second * (1 + h)) - before) / h
-        for h in (2.0**-17, _STEP)
+        for h in (2.0**-10, _STEP)
     )
-    return torch.float32 if abs(small - large) > 0.25 * abs(large) else torch.float64
+    return torch.float64 if abs(small - large) < 0.25 * abs(large) else torch.float32
 
 
 def resolvable(metric: Implementation, first: Tensor, second: Tensor) -> Allowance:

@@ -29,15 +29,23 @@ class Sizes:
     def of(cls, metric: Implementation, case: Case) -> Sizes:
         """From the drawn sets [n, d] and [m, d]: d features, d + n + 2 and d + n + m + 4 rows.
 
-        More rows than features, and never as many in one set as in the other. What is drawn
-        larger than needed is cut, unless the declaration asks for so many features.
+        More rows than features, and never as many in one set as in the other, unless they are
+        declared with one dim. What is drawn larger than needed is cut, unless the declaration asks
+        for so many features.
         """
         first, second = case.tensors[:2]
         low, _ = widths(metric, case)
         least = least_rows(metric, case)
         n, m = (max(least, min(len(x), _LONGEST)) for x in (first, second))
         d = max(low, min(first.shape[1], _WIDEST))
-        return cls(d + n + 2, d + n + m + 4, d)
+        second_count = d + n + 2 if as_many(case) else d + n + m + 4
+        return cls(d + n + 2, second_count, d)
+
+
+def as_many(case: Case) -> bool:
+    """Does the declaration ask for as many rows in one set as in the other?"""
+    first, second = [spec.dims[0] for spec in case.specs.values()][:2]
+    return first == second
 
 
 def widths(metric: Implementation, case: Case) -> tuple[int, float]:

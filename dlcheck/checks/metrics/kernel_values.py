@@ -31,7 +31,7 @@ from dlcheck.checks.metrics.broken_kernels import (
     uses_the_other_estimator,
 )
 from dlcheck.checks.metrics.distance_bounds import compared, resolvable, together
-from dlcheck.checks.metrics.feature_sets import Sizes, given, least_rows, pair, vector
+from dlcheck.checks.metrics.feature_sets import Sizes, as_many, given, least_rows, pair, vector
 from dlcheck.checks.metrics.kernels import discrepancy, is_unbiased, kernel_of, mean_sizes
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence
@@ -170,10 +170,11 @@ def the_mean_over_all_samples_is_the_distance_of_the_laws(
 def _mean_of_all(
     metric: Implementation, case: Case, first: Tensor, second: Tensor, p: Tensor, q: Tensor, n: int
 ) -> tuple[float, float]:
-    """The mean over all samples of n and n + 1 rows, and the mean size."""
+    """The mean over all samples of n and n + 1 rows (or n), and the mean size."""
     mean = size = 0.0
+    more = n if as_many(case) else n + 1
     for rows, chance in _samples(p, n):
-        for others, chance_of_others in _samples(q, n + 1):
+        for others, chance_of_others in _samples(q, more):
             value = given(metric, case, first[rows], second[others])
             mean += chance * chance_of_others * value
             size += chance * chance_of_others * abs(value)

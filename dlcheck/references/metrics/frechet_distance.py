@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 
@@ -10,9 +11,14 @@ from torch import Tensor
 
 from dlcheck.numerics.moments import Moments, MomentStream
 from dlcheck.references.metrics.feature_sets import compared_sets, copied, must_be_finite
+from dlcheck.references.metrics.trace_of_root import (
+    nuclear_norm,
+    trace_if_regular,
+    trace_of_root,
+)
 from dlcheck.registry import reference
 
-_SINGULAR = 1e-13  # a squared pivot below it, relative to the largest, is taken for rounding
+_STRIPE = 128
 _ASYMMETRY = 1e-6  # relative: what float32 leaves of symmetry
 
 
@@ -60,18 +66,12 @@ def frechet_distance_from_moments(
 ) -> Tensor:
     """The same from means [d] and covariances [d, d], as files of statistics hold them; [].
 
-    Of a covariance the upper triangle is read. Raises ValueError where one is not square or not
-    symmetric to 10⁻⁶, where a diagonal is negative, or where a number is not finite.
+    Raises ValueError where a covariance is not square or not symmetric to 10⁻⁶ (it is made so),
+    where a variance is negative, or where a number is not finite.
     """
-    sides = []
-    for name, mean, covariance in (
-        ("first", mean_a, covariance_a), ("second", mean_b, covariance_b),
-    ):  # fmt: skip
-        _must_be_moments(name, mean, covariance)
-        sides.append((mean.double(), covariance.double().triu()))
-    (first, one), (second, two) = sides
-    one, two = (x + x.triu(1).mT for x in (one, two))
-    return _distance(first - second, one, two)
+    one = _symmetric("first", mean_a, covariance_a)
+    two = _symmetric("second", mean_b, covariance_b)
+    return _distance(mean_a.double() - mean_b.double(), one, two)
 
 
 def from_moments(first: Moments, second: Moments, ddof: int = 1) -> Tensor:
@@ -150,54 +150,19 @@ def _chosen(a: Tensor, b: Tensor, ddof: int) -> Tensor:
         return _singular_values(a, b, ddof)
     first, second = _moments(a, b)
     one, two = first.covariance(ddof), second.covariance(ddof)
-    factor = _regular_factor(one)
-    if factor is None or _regular_factor(two) is None:
+    trace = trace_if_regular(one, two)
+    if trace is None:
         return _singular_values(a, b, ddof)
-    return _summed(first.mean - second.mean, one, two, _trace_by_factor(factor, two))
+    return _summed(first.mean - second.mean, one, two, trace)
 
 
 def _distance(step: Tensor, one: Tensor, two: Tensor) -> Tensor:
-    first, second = _regular_factor(one), _regular_factor(two)
-    if first is not None and second is not None:
-        trace = _trace_by_factor(first, two)
-    else:  # an eigenvalue 0 of LᵀΣ₂L would be known to √ε only, a singular value 0 is to ε
-        first, second = (_root(x) if f is None else f for x, f in ((one, first), (two, second)))
-        trace = _nuclear_norm(first.mT @ second)
-    return _summed(step, one, two, trace)
+    return _summed(step, one, two, trace_of_root(one, two))
 
 
 def _summed(step: Tensor, one: Tensor, two: Tensor, trace: Tensor) -> Tensor:
     # The rounding of three sums that cancel can leave −10⁻¹⁵ of what is ≥ 0.
     return (step.square().sum() + one.trace() + two.trace() - 2 * trace).clamp_min(0)
-
-
-def _regular_factor(covariance: Tensor) -> Tensor | None:
-    """L with LLᵀ = Σ, or None where Σ is singular to rounding."""
-    factor: Tensor
-    factor, failed = torch.linalg.cholesky_ex(covariance)
-    pivots = factor.diagonal().square()
-    if bool(failed) or not bool(pivots.min() > _SINGULAR * pivots.max()):
-        return None
-    return factor
-
-
-def _trace_by_factor(factor: Tensor, other: Tensor) -> Tensor:
-    """tr (Σ₁Σ₂)^½. With Σ₁ = LLᵀ, Σ₁Σ₂ has the eigenvalues of the symmetric LᵀΣ₂L."""
-    values: Tensor = torch.linalg.eigvalsh(factor.mT @ other @ factor)
-    return values.clamp_min(0).sqrt().sum()
-
-
-def _nuclear_norm(matrix: Tensor) -> Tensor:
-    values: Tensor = torch.linalg.svdvals(matrix)
-    return values.sum()
-
-
-def _root(covariance: Tensor) -> Tensor:
-    """R with RRᵀ = Σ, without the eigenvalues below the rounding of the largest: they are 0."""
-    values, vectors = torch.linalg.eigh(covariance)
-    kept = values > len(values) * torch.finfo(values.dtype).eps * values.max()
-    root: Tensor = vectors[:, kept] * values[kept].sqrt()
-    return root
 
 
 def _moments(a: Tensor, b: Tensor) -> tuple[Moments, Moments]:
@@ -231,7 +196,7 @@ def _singular_values(a: Tensor, b: Tensor, ddof: int) -> Tensor:
     """With Σᵢ = AᵢᵀAᵢ, tr (Σ₁Σ₂)^½ is the sum of the singular values of A₁A₂ᵀ."""
     step, one, two = _factors(a, b, ddof)
     total = step.square().sum() + one.square().sum() + two.square().sum()
-    return (total - 2 * _nuclear_norm(one @ two.mT)).clamp_min(0)
+    return (total - 2 * nuclear_norm(one @ two.mT)).clamp_min(0)
 
 
 def _procrustes(a: Tensor, b: Tensor, ddof: int) -> Tensor:
@@ -254,21 +219,34 @@ _ALGORITHMS: Mapping[str, Callable[[Tensor, Tensor, int], Tensor]] = {
 }
 
 
-def _must_be_moments(name: str, mean: Tensor, covariance: Tensor) -> None:
+def _symmetric(name: str, mean: Tensor, covariance: Tensor) -> Tensor:
+    """The covariance in float64, once it is seen to be one."""
     if covariance.shape != (len(mean), len(mean)) or mean.ndim != 1:
         raise ValueError(
             f"the {name} mean has the shape {tuple(mean.shape)} and its covariance "
             f"{tuple(covariance.shape)}; they must be [d] and [d, d]"
         )
-    if not bool(torch.isfinite(mean).all()) or not bool(torch.isfinite(covariance).all()):
-        raise ValueError(f"the {name} moments hold NaN or infinity: compute them anew")
+    covariance = covariance.double()
     largest = float(covariance.abs().max())
-    apart = float((covariance - covariance.mT).abs().max())
+    if not math.isfinite(largest + float(mean.abs().max())):
+        raise ValueError(f"the {name} moments hold NaN or infinity: compute them anew")
+    apart = _asymmetry(covariance)
     if apart > _ASYMMETRY * largest or float(covariance.diagonal().min()) < 0:
         raise ValueError(
             f"the {name} covariance is off by {apart:.3g} from its transpose, with elements up to "
             f"{largest:.3g}, or has a negative variance; give Σ(x − μ)(x − μ)ᵀ/(n − 1) of the rows"
         )
+    return covariance if apart == 0 else (covariance + covariance.mT) / 2
+
+
+def _asymmetry(matrix: Tensor) -> float:
+    """max |M − Mᵀ|, stripe by stripe, so that no second matrix is made."""
+    worst = 0.0
+    for start in range(0, len(matrix), _STRIPE):
+        stripe = slice(start, start + _STRIPE)
+        apart = matrix[stripe, start:] - matrix[start:, stripe].mT
+        worst = max(worst, float(apart.abs_().max()))
+    return worst
 
 
 def by_matrix_root(a: Tensor, b: Tensor) -> Tensor:
