@@ -72,6 +72,25 @@ def adds_a_millionth_to_the_diagonal(
 
 
 @around
+def divides_by_the_norm_of_the_product(
+    original: Any, a: Tensor, b: Tensor, **keywords: Any
+) -> Tensor:
+    """Newton–Schulz from Σ₁Σ₂/‖Σ₁Σ₂‖: 0/0 where a set has no spread."""
+
+    def trace(one: Tensor, two: Tensor) -> Tensor:
+        product = one @ two
+        size = product.norm()
+        root, inverse = product / size, torch.eye(len(one), dtype=one.dtype, device=one.device)
+        three = 3 * inverse
+        for _ in range(60):
+            step = (three - inverse @ root) / 2
+            root, inverse = root @ step, step @ inverse
+        return root.trace() * size.sqrt()
+
+    return _distance(a, b, trace)
+
+
+@around
 def does_not_square_the_means(original: Any, a: Tensor, b: Tensor, **keywords: Any) -> Any:
     step = a.double().mean(0) - b.double().mean(0)
     return _distance(a, b, _right_trace) - step.square().sum() + step.square().sum().sqrt()

@@ -13,6 +13,7 @@ from dlcheck.checks.metrics.broken_distances import (
     compares_only_the_means,
     divides_by_one_row_less,
     divides_by_one_row_more,
+    divides_by_the_norm_of_the_product,
     forgets_the_factor_two,
     forgets_the_means,
     returns_the_square_root,
@@ -78,7 +79,7 @@ def two_points_are_as_far_as_their_deviations(metric: Implementation, case: Case
     options={"estimator": False},
     rejects=[
         compares_only_the_means,
-        forgets_the_factor_two,
+        divides_by_the_norm_of_the_product,
         forgets_the_means,
         returns_the_square_root,
     ],
