@@ -153,6 +153,12 @@ def test_features_of_other_types_are_computed_with_in_float64(dtype: torch.dtype
         assert float(value) == pytest.approx(float(distance(x.double(), y.double())), rel=1e-13)
 
 
+@pytest.mark.parametrize("rows", [30, 3])
+def test_frechet_distance_has_a_gradient(rows: int) -> None:
+    x, y = normal(rows, 5).requires_grad_(), 1.3 * normal(rows + 2, 5, seed=1)
+    assert torch.autograd.gradcheck(frechet_distance, (x, y))
+
+
 def test_distance_of_saved_moments_is_that_of_the_rows() -> None:
     x, y = normal(50, 5), normal(40, 5, seed=1)
     sides = [(rows.mean(0), torch.cov(rows.mT)) for rows in (x, y)]

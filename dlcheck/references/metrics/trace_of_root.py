@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 _SINGULAR = 1e-13  # a squared pivot below it, relative to the largest, is taken for rounding
 _STRIPES = 8  # of the columns of a triangular product
@@ -58,15 +59,15 @@ def _congruent(factor: Tensor, other: Tensor) -> Tensor:
     on, and only its columns up to i.
     """
     size = len(factor)
-    width = max(-(-size // _STRIPES), 64)
-    half, whole = torch.empty_like(other), torch.zeros_like(other)
-    for start in range(0, size, width):
-        end = min(start + width, size)
-        torch.mm(other[:, start:], factor[start:, start:end], out=half[:, start:end])
-    for start in range(0, size, width):
-        end = min(start + width, size)
-        torch.mm(factor[start:, start:end].mT, half[start:, :end], out=whole[start:end, :end])
+    starts = range(0, size, max(-(-size // _STRIPES), 64))
+    half = torch.cat([other[:, i:] @ factor[i:, i:end] for i, end in _ends(starts, size)], 1)
+    rows = [factor[i:, i:end].mT @ half[i:, :end] for i, end in _ends(starts, size)]
+    whole: Tensor = torch.cat([functional.pad(x, (0, size - x.shape[1])) for x in rows])
     return whole
+
+
+def _ends(starts: range, size: int) -> list[tuple[int, int]]:
+    return [(start, min(start + starts.step, size)) for start in starts]
 
 
 def _root(covariance: Tensor) -> Tensor:
