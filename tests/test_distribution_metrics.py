@@ -415,6 +415,25 @@ def test_the_product_of_the_separate_roots_is_found_by_transport() -> None:
     assert "independent_features_add_up" not in found  # where covariances commute it is right
 
 
+def refuses_singular_covariances(a: Tensor, b: Tensor) -> Tensor:
+    for rows in (a, b):
+        if torch.linalg.matrix_rank(rows - rows.mean(0)) < rows.shape[1]:
+            raise ValueError("the covariance is singular")
+    return eigenvalues(a, b)
+
+
+def test_a_documented_refusal_is_no_failure() -> None:
+    checks = ["fewer_*", "two_points_*", "a_constant_*", "gaussians_*"]
+    found = failures(refuses_singular_covariances, skip=(), checks=checks)
+    assert found == {
+        "fewer_rows_than_features_stay_exact",
+        "two_points_are_as_far_as_their_deviations",
+        "a_constant_set_is_as_far_as_the_spread_about_it",
+    }
+    options = {"rejects": {"exception": "ValueError"}}
+    assert not failures(refuses_singular_covariances, skip=(), checks=checks, options=options)
+
+
 def biased(a: Tensor, b: Tensor) -> float:
     def k(x: Tensor, y: Tensor) -> Tensor:
         return (x.double() @ y.double().mT / x.shape[1] + 1) ** 3

@@ -85,7 +85,8 @@ def divides_by_the_norm_of_the_product(
         for _ in range(60):
             step = (three - inverse @ root) / 2
             root, inverse = root @ step, step @ inverse
-        return root.trace() * size.sqrt()
+        value: Tensor = root.trace() * size.sqrt()
+        return value
 
     return _distance(a, b, trace)
 

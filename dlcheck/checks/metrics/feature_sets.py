@@ -5,12 +5,14 @@ Every set is drawn from a case's sizes and seed, in float64, and then cast to th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dlcheck.domains import size_bounds
+from dlcheck.errors import NotApplicable, SubjectRaised
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
@@ -113,9 +115,35 @@ def pair(metric: Implementation, case: Case, salt: str = "pair") -> tuple[Tensor
 
 
 def given(metric: Implementation, case: Case, first: Tensor, second: Tensor) -> float:
-    """The metric of two sets, handed over in the case's dtype on its device."""
-    sets = (rows.to(device=case.device, dtype=case.dtype) for rows in (first, second))
-    return metric.number(*sets)
+    """The metric of two sets, handed over in the case's dtype on its device.
+
+    Raises NotApplicable where the metric refuses such sets, as its option `rejects` says.
+    """
+    sets = [rows.to(device=case.device, dtype=case.dtype) for rows in (first, second)]
+    try:
+        return metric.number(*sets)
+    except SubjectRaised as error:
+        if _is_documented(metric, case, sets, error.__cause__):
+            raise NotApplicable(f"it refuses such sets, as documented: {error}") from error
+        raise
+
+
+def _is_documented(
+    metric: Implementation, case: Case, sets: Sequence[Tensor], raised: BaseException | None
+) -> bool:
+    """Is this what `options.rejects` says of the exception's type and of the sets' sizes?"""
+    refused = dict(metric.options.get("rejects", {}))
+    wanted = refused.pop("exception", None)
+    if wanted not in [None, *(made.__name__ for made in type(raised).__mro__)]:
+        return False
+    if not refused:
+        return wanted is not None
+    for spec, rows in zip(case.specs.values(), sets, strict=False):
+        for dim, size in zip(spec.dims, rows.shape, strict=True):
+            values = refused.get(dim.name, ())
+            if size in (values if isinstance(values, (list, tuple)) else [values]):
+                return True
+    return False
 
 
 def apart(first: Tensor, second: Tensor) -> Tensor:
