@@ -110,6 +110,11 @@ def resolvable(metric: Implementation, first: Tensor, second: Tensor) -> Allowan
     return lambda dtype: max(regular(dtype), _singular(first, second, torch.float64))
 
 
+def resolvable_in(metric: Implementation, case: Case, first: Tensor, second: Tensor) -> float:
+    """The same in the type that the metric computes in."""
+    return resolvable(metric, first, second)(computes_in(metric, case))
+
+
 def resolvable_when_singular(first: Tensor, second: Tensor) -> Allowance:
     """The error that a right Fréchet distance may have for any covariances: about √ε trace.
 
