@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 _CHUNK = 512  # rows: enough for the rank-k update to dominate, few enough to stay in cache
+_BLOCK = 128  # columns that are mirrored at a time
 _STRIPES = 8  # of the columns: of a symmetric product 9/16 is computed
 
 
@@ -45,40 +45,36 @@ class MomentStream:
 
     `origin` [d] is taken from every row first: a point near the rows, by which a large common
     offset drops out exactly, also from the difference of two means. Rows wait until there are 512,
-    so that single rows cost no update each; until there are more than d of them all are kept, and
-    `kept()` gives them back: covariances of so few rows are singular, and known better by rows.
+    so that single rows cost no update each; until there are d/2 of them all are kept, and `kept()`
+    gives them back: what is singular is computed sooner from rows than from a [d, d] matrix.
     """
 
     def __init__(self, origin: Tensor | None = None) -> None:
         self.rows = 0
         self.origin = origin
-        self._waiting: list[Tensor] = []
+        self._buffer: Tensor | None = None  # the rows that wait, and one to spare
+        self._waiting = 0
         self._folded = 0  # rows that are in mean and scatter
         self._mean: Tensor | None = None
         self._scatter: Tensor | None = None
 
     def update(self, rows: Tensor) -> None:
-        """Take rows [n, d], n ≥ 1, of any dtype; they are copied."""
-        for chunk in rows.split(_CHUNK):
-            own = chunk.to(torch.float64, copy=True)
-            self._waiting.append(own if self.origin is None else own.sub_(self.origin))
-            self.rows += len(own)
-            self._fold_when_full(rows.shape[1])
+        """Take rows [n, d] of any dtype; they are copied."""
+        self._append(rows, self.origin)
 
     def merge(self, other: MomentStream) -> None:
         """Take what the other stream saw; it is left as it was. Origins may differ."""
-        step = _difference(other.origin, self.origin)
-        for rows in other._waiting:
-            self._waiting.append(rows + step)
-        self.rows += other.rows
+        step = _difference(self.origin, other.origin)
+        if other._buffer is not None:
+            self._append(other._buffer[: other._waiting], step)
         if other._mean is not None and other._scatter is not None:
-            self._join(other._folded, other._mean + step, other._scatter)
-        if self._waiting:
-            self._fold_when_full(self._waiting[0].shape[1])
+            mean = other._mean if step is None else other._mean - step
+            self._join(other._folded, mean, other._scatter)
+            self.rows += other._folded
 
     def kept(self) -> Tensor | None:
-        """All rows [n, d] less the origin, while there are at most max(511, d) of them."""
-        return None if self._folded else torch.cat(self._waiting)
+        """All rows [n, d] less the origin, while there are fewer than max(512, d/2) of them."""
+        return None if self._folded or self._buffer is None else self._buffer[: self._waiting]
 
     def moments(self) -> Moments:
         """The moments so far of the rows less the origin; n ≥ 1. Further rows may follow."""
@@ -87,28 +83,42 @@ class MomentStream:
         assert self._scatter is not None
         return Moments(self.rows, self._mean, _mirrored(self._scatter))
 
-    def _fold_when_full(self, width: int) -> None:
-        least = _CHUNK if self._folded else max(_CHUNK, width + 1)
-        if self.rows - self._folded >= least:
-            self._fold()
+    def _append(self, rows: Tensor, origin: Tensor | None) -> None:
+        while len(rows):
+            if self._buffer is None:
+                width = rows.shape[1]
+                most = _CHUNK if self._folded else max(_CHUNK, width // 2)
+                self._buffer = rows.new_empty(most + 1, width, dtype=torch.float64)
+            free = self._buffer[self._waiting : -1]
+            part, rows = rows[: len(free)], rows[len(free) :]
+            free[: len(part)].copy_(part)
+            if origin is not None:
+                free[: len(part)].sub_(origin)
+            self._waiting += len(part)
+            self.rows += len(part)
+            if len(part) == len(free):
+                self._fold()
 
     def _fold(self) -> None:
-        for rows in _chunks(self._waiting):
-            mean = rows.mean(0)
-            centred = rows - mean
-            if self._scatter is None or self._mean is None:
-                self._mean, self._folded = mean, len(rows)
-                self._scatter = mean.new_zeros(len(mean), len(mean))
-            else:
-                # δδᵀ n₁n₂/n is one more row of the product.
-                total = self._folded + len(rows)
-                step = mean - self._mean
-                weight = (self._folded * len(rows) / total) ** 0.5
-                centred = torch.cat([centred, (step * weight)[None]])
-                self._mean = self._mean + step * (len(rows) / total)
-                self._folded = total
-            _add_product(self._scatter, centred)
-        self._waiting.clear()
+        if self._buffer is None:
+            return
+        chunk = self._buffer[: self._waiting + 1]
+        rows, spare = chunk[:-1], chunk[-1]
+        mean = rows.mean(0)
+        rows.sub_(mean)
+        spare.zero_()
+        if self._scatter is None or self._mean is None:
+            self._mean, self._folded = mean, len(rows)
+            self._scatter = mean.new_zeros(len(mean), len(mean))
+        else:
+            # δδᵀ n₁n₂/n is one more row of the product.
+            total = self._folded + len(rows)
+            step = mean - self._mean
+            spare.add_(step, alpha=(self._folded * len(rows) / total) ** 0.5)
+            self._mean = self._mean + step * (len(rows) / total)
+            self._folded = total
+        _add_product(self._scatter, chunk)
+        self._buffer, self._waiting = None, 0  # another one: a gradient may need this
 
     def _join(self, rows: int, mean: Tensor, scatter: Tensor) -> None:
         if self._mean is None or self._scatter is None:
@@ -121,18 +131,6 @@ class MomentStream:
         self._folded = total
 
 
-def _chunks(waiting: list[Tensor]) -> Iterator[Tensor]:
-    """The waiting rows, joined to chunks of at least 512 but for the last."""
-    joined: list[Tensor] = []
-    for rows in waiting:
-        joined.append(rows)
-        if sum(map(len, joined)) >= _CHUNK:
-            yield torch.cat(joined)
-            joined = []
-    if joined:
-        yield torch.cat(joined)
-
-
 def _add_product(scatter: Tensor, rows: Tensor) -> None:
     """scatter += rowsᵀ rows on and above the diagonal, stripe by stripe, without a copy."""
     width = max(-(-scatter.shape[0] // _STRIPES), 64)
@@ -142,12 +140,18 @@ def _add_product(scatter: Tensor, rows: Tensor) -> None:
 
 
 def _mirrored(scatter: Tensor) -> Tensor:
-    """Symmetric, from what stands on and above the diagonal."""
-    upper = scatter.triu()
-    return upper + upper.triu(1).mT
+    """A symmetric copy, from what stands on and above the diagonal."""
+    whole = scatter.clone()
+    for start in range(0, len(whole), _BLOCK):
+        end = start + _BLOCK
+        corner = whole[start:end, start:end].triu()
+        whole[start:end, start:end] = corner + corner.triu(1).mT
+        whole[end:, start:end] = whole[start:end, end:].mT
+    return whole
 
 
-def _difference(first: Tensor | None, second: Tensor | None) -> Tensor | float:
+def _difference(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    """What is to be taken from rows less the second origin, to have them less the first."""
     if first is None or second is None:
-        return (0.0 if first is None else first) - (0.0 if second is None else second)
+        return first if second is None else -second
     return first - second

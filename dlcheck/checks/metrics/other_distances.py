@@ -107,14 +107,20 @@ def takes_the_first_row_for_the_set(original: Any, a: Tensor, b: Tensor, **keywo
 def a_copy_of_a_set_is_perfect(metric: Implementation, case: Case) -> Evidence:
     """f(X, X) is the declared `perfect`, the second copy in another order.
 
-    X [N, d]; the signal is the distance of a set far away, or 1.
+    X [N, d]; the signal is the distance of a set far away. n numbers whose terms cancel leave
+    n·u of their size, and a measure that is the root of such a sum √(n·u).
     """
     first, second = pair(metric, case)
     order = torch.randperm(len(first), generator=case.generator("order"))
     copy = first[order]
     value, far = given(metric, case, first, copy), given(metric, case, first, second + 10)
     perfect = float(metric.options["perfect"])
-    allowed, signal = _room(metric, case, first, copy), max(abs(far - perfect), 1e-3)
+    signal, numbers = max(abs(far - perfect), 1e-3), 16 + 2 * first.numel()
+    room = _room(metric, case, first, copy)
+
+    def allowed(dtype: torch.dtype) -> float:
+        return room(dtype) + signal * math.sqrt(numbers * unit_roundoff(dtype))
+
     what = "measure of a set and its copy"
     return compared(metric, case, value, perfect, allowed, what=what, signal=signal)
 
