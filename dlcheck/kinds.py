@@ -638,12 +638,13 @@ _KINDS = (
             "gamma": "of that kernel, or its argument; 1/d by default, and where it is None",
             "coef0": "of that kernel, or its argument; 1 by default",
             "ddof": "delta degrees of freedom of the covariance, or its argument; 1 by default",
+            "arrays": "numpy or torch: of what the sets are made; tensors by default",
         },
         traits={
             "other_distance": "neither a Fréchet nor a kernel distance: has no law of theirs",
             "motion_invariant": "a common rotation and shift of both sets leaves it",
         },
-        values={"estimator": ("biased", "unbiased")},
+        values={"estimator": ("biased", "unbiased"), "arrays": ("numpy", "torch")},
         named=frozenset({"estimator"}),
     ),
     Kind(

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -413,6 +414,17 @@ def test_the_product_of_the_separate_roots_is_found_by_transport() -> None:
     found = failures(by_separate_roots)
     assert {"a_transport_costs_what_it_moves", "gaussians_match_their_closed_form"} <= found
     assert "independent_features_add_up" not in found  # where covariances commute it is right
+
+
+def on_arrays(a: np.ndarray, b: np.ndarray) -> float:
+    one, two = (np.atleast_2d(np.cov(x.astype(np.float64), rowvar=False)) for x in (a, b))
+    step = np.mean(a, axis=0, dtype=np.float64) - np.mean(b, axis=0, dtype=np.float64)
+    root = np.sqrt(np.linalg.eigvals(one @ two).astype(np.complex128)).real.sum()
+    return float(step @ step + np.trace(one) + np.trace(two) - 2 * root)
+
+
+def test_a_distance_of_arrays_gets_arrays() -> None:
+    assert not failures(on_arrays, options={"arrays": "numpy"})
 
 
 def refuses_singular_covariances(a: Tensor, b: Tensor) -> Tensor:

@@ -120,8 +120,9 @@ def given(metric: Implementation, case: Case, first: Tensor, second: Tensor) -> 
     Raises NotApplicable where the metric refuses such sets, as its option `rejects` says.
     """
     sets = [rows.to(device=case.device, dtype=case.dtype) for rows in (first, second)]
+    as_arrays = metric.options.get("arrays") == "numpy"
     try:
-        return metric.number(*sets)
+        return metric.number(*([x.cpu().numpy() for x in sets] if as_arrays else sets))
     except SubjectRaised as error:
         if _is_documented(metric, case, sets, error.__cause__):
             raise NotApplicable(f"it refuses such sets, as documented: {error}") from error
