@@ -655,10 +655,24 @@ _KINDS = (
         inputs={"x": "image b 3 h w", "y": "image b 3 h w"},
         options={
             **_STREAMING,
-            "data_range": "the argument of that name",
+            "data_range": "the argument of that name, or the number that it stands at",
             "interval": "[lowest, highest] value that images hold",
             "reduction": "none or mean",
+            "formula": "psnr, ssim or ms_ssim: the published definition that it computes",
+            "window": "of ssim: { size = 11, deviation = 1.5 }; without deviation uniform",
+            "ddof": "of ssim: delta degrees of freedom of its moments, 0 or 1; 0 by default",
+            "constants": "of ssim: [K1, K2], by default [0.01, 0.03]",
+            "distortions": "of noise, blur, jpeg, contrast those that worsen it; all by default",
+            "beside": "import paths of registered metrics to show in the same figures",
+            "bapps": "folder of a copy of the BAPPS set (2afc/val): human judgements",
         },
+        traits={
+            "mirror_invariant": "mirroring both images leaves the value",
+            "transpose_invariant": "exchanging rows and columns of both images leaves the value",
+            "grey_is_colour": "takes 1 channel too, which counts as three equal ones",
+            "flat_at_identity": "the gradient exists, and is 0, where the images are equal",
+        },
+        values={"formula": ("psnr", "ssim", "ms_ssim")},
     ),
 )
 

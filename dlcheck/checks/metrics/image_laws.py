@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlcheck.checks.metrics.image_pairs import distortions, pictures, resolvable, scores
+from dlcheck.checks.metrics.image_distortions import distortions
+from dlcheck.checks.metrics.image_pairs import pictures, resolvable, scores
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence
 from dlcheck.mutants import around, on_tensors
@@ -187,11 +188,11 @@ def _mixed(first: Tensor, second: Tensor) -> Tensor:
     rejects=[is_nan_where_images_are_equal, returns_a_negative_percentage],
 )
 def values_keep_to_their_range(metric: Implementation, case: Case) -> Evidence:
-    """f(x, y) lies in the declared range, for photographs and six degrees of distortion."""
+    """f(x, y) lies in the declared range, for photographs, weakly and strongly distorted."""
     x = pictures(metric, case)
     low, high = (float(end) for end in metric.options["range"])
-    levels = distortions(x, case.generator("noise"))
-    y = [images for strengths in levels.values() for images in strengths.values()]
+    levels = [list(found.values()) for found in distortions(x, case).values()]
+    y = [images for found in levels for images in (found[0], found[-1])]
     values = torch.cat([scores(metric, x.values, image) for image in [x.values, *y]])
     return Evidence(
         error=float(_outside(values, low, high).max()),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -13,10 +13,14 @@ from dlcheck.checks.metrics.precision import precision
 from dlcheck.datasets import photographs
 from dlcheck.domains import Input, size_bounds
 from dlcheck.errors import NotApplicable, SubjectError
+from dlcheck.inside import is_single_inside
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation, tensors_in
 
-_SIDE = 64  # pixels, where the declaration leaves the size free
+_SIDES = (64, 80)  # pixels, where the declaration leaves the size free: not square
+_SMALL = 100  # pixels: above it, two photographs are enough work
+_MANY = 20  # cases per trial: a profile with fewer takes less of everything
+_SIDES_OF_SCALES = (161, 176)  # for five scales of an 11-pixel window
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +38,14 @@ class Pictures:
     def noisy(self, strength: float, generator: torch.Generator) -> Tensor:
         """With normal noise of `strength` times the range, cut off at the ends of the range."""
         noise = torch.randn(self.values.shape, generator=generator, dtype=torch.float64)
-        return self._kept(
-            self.values.double() + strength * self.span * noise.to(self.values.device)
-        )
+        return self.kept(self.values.double() + strength * self.span * noise.to(self.values.device))
 
     def blurred(self, deviation: float) -> Tensor:
         """Convolved with a Gaussian of that standard deviation in pixels, mirrored at the edge."""
-        return self._kept(blur(self.values.double(), deviation))
+        return self.kept(blur(self.values.double(), deviation))
 
-    def _kept(self, values: Tensor) -> Tensor:
+    def kept(self, values: Tensor) -> Tensor:
+        """Values in the range, and whole where they are bytes."""
         values = values.clamp(self.low, self.high)
         if not self.values.is_floating_point():
             values = values.round()
@@ -76,7 +79,7 @@ def pictures(metric: Implementation, case: Case) -> Pictures:
     if len(spec.dims) != 4:
         raise NotApplicable(f"an image is [b, c, h, w], and the first input is {spec}")
     _, channels, height, width = (_size(metric, case, spec, axis) for axis in range(4))
-    values = photographs(max(height, width))[..., :height, :width]
+    values = photographs(max(height, width))[: _count(case, height), :, :height, :width]
     values = _with_channels(values, channels)
     low, high = _interval(metric, spec)
     values = low + (high - low) * values
@@ -90,8 +93,20 @@ def _size(metric: Implementation, case: Case, spec: Input, axis: int) -> int:
     dim = spec.dims[axis]
     if axis < 2 or not dim.name:
         return dim.size(case.sizes)
-    low, high = size_bounds(metric.options, dim.name) or (_SIDE, _SIDE)
-    return min(max(_SIDE, low * dim.times), high * dim.times)
+    sides = _SIDES_OF_SCALES if metric.options.get("formula") == "ms_ssim" else _SIDES
+    side = sides[0] if dim.name == spec.dims[2].name else sides[1]
+    low, high = size_bounds(metric.options, dim.name) or (side, side)
+    return min(max(side, low * dim.times), high * dim.times)
+
+
+def _count(case: Case, side: int) -> int:
+    """Four photographs; two where they are large or time is short."""
+    return 4 if has_time(case, side) else 2
+
+
+def has_time(case: Case, side: int) -> bool:
+    """Is there time for more than a little, with images of that height?"""
+    return side <= _SMALL and case.profile.examples >= _MANY
 
 
 def _with_channels(values: Tensor, channels: int) -> Tensor:
@@ -128,6 +143,8 @@ def scores(metric: Implementation, x: Tensor, y: Tensor) -> Tensor:
 def _flat(metric: Implementation, x: Tensor, y: Tensor) -> Tensor:
     answer = metric(x.clone(), y.clone())
     found = next(tensors_in(answer), None)
+    if found is None and isinstance(answer, np.ndarray):
+        found = torch.as_tensor(answer)
     if found is None:
         return torch.tensor([metric.number(x.clone(), y.clone())], dtype=torch.float64)
     return found.detach().double().flatten().cpu()
@@ -138,34 +155,43 @@ def sign_of(metric: Implementation) -> int:
     return {"higher": 1, "lower": -1}[metric.options["better"]]
 
 
-def distortions(
-    pictures: Pictures, generator: torch.Generator
-) -> Mapping[str, dict[float, Tensor]]:
-    """Name → strength → distorted pictures, each strength worse than the one before."""
-    state = generator.get_state()
-
-    def noisy(strength: float) -> Tensor:
-        generator.set_state(state)  # the same field at every strength
-        return pictures.noisy(strength, generator)
-
-    return {
-        "noise": {s: noisy(s) for s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)},
-        "blur": {s: pictures.blurred(s) for s in (0.5, 1.0, 2.0, 4.0)},
-    }
-
-
-def resolvable(metric: Implementation, case: Case, pictures: Pictures, other: Tensor) -> float:
+def resolvable(
+    metric: Implementation,
+    case: Case,
+    pictures: Pictures,
+    other: Tensor,
+    dtype: torch.dtype | None = None,
+) -> float:
     """How far rounding may move the metric of a pair: its own sensitivity times √N u.
 
     A stable computation returns the exact value for inputs that are off by relative errors, in
     N values of an image each about √N u after sums over up to N terms (λ = 8 standard deviations
     of a random walk of roundings: Higham & Mary, SISC 41(5), 2019). The sensitivity is measured:
-    the change under relative perturbations of 2⁻¹⁰, over 2⁻¹⁰.
+    the change under relative perturbations of 2⁻¹⁰, over 2⁻¹⁰. dtype: in which the metric
+    computes; by default as declared or as it is seen to.
     """
     values = scores(metric, pictures.values, other)
     step = 2.0**-10
     moved = pictures.noisy(step, case.generator("rounding"))
     change = (scores(metric, moved, other) - values).abs().max() / step
     count = pictures.values[0].numel()
-    unit = torch.finfo(precision(metric, case)).eps / 2
+    unit = torch.finfo(dtype or _inner(metric, case, pictures, other)).eps / 2
     return float(8 * count**0.5 * unit * (values.abs().max() + change))
+
+
+def _inner(metric: Implementation, case: Case, pictures: Pictures, other: Tensor) -> torch.dtype:
+    """The declared `compute_dtype`; else float32 where the metric is seen to compute in it."""
+    declared = precision(metric, case)
+    if declared != torch.float64 or "compute_dtype" in metric.options:
+        return declared
+    x, y = pictures.values[:1], other[:1]
+
+    seen: list[Tensor] = []
+
+    def answer() -> list[Tensor]:
+        with torch.no_grad():
+            found = list(tensors_in(metric(x.clone(), y.clone())))
+        seen.extend(a for a in found if a.is_floating_point() and a.dtype != torch.float64)
+        return found
+
+    return torch.float32 if is_single_inside(answer) or seen else torch.float64

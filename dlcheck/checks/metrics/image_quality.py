@@ -8,13 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlcheck.checks.metrics.image_pairs import (
-    Pictures,
-    distortions,
-    pictures,
-    scores,
-    sign_of,
-)
+from dlcheck.checks.metrics.image_distortions import UNITS, distortions
+from dlcheck.checks.metrics.image_pairs import Pictures, pictures, scores, sign_of
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence, Figure
 from dlcheck.mutants import around, on_tensors, through_backward
@@ -80,15 +75,16 @@ def stops_the_gradient(original: Any, *images: Tensor, **keywords: Any) -> Any:
     rejects=[compares_an_image_with_itself, ignores_small_differences, negates_the_value],
 )
 def distortion_worsens_the_value(metric: Implementation, case: Case) -> Iterator[Evidence]:
-    """The more noise or blur on a photograph, the worse its value, at every step, for every one.
+    """The worse a photograph is distorted, the worse its value, at every step, for every one.
 
-    From none to noise of 0.01 to 0.4 of the range, the same field at every strength, and to blur
-    of 0.5 to 4 pixels. PSNR, SSIM, MS-SSIM, FSIM and LPIPS were so on ten photographs. Shifts are
-    left out: there even good metrics are not monotone.
+    From none to noise of 0.01 to 0.4 of the range, the same field at every strength; to blur of
+    0.5 to 4 pixels; to JPEG of quality 95 to 5; to a twentieth of the contrast. PSNR, SSIM,
+    MS-SSIM, FSIM and LPIPS were so on ten photographs. `options.distortions` names those that the
+    metric is for. Shifts are left out: there even good metrics are not monotone.
     """
     x, sign = pictures(metric, case), sign_of(metric)
-    for name, levels in distortions(x, case.generator("noise")).items():
-        undistorted = scores(metric, x.values, x.values)
+    undistorted = scores(metric, x.values, x.values)
+    for name, levels in distortions(x, case, metric.options.get("distortions")).items():
         values = torch.stack([undistorted, *(scores(metric, x.values, y) for y in levels.values())])
         steps = sign * values.diff(dim=0)  # negative where the image got worse
         yield Evidence(
@@ -104,12 +100,13 @@ def distortion_worsens_the_value(metric: Implementation, case: Case) -> Iterator
 
 
 def _figure(name: str, strengths: list[float], values: Tensor) -> Figure:
-    unit = "standard deviation, of the range" if name == "noise" else "standard deviation, pixels"
     series = {
         f"photograph {i + 1}": list(zip(strengths, values[:, i].tolist(), strict=True))
         for i in range(values.shape[1])
     }
-    return Figure(title=f"Value against {name}", x=unit, y="value", series=series, log_x=True)
+    return Figure(
+        title=f"Value against {name}", x=UNITS[name], y="value", series=series, log_x=True
+    )
 
 
 @check(

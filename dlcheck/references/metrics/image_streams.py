@@ -96,21 +96,21 @@ class StreamingPSNR:
         return decibels(mean, self.data_range) if self.over == "pixels" else mean
 
 
-def StreamingSSIM(data_range: float) -> MeanOverPairs:  # noqa: N802 - made like its class
+def StreamingSSIM(data_range: float) -> MeanOverPairs:
     """The mean `ssim` of a data set."""
     return MeanOverPairs(functools.partial(ssim, data_range=data_range))
 
 
-def StreamingMSSSIM(data_range: float) -> MeanOverPairs:  # noqa: N802
+def StreamingMSSSIM(data_range: float) -> MeanOverPairs:
     """The mean `ms_ssim` of a data set."""
     return MeanOverPairs(functools.partial(ms_ssim, data_range=data_range))
 
 
-def StreamingFSIM(data_range: float) -> MeanOverPairs:  # noqa: N802
+def StreamingFSIM(data_range: float) -> MeanOverPairs:
     """The mean `fsim` of a data set."""
     return MeanOverPairs(functools.partial(fsim, data_range=data_range))
 
 
-def StreamingLPIPS(net: str = "alex", weights: str | None = None) -> MeanOverPairs:  # noqa: N802
+def StreamingLPIPS(net: str = "alex", weights: str | None = None) -> MeanOverPairs:
     """The mean `LPIPS` of a data set with values in [−1, 1]."""
     return MeanOverPairs(LPIPS(net, weights))

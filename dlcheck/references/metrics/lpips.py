@@ -23,7 +23,7 @@ _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # ImageNet's, 
     source="Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, "
     "CVPR 2018, eq. 1; the code has w where the paper has w²",
     inputs={"x": "image[-1:1] b 3 h w", "y": "image[-1:1] b 3 h w"},
-    traits=["nonnegative", "symmetric", "smooth"],
+    traits=["nonnegative", "symmetric", "flat_at_identity"],
     options={
         "interval": [-1, 1],
         "better": "lower",

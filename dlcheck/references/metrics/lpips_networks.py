@@ -31,9 +31,7 @@ class Network:
 NETWORKS: Mapping[str, Network] = {
     "alex": Network("alexnet", "alexnet-owt-7be5be79.pth", (1, 4, 7, 9, 11), 31),
     "vgg": Network("vgg16", "vgg16-397923af.pth", (3, 8, 15, 22, 29), 16),
-    "squeeze": Network(
-        "squeezenet1_1", "squeezenet1_1-b8a52dc0.pth", (1, 4, 7, 9, 10, 11, 12), 24
-    ),
+    "squeeze": Network("squeezenet1_1", "squeezenet1_1-b8a52dc0.pth", (1, 4, 7, 9, 10, 11, 12), 24),
 }
 
 

@@ -20,7 +20,13 @@ WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
     "Assessment, Asilomar 2003, eq. 7 and section 3.2",
     inputs={"x": "image b c h w", "y": "image b c h w"},
     args={"data_range": 1.0},
-    traits=["symmetric", "smooth", "mirror_invariant", "transpose_invariant", "grey_is_colour"],
+    traits=[
+        "symmetric",
+        "flat_at_identity",
+        "mirror_invariant",
+        "transpose_invariant",
+        "grey_is_colour",
+    ],
     options={
         "better": "higher",
         "perfect": 1.0,

@@ -52,7 +52,7 @@ def _congruency(grey: Tensor, filters: Tensor, noise: Tensor) -> Tensor:
 
 def _median(values: Tensor) -> Tensor:
     """√ of the median of the squares of non-negative values [b, n]: of two in the middle, both."""
-    lower, place = values.median(1)
+    lower, _ = values.median(1)
     if values.shape[1] % 2:
         return lower
     several = (values <= lower[:, None]).sum(1) > values.shape[1] // 2

@@ -18,10 +18,16 @@ _TAKES = Takes(metric="psnr")
     source="ITU-T J.340, 2010; Huynh-Thu & Ghanbari, Electronics Letters 44(13), 2008",
     inputs={"x": "image b c h w", "y": "image b c h w"},
     args={"data_range": 1.0},
-    traits=["symmetric", "shift_invariant", "mirror_invariant", "transpose_invariant", "grey_is_colour"],
+    traits=[
+        "symmetric",
+        "shift_invariant",
+        "mirror_invariant",
+        "transpose_invariant",
+        "grey_is_colour",
+    ],
     options={
         "better": "higher",
-        "perfect": float("inf"),
+        "perfect": "inf",
         "reduction": "none",
         "formula": "psnr",
         "data_range": "data_range",

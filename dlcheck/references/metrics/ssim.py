@@ -45,7 +45,13 @@ class Window:
     "Structural Similarity, IEEE TIP 13(4), 2004, eq. 13",
     inputs={"x": "image b c h w", "y": "image b c h w"},
     args={"data_range": 1.0},
-    traits=["symmetric", "smooth", "mirror_invariant", "transpose_invariant", "grey_is_colour"],
+    traits=[
+        "symmetric",
+        "flat_at_identity",
+        "mirror_invariant",
+        "transpose_invariant",
+        "grey_is_colour",
+    ],
     options={
         "better": "higher",
         "perfect": 1.0,

@@ -1,0 +1,162 @@
+"""Gradients of a metric of image pairs: the derivative of the value, and 0 at the perfect one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlcheck.checks.metrics.image_pairs import pictures, resolvable, scores
+from dlcheck.checks.metrics.image_quality import divides_by_a_vanishing_norm
+from dlcheck.errors import NotApplicable
+from dlcheck.model import Evidence
+from dlcheck.mutants import around, on_tensors, scaled_gradient
+from dlcheck.registry import check
+from dlcheck.strategies import Case
+from dlcheck.subjects import Implementation, gradients, tensors_in
+
+_STEPS = (2.0**-14, 2.0**-10, 2.0**-7)  # of the range, per pixel
+_RESOLVED = 0.01  # share of the slope that the differences must resolve
+
+
+@around
+def detaches_the_mean(original: Any, x: Tensor, y: Tensor, **keywords: Any) -> Any:
+    """Statistics under no_grad: the gradient misses what they contribute."""
+    mean = x.mean((1, 2, 3), keepdim=True)
+    return original(x - mean + mean.detach(), y, **keywords)
+
+
+@around
+def forgets_a_channel(original: Any, x: Tensor, y: Tensor, **keywords: Any) -> Any:
+    return original(torch.cat([x[:, :1].detach(), x[:, 1:]], 1), y, **keywords)
+
+
+@around
+def takes_the_root(original: Any, x: Tensor, y: Tensor, **keywords: Any) -> Any:
+    """√ of the distance from the perfect value, whose slope at 0 is infinite."""
+    answer, best = original(x, y, **keywords), original(y, y, **keywords)
+    return answer if answer is None else best - (best - answer).abs().sqrt()
+
+
+@around
+def adds_the_absolute_difference(original: Any, x: Tensor, y: Tensor, **keywords: Any) -> Any:
+    """A kink where the images are equal: |x − y|, with the subgradient 1 at 0."""
+    kink = (x - y).relu() + (y - x).clamp_min(0) + (x - y).clamp_min(0)
+    kink = torch.where(x >= y, x - y, y - x).mean() if kink is not None else kink
+    return on_tensors(original(x, y, **keywords), lambda value: value + kink)
+
+
+@check(
+    kind="image_metric",
+    forbids={"nondifferentiable"},
+    dtypes=["float64"],
+    once=True,
+    rejects=[detaches_the_mean, forgets_a_channel, scaled_gradient(0.5)],
+)
+def the_gradient_is_that_of_the_value(metric: Implementation, case: Case) -> Iterator[Evidence]:
+    """Along two directions the gradient by the first image is the slope that differences measure.
+
+    x [1, c, h, w] a photograph, y a noisy copy; the directions are the gradient itself and one at
+    random. Central differences at h, h/4 and h/16, h being 2⁻¹⁴ of the range per pixel (2⁻¹⁰ or
+    2⁻⁷ where rounding asks for it): what curvature (h²) and kinks (h) add to the last one is at
+    most a third of what they add to the first, so the bound is 8 times the largest difference
+    among the three plus the rounding of the value over h/16. Slopes that are not resolved to a
+    hundredth are not judged.
+    """
+    pair = pictures(metric, case)
+    if not pair.values.is_floating_point():
+        raise NotApplicable("bytes have no gradient")
+    x, y = pair.values[:1].double(), pair.noisy(0.1, case.generator("noise"))[:1]
+    gradient = _gradient(metric, x, y)
+    noise = torch.randn(x.shape, generator=case.generator("direction"), dtype=x.dtype).to(x.device)
+    room = resolvable(metric, case, pair, pair.noisy(0.1, case.generator("noise")))
+    judged = 0
+    for name, towards in (("its own", gradient), ("a random", noise)):
+        step = pair.span * towards / towards.square().mean().sqrt()
+        claimed = float((gradient * step).sum())
+        measured, bound = _slope(metric, x, y, step, room)
+        size = float((gradient * step).norm())
+        if not bound <= _RESOLVED * size:
+            continue
+        judged += 1
+        yield Evidence(
+            error=abs(claimed - measured),
+            bound=bound,
+            signal=size,
+            what=f"slope along {name} direction",
+            expected=f"{measured:.9g}",
+            got=f"{claimed:.9g}",
+        )
+    if not judged:
+        raise NotApplicable("differences do not resolve the slope: the value has kinks")
+
+
+def _gradient(metric: Implementation, x: Tensor, y: Tensor) -> Tensor:
+    leaf = x.clone().requires_grad_()
+    answer = next(tensors_in(metric(leaf, y.clone())), None)
+    if answer is None or not answer.requires_grad:
+        raise NotApplicable("the answer carries no gradient")
+    (found,) = gradients([answer], [leaf], [torch.ones_like(answer)])
+    if found is None or not bool(found.isfinite().all()) or not bool(found.any()):
+        raise NotApplicable("there is no gradient, as every_pair_sends_a_finite_gradient tells")
+    return found
+
+
+def _slope(
+    metric: Implementation, x: Tensor, y: Tensor, step: Tensor, room: float
+) -> tuple[float, float]:
+    """The derivative along `step`, and how far off it may be, at the first steps that resolve it."""
+    measured, bound = 0.0, float("inf")
+    for size in _STEPS:
+        with torch.no_grad():
+            d = [_central(metric, x, y, h * step) / h for h in (size, size / 4, size / 16)]
+        spread = max(abs(d[0] - d[1]), abs(d[1] - d[2]), abs(d[0] - d[2]))
+        measured, bound = d[2], 8 * spread + 16 * room / size
+        if bound <= _RESOLVED * abs(measured):
+            break
+    return measured, bound
+
+
+def _central(metric: Implementation, x: Tensor, y: Tensor, step: Tensor) -> float:
+    up, down = (float(scores(metric, moved, y).sum()) for moved in (x + step, x - step))
+    return (up - down) / 2
+
+
+@check(
+    kind="image_metric",
+    needs={"flat_at_identity"},
+    forbids={"nondifferentiable"},
+    dtypes=["float64"],
+    once=True,
+    rejects=[adds_the_absolute_difference, divides_by_a_vanishing_norm, takes_the_root],
+)
+def the_gradient_vanishes_where_images_are_equal(metric: Implementation, case: Case) -> Evidence:
+    """At x = y the gradient exists and is 0, for the value is the best one there.
+
+    x [b, c, h, w] photographs; the error is the norm of the gradient, the signal the norm for
+    noisy copies. √ε of it is left for what rounds differently in the two images.
+    """
+    pair = pictures(metric, case)
+    if not pair.values.is_floating_point():
+        raise NotApplicable("bytes have no gradient")
+    noisy = pair.noisy(0.1, case.generator("noise"))
+    at_best, away = (_norm(metric, pair.values, y) for y in (pair.values, noisy))
+    return Evidence(
+        error=at_best,
+        bound=1e-3 * away,
+        signal=away,
+        what="norm of the gradient where the images are equal",
+        expected="0",
+        got=f"{at_best:.3g}, against {away:.3g} for noisy copies",
+    )
+
+
+def _norm(metric: Implementation, x: Tensor, y: Tensor) -> float:
+    leaf = x.clone().requires_grad_()
+    answer = next(tensors_in(metric(leaf, y.clone())), None)
+    if answer is None or not answer.requires_grad:
+        raise NotApplicable("the answer carries no gradient")
+    (found,) = gradients([answer], [leaf], [torch.ones_like(answer)])
+    return 0.0 if found is None else float(found.norm())
