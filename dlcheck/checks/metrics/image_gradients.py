@@ -17,7 +17,7 @@ from dlcheck.registry import check
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation, gradients, tensors_in
 
-_STEPS = (2.0**-14, 2.0**-10, 2.0**-7)  # of the range, per pixel
+_STEPS = (2.0**-22, 2.0**-18, 2.0**-14, 2.0**-10, 2.0**-7)  # of the range, per pixel
 _RESOLVED = 0.01  # share of the slope that the differences must resolve
 
 
@@ -59,7 +59,7 @@ def the_gradient_is_that_of_the_value(metric: Implementation, case: Case) -> Ite
     """Along two directions the gradient by the first image is the slope that differences measure.
 
     x [1, c, h, w] a photograph, y a noisy copy; the directions are the gradient itself and one at
-    random. Central differences at h, h/4 and h/16, h being 2⁻¹⁴ of the range per pixel (2⁻¹⁰ or
+    random. Central differences at h, h/4 and h/16, h being 2⁻²² of the range per pixel (up to
     2⁻⁷ where rounding asks for it): what curvature (h²) and kinks (h) add to the last one is at
     most a third of what they add to the first, so the bound is 8 times the largest difference
     among the three plus the rounding of the value over h/16. Slopes that are not resolved to a
@@ -76,8 +76,9 @@ def the_gradient_is_that_of_the_value(metric: Implementation, case: Case) -> Ite
     for name, towards in (("its own", gradient), ("a random", noise)):
         step = pair.span * towards / towards.square().mean().sqrt()
         claimed = float((gradient * step).sum())
-        measured, bound = _slope(metric, x, y, step, room)
         size = float((gradient * step).norm())
+        measured, bound = _slope(metric, x, y, step, (room, size))
+        size = max(size, abs(measured))
         if not bound <= _RESOLVED * size:
             continue
         judged += 1
@@ -105,16 +106,17 @@ def _gradient(metric: Implementation, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _slope(
-    metric: Implementation, x: Tensor, y: Tensor, step: Tensor, room: float
+    metric: Implementation, x: Tensor, y: Tensor, step: Tensor, scale: tuple[float, float]
 ) -> tuple[float, float]:
-    """The derivative along `step`, and how far off it may be, at the first steps that resolve it."""
+    """The derivative along `step`, and how far off it may be, at steps that resolve it."""
+    room, slope = scale  # how far the value is rounded, and how large slopes are at least
     measured, bound = 0.0, float("inf")
     for size in _STEPS:
         with torch.no_grad():
             d = [_central(metric, x, y, h * step) / h for h in (size, size / 4, size / 16)]
         spread = max(abs(d[0] - d[1]), abs(d[1] - d[2]), abs(d[0] - d[2]))
         measured, bound = d[2], 8 * spread + 16 * room / size
-        if bound <= _RESOLVED * abs(measured):
+        if bound <= _RESOLVED * max(slope, abs(measured)):
             break
     return measured, bound
 

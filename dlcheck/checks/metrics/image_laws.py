@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dlcheck.checks.metrics.image_distortions import distortions
-from dlcheck.checks.metrics.image_pairs import pictures, resolvable, scores
+from dlcheck.checks.metrics.image_pairs import flat_answer, pictures, resolvable, scores
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence
 from dlcheck.mutants import around, on_tensors
@@ -168,6 +168,49 @@ def pairs_of_a_batch_do_not_meet(metric: Implementation, case: Case) -> Evidence
         what="change of a pair's value in a batch",
         expected=_listed(alone),
         got=_listed(together),
+    )
+
+
+@around
+def sorts_the_second_images(original: Any, x: Tensor, y: Tensor, **keywords: Any) -> Any:
+    """One folder is listed by name, the other by brightness."""
+    order = y.double().mean((1, 2, 3)).argsort()
+    return original(x, y[order], **keywords)
+
+
+@around
+def carries_the_last_value_over(original: Any, x: Tensor, y: Tensor, **keywords: Any) -> Any:
+    """A running mean over the batch, where each pair was to have its own value."""
+
+    def smooth(values: Tensor) -> Tensor:
+        return values.flatten() + 0.1 * values.flatten().roll(1) * (torch.arange(len(x)) > 0)
+
+    return on_tensors(original(x, y, **keywords), smooth)
+
+
+@check(
+    kind="image_metric",
+    once=True,
+    rejects=[adds_the_position, carries_the_last_value_over, sorts_the_second_images],
+)
+def pairs_may_come_in_any_order(metric: Implementation, case: Case) -> Evidence:
+    """Exchanging the pairs of a batch exchanges their values, and leaves one value for all.
+
+    x, y [b, c, h, w], reversed together, with copies of unlike quality.
+    """
+    x = pictures(metric, case)
+    y = _mixed(x.noisy(0.2, case.generator("noise")), x.blurred(1.0))
+    there, back = flat_answer(metric, x.values, y), flat_answer(metric, x.values.flip(0), y.flip(0))
+    back = back.flip(0) if back.numel() == len(y) else back
+    if there.shape != back.shape:
+        raise NotApplicable("the same pairs have another number of values each time")
+    return Evidence(
+        error=float((there - back).abs().max()),
+        bound=2 * resolvable(metric, case, x, y),
+        signal=float(there.abs().max()),
+        what="change when the order of the pairs is reversed",
+        expected=_listed(there),
+        got=_listed(back),
     )
 
 

@@ -129,18 +129,19 @@ def scores(metric: Implementation, x: Tensor, y: Tensor) -> Tensor:
     A metric may answer [b], [b, 1, 1, 1] or one number for the batch. Raises SubjectError for
     anything else.
     """
-    answer = _flat(metric, x, y)
+    answer = flat_answer(metric, x, y)
     if answer.numel() == len(x):
         return answer
     if answer.numel() == 1:
-        return torch.cat([_flat(metric, x[i : i + 1], y[i : i + 1]) for i in range(len(x))])
+        return torch.cat([flat_answer(metric, x[i : i + 1], y[i : i + 1]) for i in range(len(x))])
     raise SubjectError(
         f"{metric.declared.name} returned {answer.numel()} values for {len(x)} pairs of images; "
         "an image_metric returns one for each pair, or one for the batch"
     )
 
 
-def _flat(metric: Implementation, x: Tensor, y: Tensor) -> Tensor:
+def flat_answer(metric: Implementation, x: Tensor, y: Tensor) -> Tensor:
+    """What the metric answers for a batch: every number of it, float64 on the CPU."""
     answer = metric(x.clone(), y.clone())
     found = next(tensors_in(answer), None)
     if found is None and isinstance(answer, np.ndarray):

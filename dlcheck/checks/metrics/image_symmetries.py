@@ -204,8 +204,8 @@ def the_unit_of_brightness_does_not_matter(
 ) -> Iterator[Evidence]:
     """f(ax, ay; aR) = f(x, y; R), and the argument R matters: f(x, y; 4R) ≠ f(x, y; R).
 
-    x, y [b, c, h, w] in the declared interval and in 255 times its unit, R the argument that
-    `options.data_range` names. All constants of such a metric are multiples of R.
+    x, y [b, c, h, w] in the declared interval and in a = 1/255 and 7/4 times its unit, R the
+    argument that `options.data_range` names. All constants of such a metric are multiples of R.
     """
     name, x = metric.options["data_range"], pictures(metric, case)
     _needs_numbers(x)
@@ -215,16 +215,17 @@ def the_unit_of_brightness_does_not_matter(
     if not isinstance(given, (int, float)) or isinstance(given, bool):
         raise NotApplicable(f"{name} is {given!r}, which cannot be multiplied")
     y = x.noisy(0.1, case.generator("noise"))
-    before = scores(metric, x.values, y)
-    scaled = scores(metric.rebuilt(**{name: given * 255.0}), x.values * 255, y * 255)
-    yield Evidence(
-        error=float((scaled - before).abs().max()),
-        bound=2 * resolvable(metric, case, x, y),
-        signal=float(before.abs().max()),
-        what=f"change of the value when images and {name} are multiplied by 255",
-        expected=", ".join(f"{float(v):.9g}" for v in before),
-        got=", ".join(f"{float(v):.9g}" for v in scaled),
-    )
+    before, room = scores(metric, x.values, y), 2 * resolvable(metric, case, x, y)
+    for unit in (1 / 255, 1.75):
+        scaled = scores(metric.rebuilt(**{name: given * unit}), x.values * unit, y * unit)
+        yield Evidence(
+            error=float((scaled - before).abs().max()),
+            bound=room,
+            signal=float(before.abs().max()),
+            what=f"change of the value when images and {name} are multiplied by {unit:.3g}",
+            expected=", ".join(f"{float(v):.9g}" for v in before),
+            got=", ".join(f"{float(v):.9g}" for v in scaled),
+        )
     other = scores(metric.rebuilt(**{name: given * 4.0}), x.values, y)
     ignored = int((other == before).sum())
     yield Evidence(

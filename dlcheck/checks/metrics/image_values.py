@@ -45,25 +45,26 @@ def adds_a_hundredth(original: Any, x: Tensor, y: Tensor, **keywords: Any) -> An
 
 
 @around
-def computes_in_half_precision(original: Any, x: Tensor, y: Tensor, **keywords: Any) -> Any:
+def computes_in_bfloat16(original: Any, x: Tensor, y: Tensor, **keywords: Any) -> Any:
+    """Under an autocast that only takes float32."""
     if x.dtype == torch.float32:
-        x, y = x.half().float(), y.half().float()
+        x, y = x.bfloat16().float(), y.bfloat16().float()
     return original(x, y, **keywords)
 
 
 @around
-def truncates_float32_to_bytes(original: Any, x: Tensor, y: Tensor, **keywords: Any) -> Any:
-    """Taken for an image file's array, whose type is float32."""
+def casts_float32_to_bytes(original: Any, x: Tensor, y: Tensor, **keywords: Any) -> Any:
+    """Taken for an image file's array, before it was multiplied by 255."""
     if x.dtype == torch.float32:
-        x, y = ((z * 255).floor() / 255 for z in (x, y))
+        x, y = x.trunc(), y.round()
     return original(x, y, **keywords)
 
 
 @around
-def has_an_epsilon_for_float64(original: Any, x: Tensor, y: Tensor, **keywords: Any) -> Any:
-    """What the type resolves of a difference decides: √ε instead of ε."""
-    step = float(torch.finfo(x.dtype).eps) ** 0.5
-    return original(x, y + 10 * step, **keywords)
+def takes_float32_for_bytes(original: Any, x: Tensor, y: Tensor, **keywords: Any) -> Any:
+    """By the type it is judged whether an image holds 0 to 255, and this one is divided."""
+    divisor = 255 if x.dtype == torch.float32 else 1
+    return original(x / divisor, y / divisor, **keywords)
 
 
 @around
@@ -200,9 +201,9 @@ def value_is_that_of_the_reference(metric: Implementation, case: Case) -> Iterat
     kind="image_metric",
     once=True,
     rejects=[
-        computes_in_half_precision,
-        has_an_epsilon_for_float64,
-        truncates_float32_to_bytes,
+        casts_float32_to_bytes,
+        computes_in_bfloat16,
+        takes_float32_for_bytes,
     ],
 )
 def single_precision_has_the_same_value(metric: Implementation, case: Case) -> Evidence:
