@@ -151,7 +151,7 @@ def pairs_of_a_batch_do_not_meet(metric: Implementation, case: Case) -> Evidence
     batch, with `options.reduction = "mean"`, equals the mean of theirs. A metric that pools the
     batch before a nonlinear step is declared without `reduction`.
     """
-    x = pictures(metric, case)
+    x = pictures(metric, case, at_least=2)
     y = _mixed(x.noisy(0.2, case.generator("noise")), x.blurred(1.0))
     answer = metric(x.values.clone(), y.clone())
     together = scores(metric, x.values, y) if _is_per_pair(answer, len(y)) else None
@@ -198,7 +198,7 @@ def pairs_may_come_in_any_order(metric: Implementation, case: Case) -> Evidence:
 
     x, y [b, c, h, w], reversed together, with copies of unlike quality.
     """
-    x = pictures(metric, case)
+    x = pictures(metric, case, at_least=2)
     y = _mixed(x.noisy(0.2, case.generator("noise")), x.blurred(1.0))
     there, back = flat_answer(metric, x.values, y), flat_answer(metric, x.values.flip(0), y.flip(0))
     back = back.flip(0) if back.numel() == len(y) else back

@@ -18,9 +18,10 @@ from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation, tensors_in
 
 _SIDES = (64, 80)  # pixels, where the declaration leaves the size free: not square
+_COLOURS = 3
 _SMALL = 100  # pixels: above it, two photographs are enough work
 _MANY = 20  # cases per trial: a profile with fewer takes less of everything
-_SIDES_OF_SCALES = (161, 176)  # for five scales of an 11-pixel window
+_SIDES_OF_SCALES = (176, 192)  # for five scales of an 11-pixel window
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +70,10 @@ def _more(height: int, width: int, reach: int) -> tuple[int, int]:
     return height + 2 * reach, width + 2 * reach
 
 
-def pictures(metric: Implementation, case: Case) -> Pictures:
+def pictures(metric: Implementation, case: Case, at_least: int = 1) -> Pictures:
     """The photographs that ship with scikit-image, in the size and range that is declared.
+
+    Four of them; two where time is short, and `at_least` so many where they are large.
 
     The range is that of the input, as `image[-1:1]`, else `options.interval`, else 0 to 1, or 0
     to 255 for bytes. Raises NotApplicable where the inputs are no images.
@@ -79,7 +82,8 @@ def pictures(metric: Implementation, case: Case) -> Pictures:
     if len(spec.dims) != 4:
         raise NotApplicable(f"an image is [b, c, h, w], and the first input is {spec}")
     _, channels, height, width = (_size(metric, case, spec, axis) for axis in range(4))
-    values = photographs(max(height, width))[: _count(case, height), :, :height, :width]
+    values = photographs(max(height, width))[..., :height, :width]
+    values = values[: _count(case, height, at_least)]
     values = _with_channels(values, channels)
     low, high = _interval(metric, spec)
     values = low + (high - low) * values
@@ -91,16 +95,20 @@ def pictures(metric: Implementation, case: Case) -> Pictures:
 
 def _size(metric: Implementation, case: Case, spec: Input, axis: int) -> int:
     dim = spec.dims[axis]
-    if axis < 2 or not dim.name:
+    if axis == 0 or not dim.name:
         return dim.size(case.sizes)
+    if axis == 1:
+        low, high = size_bounds(metric.options, dim.name) or (_COLOURS, _COLOURS)
+        return min(max(_COLOURS, low * dim.times), high * dim.times)
     sides = _SIDES_OF_SCALES if metric.options.get("formula") == "ms_ssim" else _SIDES
     side = sides[0] if dim.name == spec.dims[2].name else sides[1]
     low, high = size_bounds(metric.options, dim.name) or (side, side)
     return min(max(side, low * dim.times), high * dim.times)
 
 
-def _count(case: Case, side: int) -> int:
-    """Four photographs; two where they are large or time is short."""
+def _count(case: Case, side: int, at_least: int) -> int:
+    if side > _SMALL:
+        return at_least
     return 4 if has_time(case, side) else 2
 
 

@@ -163,7 +163,7 @@ def every_pair_sends_a_finite_gradient(metric: Implementation, case: Case) -> Ev
     x [b, c, h, w] a leaf, y its noisy copies. An answer without a graph (NumPy, no_grad) is no
     metric to train on, and not judged here.
     """
-    pair = pictures(metric, case)
+    pair = pictures(metric, case, at_least=2)
     if not pair.values.is_floating_point():
         raise NotApplicable("bytes have no gradient")
     x = pair.values.clone().requires_grad_()

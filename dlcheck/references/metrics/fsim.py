@@ -34,7 +34,6 @@ _SIDE = 256  # pixels of the shorter side, to which larger images are averaged d
         "range": [0, 1],
         "reduction": "none",
         "data_range": "data_range",
-        "sizes": {"c": [3, 3], "h": [64, 64], "w": [80, 80]},
     },
 )
 def fsim(x: Tensor, y: Tensor, *, data_range: float) -> Tensor:

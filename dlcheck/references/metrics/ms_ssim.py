@@ -34,7 +34,6 @@ WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
         "reduction": "none",
         "formula": "ms_ssim",
         "data_range": "data_range",
-        "sizes": {"c": [3, 3], "h": [176, 176], "w": [192, 192]},
     },
 )
 def ms_ssim(

@@ -31,7 +31,6 @@ _TAKES = Takes(metric="psnr")
         "reduction": "none",
         "formula": "psnr",
         "data_range": "data_range",
-        "sizes": {"c": [3, 3], "h": [64, 64], "w": [80, 80]},
     },
 )
 def psnr(x: Tensor, y: Tensor, *, data_range: float) -> Tensor:

@@ -59,7 +59,6 @@ class Window:
         "reduction": "none",
         "formula": "ssim",
         "data_range": "data_range",
-        "sizes": {"c": [3, 3], "h": [64, 64], "w": [80, 80]},
     },
 )
 def ssim(
