@@ -659,7 +659,9 @@ _KINDS = (
             "interval": "[lowest, highest] value that images hold",
             "reduction": "none or mean",
             "formula": "psnr, ssim or ms_ssim: the published definition that it computes",
-            "window": "of ssim: { size = 11, deviation = 1.5 }; without deviation uniform",
+            "window": "of ssim: { size = 11, deviation = 1.5, padding = none }; without deviation "
+            "uniform; padding is reflect, replicate or constant",
+            "distorted": "the input that is the distorted image; the last by default",
             "ddof": "of ssim: delta degrees of freedom of its moments, 0 or 1; 0 by default",
             "constants": "of ssim: [K1, K2], by default [0.01, 0.03]",
             "distortions": "of noise, blur, jpeg, contrast those that worsen it; all by default",

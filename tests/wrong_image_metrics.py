@@ -191,7 +191,7 @@ WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 
 def scales(x: Tensor, y: Tensor, *, plain: bool = False, pool: bool = True) -> list[Tensor]:
-    """Means per scale [b, c]: contrast-structure, at the last with luminance; all with, if plain."""
+    """Means per scale [b, c]: contrast-structure, at the last (if plain, at all) with luminance."""
     means = []
     for scale in range(5):
         window = torch.outer(gaussian(11, 1.5, x), gaussian(11, 1.5, x))

@@ -29,6 +29,7 @@ class Definition:
     deviation: float | None = 1.5
     ddof: int = 0
     constants: tuple[float, float] = (0.01, 0.03)
+    padding: str = ""  # how images are continued beyond their border; not at all by default
 
     def values(self, x: Tensor, y: Tensor) -> Iterator[Tensor]:
         """The value of every pair [b] of images [b, c, h, w]: one for each accepted convention.
@@ -61,6 +62,9 @@ class Definition:
 
     def _maps(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Wang et al. 2004, eqs. 6–16, at every place of the window inside of the image."""
+        if self.padding:
+            reach = (self.size // 2,) * 4
+            x, y = (functional.pad(z, reach, mode=self.padding) for z in (x, y))
         b, c, h, w = x.shape
         maps = torch.stack([x, y, x * x, y * y, x * y]).reshape(-1, 1, h, w)
         window = self._window().to(x.device)
@@ -107,4 +111,5 @@ def declared_definition(metric: Implementation, span: float) -> Definition:
         deviation=None if deviation is None else float(deviation),
         ddof=int(options.get("ddof", 0)),
         constants=(float(k1), float(k2)),
+        padding=str(window.get("padding", "")),
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dlcheck.checks.metrics.image_pairs import pictures, resolvable, scores
+from dlcheck.checks.metrics.image_pairs import Pictures, pictures, resolvable, scores
 from dlcheck.checks.metrics.image_quality import divides_by_a_vanishing_norm
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence
@@ -18,6 +19,7 @@ from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation, gradients, tensors_in
 
 _STEPS = (2.0**-22, 2.0**-18, 2.0**-14, 2.0**-10, 2.0**-7)  # of the range, per pixel
+_ROOM = 0.2  # of a range of 1, to its ends, for images in its middle half with a little noise
 _RESOLVED = 0.01  # share of the slope that the differences must resolve
 
 
@@ -58,26 +60,25 @@ def adds_the_absolute_difference(original: Any, x: Tensor, y: Tensor, **keywords
 def the_gradient_is_that_of_the_value(metric: Implementation, case: Case) -> Iterator[Evidence]:
     """Along two directions the gradient by the first image is the slope that differences measure.
 
-    x [1, c, h, w] a photograph, y a noisy copy; the directions are the gradient itself and one at
-    random. Central differences at h, h/4 and h/16, h being 2⁻²² of the range per pixel (up to
-    2⁻⁷ where rounding asks for it): what curvature (h²) and kinks (h) add to the last one is at
+    x [1, c, h, w] a photograph with a little noise, y a noisy copy; the directions are the gradient
+    itself and one at random. Central differences at h, h/4 and h/16, h being 2⁻²² of the range per
+    pixel (up to 2⁻⁷ where rounding asks for it): what curvature (h²) and kinks (h) add to the last one is at
     most a third of what they add to the first, so the bound is 8 times the largest difference
     among the three plus the rounding of the value over h/16. Slopes that are not resolved to a
     hundredth are not judged.
     """
-    pair = pictures(metric, case)
-    if not pair.values.is_floating_point():
-        raise NotApplicable("bytes have no gradient")
-    x, y = pair.values[:1].double(), pair.noisy(0.1, case.generator("noise"))[:1]
+    pair = _in_the_middle(pictures(metric, case), case)
+    x, y = pair.values, pair.noisy(0.1, case.generator("noise"))
     gradient = _gradient(metric, x, y)
     noise = torch.randn(x.shape, generator=case.generator("direction"), dtype=x.dtype).to(x.device)
-    room = resolvable(metric, case, pair, pair.noisy(0.1, case.generator("noise")))
+    room = resolvable(metric, case, pair, y)
     judged = 0
     for name, towards in (("its own", gradient), ("a random", noise)):
         step = pair.span * towards / towards.square().mean().sqrt()
-        claimed = float((gradient * step).sum())
-        size = float((gradient * step).norm())
-        measured, bound = _slope(metric, x, y, step, (room, size))
+        claimed, size = float((gradient * step).sum()), float((gradient * step).norm())
+        largest = _ROOM * pair.span / float(step.abs().max())
+        scale = _Scale(rounding=room, slope=size, largest_step=largest)
+        measured, bound = _slope(metric, x, y, step, scale)
         size = max(size, abs(measured))
         if not bound <= _RESOLVED * size:
             continue
@@ -94,6 +95,18 @@ def the_gradient_is_that_of_the_value(metric: Implementation, case: Case) -> Ite
         raise NotApplicable("differences do not resolve the slope: the value has kinks")
 
 
+def _in_the_middle(pair: Pictures, case: Case) -> Pictures:
+    """The first photograph in the middle half of the range, with a little noise.
+
+    So that steps stay in the range, and flat parts do not lie on the kinks of a maximum.
+    """
+    if not pair.values.is_floating_point():
+        raise NotApplicable("bytes have no gradient")
+    squeezed = pair.low + pair.span / 4 + (pair.values[:1].double() - pair.low) / 2
+    middle = Pictures(squeezed, pair.low, pair.high)
+    return Pictures(middle.noisy(0.02, case.generator("little noise")), pair.low, pair.high)
+
+
 def _gradient(metric: Implementation, x: Tensor, y: Tensor) -> Tensor:
     leaf = x.clone().requires_grad_()
     answer = next(tensors_in(metric(leaf, y.clone())), None)
@@ -105,18 +118,28 @@ def _gradient(metric: Implementation, x: Tensor, y: Tensor) -> Tensor:
     return found
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scale:
+    """How far values are rounded, how large slopes are at least, and steps at most."""
+
+    rounding: float
+    slope: float
+    largest_step: float
+
+
 def _slope(
-    metric: Implementation, x: Tensor, y: Tensor, step: Tensor, scale: tuple[float, float]
+    metric: Implementation, x: Tensor, y: Tensor, step: Tensor, scale: _Scale
 ) -> tuple[float, float]:
     """The derivative along `step`, and how far off it may be, at steps that resolve it."""
-    room, slope = scale  # how far the value is rounded, and how large slopes are at least
     measured, bound = 0.0, float("inf")
     for size in _STEPS:
+        if size > scale.largest_step:
+            break  # would leave the range
         with torch.no_grad():
             d = [_central(metric, x, y, h * step) / h for h in (size, size / 4, size / 16)]
         spread = max(abs(d[0] - d[1]), abs(d[1] - d[2]), abs(d[0] - d[2]))
-        measured, bound = d[2], 8 * spread + 16 * room / size
-        if bound <= _RESOLVED * max(slope, abs(measured)):
+        measured, bound = d[2], 8 * spread + 16 * scale.rounding / size
+        if bound <= _RESOLVED * max(scale.slope, abs(measured)):
             break
     return measured, bound
 

@@ -18,6 +18,8 @@ from dlcheck.registry import check
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
+_GUARD = 1e-6  # of the signal: what eps in denominators is seen to move a value
+
 
 @around
 def leaves_dropout_on(original: Any, x: Tensor, *rest: Any, **keywords: Any) -> Any:
@@ -92,7 +94,8 @@ def an_image_scores_perfectly_with_itself(metric: Implementation, case: Case) ->
     """f(x, x) is the declared `perfect` value, for every photograph.
 
     x [b, c, h, w]; the signal is how far the value of a noisy copy is from it. An infinite value
-    (PSNR) must be infinite.
+    (PSNR) must be infinite. A millionth of the signal is left for what guards a quotient or a
+    logarithm from 0.
     """
     x = pictures(metric, case)
     perfect = float(metric.options["perfect"])
@@ -101,10 +104,11 @@ def an_image_scores_perfectly_with_itself(metric: Implementation, case: Case) ->
     worst = values[(values - perfect).abs().argmax()] if math.isfinite(perfect) else values.min()
     error = 0.0 if bool((values == perfect).all()) else float((values - perfect).abs().max())
     away = float((apart - perfect).abs().min())
+    signal = away if math.isfinite(away) else float(apart.abs().max())
     return Evidence(
         error=error,
-        bound=resolvable(metric, case, x, noisy),
-        signal=away if math.isfinite(away) else float(apart.abs().max()),
+        bound=resolvable(metric, case, x, noisy) + _GUARD * signal,
+        signal=signal,
         what="distance from the perfect value, of an image with itself",
         expected=f"{perfect:g}",
         got=f"{float(worst):.9g}",

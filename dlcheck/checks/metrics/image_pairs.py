@@ -73,7 +73,7 @@ def _more(height: int, width: int, reach: int) -> tuple[int, int]:
 def pictures(metric: Implementation, case: Case, at_least: int = 1) -> Pictures:
     """The photographs that ship with scikit-image, in the size and range that is declared.
 
-    Four of them; two where time is short, and `at_least` so many where they are large.
+    Four of them; `at_least` so many where they are large or time is short.
 
     The range is that of the input, as `image[-1:1]`, else `options.interval`, else 0 to 1, or 0
     to 255 for bytes. Raises NotApplicable where the inputs are no images.
@@ -107,9 +107,7 @@ def _size(metric: Implementation, case: Case, spec: Input, axis: int) -> int:
 
 
 def _count(case: Case, side: int, at_least: int) -> int:
-    if side > _SMALL:
-        return at_least
-    return 4 if has_time(case, side) else 2
+    return 4 if has_time(case, side) else at_least
 
 
 def has_time(case: Case, side: int) -> bool:
@@ -157,6 +155,13 @@ def flat_answer(metric: Implementation, x: Tensor, y: Tensor) -> Tensor:
     if found is None:
         return torch.tensor([metric.number(x.clone(), y.clone())], dtype=torch.float64)
     return found.detach().double().flatten().cpu()
+
+
+def judged(metric: Implementation, original: Tensor, distorted: Tensor) -> Tensor:
+    """`scores` with each image in its place: the distorted one is the input of
+    `options.distorted`, by default the last."""
+    swapped = metric.options.get("distorted") == next(iter(metric.declared.inputs), None)
+    return scores(metric, distorted, original) if swapped else scores(metric, original, distorted)
 
 
 def sign_of(metric: Implementation) -> int:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dlcheck.checks.metrics.image_distortions import UNITS, distortions
-from dlcheck.checks.metrics.image_pairs import Pictures, pictures, scores, sign_of
+from dlcheck.checks.metrics.image_pairs import Pictures, judged, pictures, sign_of
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence, Figure
 from dlcheck.mutants import around, on_tensors, through_backward
@@ -83,9 +83,9 @@ def distortion_worsens_the_value(metric: Implementation, case: Case) -> Iterator
     metric is for. Shifts are left out: there even good metrics are not monotone.
     """
     x, sign = pictures(metric, case), sign_of(metric)
-    undistorted = scores(metric, x.values, x.values)
+    undistorted = judged(metric, x.values, x.values)
     for name, levels in distortions(x, case, metric.options.get("distortions")).items():
-        values = torch.stack([undistorted, *(scores(metric, x.values, y) for y in levels.values())])
+        values = torch.stack([undistorted, *(judged(metric, x.values, y) for y in levels.values())])
         steps = sign * values.diff(dim=0)  # negative where the image got worse
         yield Evidence(
             error=float((~(steps < 0)).sum()),
@@ -133,7 +133,7 @@ def the_whole_interval_counts(metric: Implementation, case: Case) -> Evidence:
     for start in (x.low, x.high - 0.2 * x.span):
         part = _squeezed(x, x.values, start)
         other = _squeezed(x, x.blurred(2.0), start)
-        worse = sign * (scores(metric, part, other) - scores(metric, part, part))
+        worse = sign * (judged(metric, part, other) - judged(metric, part, part))
         unseen += int((~(worse < 0)).sum())
     return Evidence(
         error=float(unseen),

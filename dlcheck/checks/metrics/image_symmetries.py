@@ -153,13 +153,14 @@ def transposing_both_images_changes_nothing(metric: Implementation, case: Case) 
 )
 def brightening_both_images_changes_nothing(metric: Implementation, case: Case) -> Evidence:
     """f(x + c, y + c) = f(x, y) for photographs in the lower half of the range, c a third of it."""
-    x = _lower_half(pictures(metric, case))
-    _needs_numbers(x)
-    return _unmoved(metric, case, "both brighter", lambda z: z + x.span / 3, x)
+    whole = pictures(metric, case)
+    _needs_numbers(whole)
+    x = _lower_half(whole)
+    return _unmoved(metric, case, "both brighter", lambda z: z + whole.span / 3, x)
 
 
 def _lower_half(x: Pictures) -> Pictures:
-    return Pictures((x.values + x.low) / 2, x.low, x.high)
+    return Pictures((x.values + x.low) / 2, x.low, (x.low + x.high) / 2)
 
 
 def _needs_numbers(x: Pictures) -> None:
