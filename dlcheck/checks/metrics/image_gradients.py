@@ -62,9 +62,9 @@ def the_gradient_is_that_of_the_value(metric: Implementation, case: Case) -> Ite
 
     x [1, c, h, w] a photograph with a little noise, y a noisy copy; the directions are the gradient
     itself and one at random. Central differences at h, h/4 and h/16, h being 2⁻²² of the range per
-    pixel (up to 2⁻⁷ where rounding asks for it): what curvature (h²) and kinks (h) add to the last one is at
-    most a third of what they add to the first, so the bound is 8 times the largest difference
-    among the three plus the rounding of the value over h/16. Slopes that are not resolved to a
+    pixel (up to 2⁻⁷ where rounding asks for it): what curvature (h²) and kinks (h) add to the last
+    one is at most a third of what they add to the first, so the bound is 8 times the largest
+    difference among the three plus the rounding of the value over h/16. Slopes not resolved to a
     hundredth are not judged.
     """
     pair = _in_the_middle(pictures(metric, case), case)

@@ -12,7 +12,7 @@ from dlcheck.references.metrics.fsim import fsim
 from dlcheck.references.metrics.image_inputs import Takes, checked_pair
 from dlcheck.references.metrics.lpips import LPIPS
 from dlcheck.references.metrics.ms_ssim import ms_ssim
-from dlcheck.references.metrics.psnr import decibels
+from dlcheck.references.metrics.psnr import decibels, psnr
 from dlcheck.references.metrics.ssim import ssim
 
 Metric = Callable[[Tensor, Tensor], Tensor]
@@ -69,12 +69,12 @@ class StreamingPSNR:
 
     @torch.no_grad()
     def update(self, x: Tensor, y: Tensor) -> None:
+        if self.over == "pairs":
+            self._add(psnr(x, y, data_range=self.data_range).double().sum(), len(x))
+            return
         x, y = checked_pair(x, y, Takes(metric="psnr"), self.data_range)
         squares = (x.double() - y.double()).square()
-        if self.over == "pixels":
-            self._add(squares.sum(), squares.numel())
-        else:
-            self._add(decibels(squares.mean((1, 2, 3)), self.data_range).sum(), len(squares))
+        self._add(squares.sum(), squares.numel())
 
     def _add(self, total: Tensor, count: int) -> None:
         self.total, self.count = self.total + total.cpu(), self.count + count
