@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,17 +17,31 @@ from dlcheck.references.metrics.psnr import decibels, psnr
 from dlcheck.references.metrics.ssim import ssim
 
 Metric = Callable[[Tensor, Tensor], Tensor]
+_NAMED: Mapping[str, Any] = {
+    "psnr": psnr,
+    "ssim": ssim,
+    "ms_ssim": ms_ssim,
+    "fsim": fsim,
+    "lpips": LPIPS,
+}
 _EMPTY = "no pair of images was given; call update(x, y) before compute()"
 
 
 class MeanOverPairs:
     """The mean over all pairs so far of a metric that returns [b].
 
-    Update with images [b, c, h, w] in any split, on any device; sums are kept in float64.
+    metric: a callable, or "psnr", "ssim", "ms_ssim", "fsim" or "lpips" with its arguments, as
+    `MeanOverPairs("ssim", data_range=1.0)` or `MeanOverPairs("lpips", net="vgg")`. Update with
+    images [b, c, h, w] in any split, on any device; sums are kept in float64.
     """
 
-    def __init__(self, metric: Metric) -> None:
-        self.metric = metric
+    def __init__(self, metric: Metric | str, **arguments: Any) -> None:
+        if isinstance(metric, str):
+            if metric not in _NAMED:
+                raise ValueError(f"metric is one of {', '.join(_NAMED)}, not {metric!r}")
+            named = _NAMED[metric]
+            metric = named(**arguments) if named is LPIPS else partial(named, **arguments)
+        self.metric: Metric = metric
         self.reset()
 
     def reset(self) -> None:
@@ -94,23 +109,3 @@ class StreamingPSNR:
             raise ValueError(_EMPTY)
         mean = self.total / self.count
         return decibels(mean, self.data_range) if self.over == "pixels" else mean
-
-
-def StreamingSSIM(data_range: float) -> MeanOverPairs:
-    """The mean `ssim` of a data set."""
-    return MeanOverPairs(functools.partial(ssim, data_range=data_range))
-
-
-def StreamingMSSSIM(data_range: float) -> MeanOverPairs:
-    """The mean `ms_ssim` of a data set."""
-    return MeanOverPairs(functools.partial(ms_ssim, data_range=data_range))
-
-
-def StreamingFSIM(data_range: float) -> MeanOverPairs:
-    """The mean `fsim` of a data set."""
-    return MeanOverPairs(functools.partial(fsim, data_range=data_range))
-
-
-def StreamingLPIPS(net: str = "alex", weights: str | None = None) -> MeanOverPairs:
-    """The mean `LPIPS` of a data set with values in [−1, 1]."""
-    return MeanOverPairs(LPIPS(net, weights))
