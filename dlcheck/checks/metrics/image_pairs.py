@@ -85,7 +85,7 @@ def pictures(metric: Implementation, case: Case, at_least: int = 1) -> Pictures:
     values = photographs(max(height, width))[..., :height, :width]
     values = values[: _count(case, height, at_least)]
     values = _with_channels(values, channels)
-    low, high = _interval(metric, spec)
+    low, high = interval_of(metric, spec)
     values = low + (high - low) * values
     dtype = case.dtype if spec.is_floating else torch.uint8
     if not spec.is_floating:
@@ -122,7 +122,8 @@ def _with_channels(values: Tensor, channels: int) -> Tensor:
     return grey.expand(-1, channels, -1, -1).contiguous()
 
 
-def _interval(metric: Implementation, spec: Input) -> tuple[float, float]:
+def interval_of(metric: Implementation, spec: Input) -> tuple[float, float]:
+    """[lowest, highest] value of an image: of its input, else `options.interval`."""
     if spec.low is not None and spec.high is not None:
         return spec.low, spec.high
     low, high = metric.options.get("interval", (0, 1) if spec.is_floating else (0, 255))
