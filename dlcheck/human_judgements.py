@@ -69,12 +69,11 @@ def _read(places: list[tuple[Path, str]]) -> Triplets:
 
 
 def _image(path: Path) -> Tensor:
-    from torchvision.io import ImageReadMode, decode_image
+    from skimage.io import imread
 
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: a triplet has ref, p0, p1 and judge")
-    image: Tensor = decode_image(str(path), ImageReadMode.RGB)
-    return image.double() / 255
+    return torch.tensor(np.asarray(imread(path))[..., :3]).permute(2, 0, 1).double() / 255
 
 
 def choices(distance: Callable[[Tensor, Tensor], Tensor], of: Triplets) -> Tensor:

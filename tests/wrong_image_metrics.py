@@ -400,3 +400,25 @@ WRONG: Mapping[str, Declared] = {
         )
     },
 }  # fmt: skip
+
+# The check that finds it, where it is not the one that compares the value with the formula's.
+FOUND_BY: Mapping[str, str] = {
+    "caps_at_a_hundred": "an_image_scores_perfectly_with_itself",
+    "of_the_whole_batch": "pairs_of_a_batch_do_not_meet",
+    "means_detached": "the_gradient_is_that_of_the_value",
+    "one_side_weighs": "exchanging_the_images_changes_nothing",
+    "range_forgotten": "the_unit_of_brightness_does_not_matter",
+    "InTraining": "an_image_scores_perfectly_with_itself",
+    "RootOfEachLayer": "the_gradient_vanishes_where_images_are_equal",
+    "SignedHeads": "values_keep_to_their_range",
+}
+
+
+def found_by(name: str) -> str:
+    """The check that must find a wrong metric."""
+    other = "reference" if "reference" in WRONG[name][1] else "formula"
+    usual = {
+        "reference": "value_is_that_of_the_reference",
+        "formula": "value_follows_its_formula",
+    }
+    return FOUND_BY.get(name, usual[other])

@@ -254,12 +254,14 @@ def agrees_with_people(metric: Implementation, case: Case) -> Evidence:
     )
     gain = own - plain
     margin = 3 * float(gain.std()) / len(gain) ** 0.5 if len(gain) > 1 else float("inf")
+    lost = not float(gain.mean()) > margin
     return Evidence(
-        error=max(0.0, margin - float(gain.mean())),
+        error=float(lost),
         bound=0.0,
         signal=1.0,
-        what="2AFC score below that of the mean squared error and 3 standard errors",
-        expected=f"above {float(plain.mean()) + margin:.4f}",
+        unit="comparisons",
+        what="comparison with the mean squared error by people's choices that is lost",
+        expected=f"2AFC score above {float(plain.mean()) + margin:.4f}",
         got=f"{float(own.mean()):.4f}",
         values={"2AFC": float(own.mean()), "2AFC of the mean squared error": float(plain.mean())},
     )
