@@ -22,7 +22,8 @@ from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation, build
 from dlcheck.taken import inputs_of
 
-_SIDE, _WHOLE = 176, 256  # pixels of a patch, five scales of an 11-pixel window; of a photograph
+_SIDE, _SIDE_OF_SCALES = 96, 176  # pixels of a patch; where others beside it have five scales
+_WHOLE = 256  # pixels of a photograph
 _PATCHES_OF_EACH = 2
 _WARP, _SMOOTH = 1.5, 8.0  # pixels: how far the warp moves, and how smooth it is
 _BETTER = 1.0  # dB by which the blur is at least nearer in PSNR
@@ -62,20 +63,22 @@ _LPIPS: dict[str, Any] = {
 def warps_are_nearer_than_blurs(metric: Implementation, case: Case) -> Iterator[Evidence]:
     """More distortion is further away, and a slight warp is nearer than a blur of higher PSNR.
 
-    Photographs under noise, blur, JPEG and loss of contrast; then patches [8, 3, 176, 176], each
+    Photographs under noise, blur, JPEG and loss of contrast; then patches [8, 3, 96, 96], each
     warped smoothly by 1.5 pixels, which people hardly see, against blurred by as much as leaves
     the blur at least 1 dB nearer in PSNR: a proxy for people's judgement, on which the mean
     squared error is always wrong (the counter-example). `options.beside` names registered metrics
     to show in the same figures. With random weights AlexNet prefers the warp in 96 of 100.
     """
     beside = {"it": _distance(metric)} | dict(_beside(metric, case))
-    x = _whole(case)
+    side = _SIDE_OF_SCALES if len(beside) > 2 else _SIDE
+    x = Pictures(photographs(side)[:2], 0.0, 1.0)
     curves = {
         name: {s: {m: distance(x.values, y) for m, distance in beside.items()} for s, y in levels}
         for name, levels in ((n, found.items()) for n, found in distortions(x, case).items())
     }
     yield _law(curves)
-    yield from _proxy(beside, case, tuple(_figure(name, curve) for name, curve in curves.items()))
+    figures = tuple(_figure(name, curve) for name, curve in curves.items())
+    yield from _proxy(beside, case, _patches(case, side), figures)
 
 
 def _law(curves: Mapping[str, Mapping[float, Mapping[str, Tensor]]]) -> Evidence:
@@ -97,9 +100,8 @@ def _law(curves: Mapping[str, Mapping[float, Mapping[str, Tensor]]]) -> Evidence
 
 
 def _proxy(
-    beside: Mapping[str, Distance], case: Case, figures: tuple[Figure, ...]
+    beside: Mapping[str, Distance], case: Case, patches: Tensor, figures: tuple[Figure, ...]
 ) -> Iterator[Evidence]:
-    patches = _patches(case)
     warped = _warped(patches, case)
     blurred = _blurred_less(patches, _squares(patches, warped))
     share = {
@@ -182,16 +184,12 @@ def _squares(x: Tensor, y: Tensor) -> Tensor:
     return (x - y).square().mean((1, 2, 3)).cpu()
 
 
-def _whole(case: Case) -> Pictures:
-    return Pictures(photographs(_SIDE)[:2], 0.0, 1.0)
-
-
-def _patches(case: Case) -> Tensor:
-    """Two random squares of each photograph: [n, 3, 176, 176] in [0, 1], float64."""
+def _patches(case: Case, side: int) -> Tensor:
+    """Two random squares of each photograph: [n, 3, side, side] in [0, 1], float64."""
     generator, found = case.generator("patches"), []
     for photo in photographs(_WHOLE):
-        corners = torch.randint(0, _WHOLE - _SIDE, (_PATCHES_OF_EACH, 2), generator=generator)
-        found += [photo[:, r : r + _SIDE, c : c + _SIDE] for r, c in corners.tolist()]
+        corners = torch.randint(0, _WHOLE - side, (_PATCHES_OF_EACH, 2), generator=generator)
+        found += [photo[:, r : r + side, c : c + side] for r, c in corners.tolist()]
     return torch.stack(found)
 
 
