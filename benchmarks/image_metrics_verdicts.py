@@ -23,6 +23,7 @@ from markdown import Table, circumstances, replace_section, section
 
 import dlcheck
 from dlcheck.model import Verdict
+from dlcheck.references.metrics.lpips import PackageLPIPS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from wrong_image_metrics import (
@@ -49,7 +50,7 @@ BY_NAME = {"data_range": "data_range"}
 REASONS: Mapping[str, str] = {
     "every_pair_sends_a_finite_gradient": "the gradient is NaN where a part of an image is flat "
     "(the root of 0)",
-    "a_missing_pixel_gives_no_number": "a NaN is sorted away with the values that are not the worst",
+    "a_missing_pixel_gives_no_number": "a NaN is sorted away with the best values",
     "an_image_scores_perfectly_with_itself": "0/0 in flat or black windows: NaN, or 0 instead of 1",
     "value_follows_its_formula": "the last of the scales averages the reflected border in, "
     "the others do not",
@@ -69,8 +70,6 @@ def peers() -> Iterator[Declared]:
     yield from _of_pytorch_msssim()
     yield from _of_scikit_image()
     for net in ("alex", "squeeze"):
-        from dlcheck.references.metrics.lpips import PackageLPIPS
-
         yield f"lpips.LPIPS ({net})", PackageLPIPS(net), DISTANCE
 
 

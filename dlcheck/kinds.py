@@ -664,7 +664,7 @@ _KINDS = (
             "distorted": "the input that is the distorted image; the last by default",
             "ddof": "of ssim: delta degrees of freedom of its moments, 0 or 1; 0 by default",
             "constants": "of ssim: [K1, K2], by default [0.01, 0.03]",
-            "distortions": "of noise, blur, jpeg, contrast those that worsen it; all by default",
+            "distortions": "those of noise, blur, jpeg, contrast that worsen it; all but the last",
             "beside": "import paths of registered metrics to show in the same figures",
             "bapps": "folder of a copy of the BAPPS set (2afc/val): human judgements",
         },

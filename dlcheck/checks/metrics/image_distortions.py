@@ -18,6 +18,7 @@ UNITS: Mapping[str, str] = {
     "jpeg": "100 - quality",
     "contrast": "share of the contrast that is lost",
 }
+USUAL = ("noise", "blur", "jpeg")
 _LEVELS: Mapping[str, tuple[float, ...]] = {
     "noise": (0.01, 0.02, 0.05, 0.1, 0.2, 0.4),
     "blur": (0.5, 1.0, 1.5, 2.0, 3.0, 4.0),
@@ -34,17 +35,18 @@ _QUANTIZATION = (
 
 
 def distortions(
-    pictures: Pictures, case: Case, names: Sequence[str] | None = None
+    pictures: Pictures, case: Case, names: Sequence[str] = USUAL
 ) -> Mapping[str, dict[float, Tensor]]:
     """Name → strength → distorted pictures, each strength worse than the one before.
 
-    names: all of them unless told. Where time is short, every other strength.
+    names: all but loss of contrast unless told, which correlations do not see. Where time is
+    short, every other strength.
     """
     step = 1 if has_time(case, pictures.values.shape[2]) else 2
     return {
         name: {s: _distorted(pictures, case, name, s) for s in strengths[step - 1 :: step]}
         for name, strengths in _LEVELS.items()
-        if names is None or name in names
+        if name in names
     }
 
 

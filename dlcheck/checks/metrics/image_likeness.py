@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, ItemsView, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -74,11 +74,18 @@ def warps_are_nearer_than_blurs(metric: Implementation, case: Case) -> Iterator[
     x = Pictures(photographs(side)[:2], 0.0, 1.0)
     curves = {
         name: {s: {m: distance(x.values, y) for m, distance in beside.items()} for s, y in levels}
-        for name, levels in ((n, found.items()) for n, found in distortions(x, case).items())
+        for name, levels in (
+            (n, found.items()) for n, found in distortions(x, case, tuple(UNITS)).items()
+        )
     }
     yield _law(curves)
     figures = tuple(_figure(name, curve) for name, curve in curves.items())
     yield from _proxy(beside, case, _patches(case, side), figures)
+
+
+def _levels(x: Pictures, case: Case) -> Iterator[tuple[str, ItemsView[float, Tensor]]]:
+    for name, found in distortions(x, case, tuple(UNITS)).items():
+        yield name, found.items()
 
 
 def _law(curves: Mapping[str, Mapping[float, Mapping[str, Tensor]]]) -> Evidence:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlcheck.checks.metrics.image_distortions import UNITS, distortions
+from dlcheck.checks.metrics.image_distortions import UNITS, USUAL, distortions
 from dlcheck.checks.metrics.image_pairs import Pictures, judged, pictures, sign_of
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence, Figure
@@ -78,13 +78,14 @@ def distortion_worsens_the_value(metric: Implementation, case: Case) -> Iterator
     """The worse a photograph is distorted, the worse its value, at every step, for every one.
 
     From none to noise of 0.01 to 0.4 of the range, the same field at every strength; to blur of
-    0.5 to 4 pixels; to JPEG of quality 95 to 5; to a twentieth of the contrast. PSNR, SSIM,
-    MS-SSIM, FSIM and LPIPS were so on ten photographs. `options.distortions` names those that the
-    metric is for. Shifts are left out: there even good metrics are not monotone.
+    0.5 to 4 pixels; to JPEG of quality 95 to 5; to a twentieth of the contrast, if
+    `options.distortions` names it (a correlation does not see it). PSNR, SSIM, MS-SSIM, FSIM and
+    LPIPS were so on ten photographs. Shifts are left out: there even good metrics are not
+    monotone.
     """
     x, sign = pictures(metric, case), sign_of(metric)
     undistorted = judged(metric, x.values, x.values)
-    for name, levels in distortions(x, case, metric.options.get("distortions")).items():
+    for name, levels in distortions(x, case, metric.options.get("distortions", USUAL)).items():
         values = torch.stack([undistorted, *(judged(metric, x.values, y) for y in levels.values())])
         steps = sign * values.diff(dim=0)  # negative where the image got worse
         yield Evidence(

@@ -30,6 +30,7 @@ _SIDE = 256  # pixels of the shorter side, to which larger images are averaged d
     traits=["symmetric", "nonnegative", "grey_is_colour"],
     options={
         "better": "higher",
+        "distortions": ["noise", "blur", "jpeg", "contrast"],
         "perfect": 1.0,
         "range": [0, 1],
         "reduction": "none",

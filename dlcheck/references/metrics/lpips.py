@@ -27,6 +27,7 @@ _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # ImageNet's, 
     options={
         "interval": [-1, 1],
         "better": "lower",
+        "distortions": ["noise", "blur", "jpeg", "contrast"],
         "perfect": 0.0,
         "range": [0, "inf"],
         "reduction": "none",

@@ -29,6 +29,7 @@ WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
     ],
     options={
         "better": "higher",
+        "distortions": ["noise", "blur", "jpeg", "contrast"],
         "perfect": 1.0,
         "range": [0, 1],
         "reduction": "none",

@@ -28,6 +28,7 @@ _TAKES = Takes(metric="psnr")
     ],
     options={
         "better": "higher",
+        "distortions": ["noise", "blur", "jpeg", "contrast"],
         "perfect": "inf",
         "reduction": "none",
         "formula": "psnr",

@@ -54,6 +54,7 @@ class Window:
     ],
     options={
         "better": "higher",
+        "distortions": ["noise", "blur", "jpeg", "contrast"],
         "perfect": 1.0,
         "range": [-1, 1],
         "reduction": "none",
