@@ -56,6 +56,12 @@ REASONS: Mapping[str, str] = {
     "the others do not",
 }  # fmt: skip
 
+OF_ONE: Mapping[str, str] = {
+    "torchmetrics VIF, 0 to 1": "its noise variance of 2 is for 0 to 255, and there is no "
+    "data_range: a noisy copy of 0 to 1 scores above 1",
+    "torchmetrics SAM": "NaN of black pixels (0/0) and of equal ones (arccos of 1 + ε)",
+}
+
 
 def declared(base: Mapping[str, Any], *without: str, **options: Any) -> dict[str, Any]:
     """A declaration without some traits and with further options; None removes one."""
@@ -127,7 +133,13 @@ def _of_torchmetrics() -> Iterator[Declared]:
     yield "torchmetrics RASE", tm.RelativeAverageSpectralError(), asymmetric
     yield "torchmetrics SCC", tm.SpatialCorrelationCoefficient(), SIMILARITY
     fidelity = declared(SIMILARITY, "symmetric", distorted="x")
-    yield "torchmetrics VIF", tm.VisualInformationFidelity(), fidelity
+    yield "torchmetrics VIF, 0 to 1", tm.VisualInformationFidelity(), fidelity
+    bytes_ = {name: "image[0:255] b c h w" for name in IMAGES}
+    yield (
+        "torchmetrics VIF, 0 to 255",
+        tm.VisualInformationFidelity(),
+        {**fidelity, "inputs": bytes_},
+    )
 
 
 def _of_pytorch_msssim() -> Iterator[Declared]:
@@ -168,6 +180,7 @@ def of_peers(profile: str) -> Table:
     for name, target, said in peers():
         found, passed, seconds = failing(target, said, profile)
         why = "; ".join(dict.fromkeys(REASONS[c] for c in found if c in REASONS))
+        why = OF_ONE.get(name, why) if found else ""
         rows.append([name, passed, ", ".join(found) or "none", why, f"{seconds:.1f}"])
     alarmed = sum(row[2] != "none" for row in rows)
     return Table(

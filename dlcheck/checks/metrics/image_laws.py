@@ -18,6 +18,7 @@ from dlcheck.registry import check
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
+_RESOLUTION = 0.008  # of one value for a batch, which may be below those of its pairs
 _GUARD = 1e-6  # of the signal: what eps in denominators is seen to move a value
 
 
@@ -165,10 +166,11 @@ def pairs_of_a_batch_do_not_meet(metric: Implementation, case: Case) -> Evidence
     if together is None:
         together = torch.tensor([metric.number(x.values, y)], dtype=torch.float64)
         alone = alone.mean()[None]
+    signal = float(alone.abs().max())
     return Evidence(
         error=float((together - alone).abs().max()),
-        bound=2 * resolvable(metric, case, x, y),
-        signal=float(alone.abs().max()),
+        bound=min(2 * resolvable(metric, case, x, y), _RESOLUTION * signal),
+        signal=signal,
         what="change of a pair's value in a batch",
         expected=_listed(alone),
         got=_listed(together),
@@ -208,10 +210,11 @@ def pairs_may_come_in_any_order(metric: Implementation, case: Case) -> Evidence:
     back = back.flip(0) if back.numel() == len(y) else back
     if there.shape != back.shape:
         raise NotApplicable("the same pairs have another number of values each time")
+    signal = float(there.abs().max())
     return Evidence(
         error=float((there - back).abs().max()),
-        bound=2 * resolvable(metric, case, x, y),
-        signal=float(there.abs().max()),
+        bound=min(2 * resolvable(metric, case, x, y), _RESOLUTION * signal),
+        signal=signal,
         what="change when the order of the pairs is reversed",
         expected=_listed(there),
         got=_listed(back),

@@ -19,6 +19,7 @@ from dlcheck.subjects import Implementation, tensors_in
 
 _SIDES = (64, 80)  # pixels, where the declaration leaves the size free: not square
 _COLOURS = 3
+_COARSEST = 0.004  # twice of which a hundredth of the value still resolves
 _SMALL = 100  # pixels: above it, two photographs are enough work
 _MANY = 20  # cases per trial: a profile with fewer takes less of everything
 _SIDES_OF_SCALES = (176, 192)  # for five scales of an 11-pixel window
@@ -182,8 +183,9 @@ def resolvable(
     A stable computation returns the exact value for inputs that are off by relative errors, in
     N values of an image each about √N u after sums over up to N terms (λ = 8 standard deviations
     of a random walk of roundings: Higham & Mary, SISC 41(5), 2019). The sensitivity is measured:
-    the change under relative perturbations of 2⁻¹⁰, over 2⁻¹⁰. dtype: in which the metric
-    computes; by default as declared or as it is seen to.
+    the change under relative perturbations of 2⁻¹⁰, over 2⁻¹⁰. At most 0.4 % of the value: what
+    rounds more is no measure. dtype: in which the metric computes; by default as declared or as
+    it is seen to.
     """
     values = scores(metric, pictures.values, other)
     step = 2.0**-10
@@ -191,7 +193,8 @@ def resolvable(
     change = (scores(metric, moved, other) - values).abs().max() / step
     count = pictures.values[0].numel()
     unit = torch.finfo(dtype or _inner(metric, case, pictures, other)).eps / 2
-    return float(8 * count**0.5 * unit * (values.abs().max() + change))
+    largest = values.abs().max()
+    return min(float(8 * count**0.5 * unit * (largest + change)), _COARSEST * float(largest))
 
 
 def _inner(metric: Implementation, case: Case, pictures: Pictures, other: Tensor) -> torch.dtype:
