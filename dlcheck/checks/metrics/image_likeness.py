@@ -67,7 +67,7 @@ def warps_are_nearer_than_blurs(metric: Implementation, case: Case) -> Iterator[
     warped smoothly by 1.5 pixels, which people hardly see, against blurred by as much as leaves
     the blur at least 1 dB nearer in PSNR: a proxy for people's judgement, on which the mean
     squared error is always wrong (the counter-example). `options.beside` names registered metrics
-    to show in the same figures. With random weights AlexNet prefers the warp in 96 of 100.
+    to show in the same figures. The proxy does not tell LPIPS from FSIM: both prefer the warp.
     """
     beside = {"it": _distance(metric)} | dict(_beside(metric, case))
     side = _SIDE_OF_SCALES if len(beside) > 2 else _SIDE
