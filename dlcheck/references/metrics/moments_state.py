@@ -1,0 +1,23 @@
+"""Moments of pairs of values as one tensor: the state of a streaming score."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dlcheck.numerics.moments import Moments
+
+
+def packed(moments: Moments) -> Tensor:
+    """[7]: rows, mean [2], scatter [2, 2]."""
+    rows = moments.mean.new_tensor([moments.rows])
+    return torch.cat([rows, moments.mean, moments.scatter.flatten()])
+
+
+def moments_of(state: Tensor) -> Moments:
+    return Moments(int(state[0]), state[1:3], state[3:].view(2, 2))
+
+
+def joined(first: Tensor, second: Tensor) -> Tensor:
+    """The moments of both sets of rows."""
+    return packed(moments_of(first).merged(moments_of(second)))
