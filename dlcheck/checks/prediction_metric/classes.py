@@ -127,7 +127,7 @@ def counts_an_absent_class_as_minus_one(original: Any, *inputs: Tensor) -> Any:
 def _missing(inputs: tuple[Tensor, ...]) -> int:
     """How many classes below the highest one of the target it does not name."""
     target = inputs[1]
-    return int(target.max()) + 1 - target.unique().numel()
+    return int(target.max()) + 1 - len(target.unique())
 
 
 @check(

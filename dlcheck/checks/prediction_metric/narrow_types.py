@@ -55,8 +55,8 @@ def scales_bytes(original: Any, *inputs: Tensor) -> Any:
 def labels_of_any_integer_type_score_alike(score: Implementation, case: Case) -> Iterator[Evidence]:
     """300 rows of labels in int64, int32 and uint8 score the same.
 
-    Rows [300, …]; labels of two classes in bool too. No count may wrap around in the type of the labels. A refusal of a type is no
-    failure.
+    Rows [300, …]; labels of two classes in bool too. No count may wrap around in the type of the
+    labels. A refusal of a type is no failure.
     """
     scored = Scored.of(score, case)
     narrow = [n for n in (scored.prediction, scored.target) if case.specs[n].count is not None]

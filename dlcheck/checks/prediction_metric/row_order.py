@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dlcheck.checks.prediction_metric.answers import same_numbers
 from dlcheck.checks.prediction_metric.broken import (
     counts_the_last_row_twice,
     divides_by_one_row_less,
@@ -30,24 +31,7 @@ def same_answer(
     scored: Scored, before: Tensor, after: Tensor, rows: Rows, what: str, cause: str = ""
 ) -> Evidence:
     """Two answers, of one number or many, are the same but for rounding; NaN where NaN was."""
-    size = float(before[torch.isfinite(before)].abs().amax()) if before.numel() else 0.0
-    if before.shape != after.shape:
-        return Evidence(
-            error=float("inf"), bound=0.0, signal=1.0, what=what, cause=cause,
-            expected=f"{before.numel()} numbers", got=f"{after.numel()} numbers",
-        )  # fmt: skip
-    same = (before == after) | ((before != before) & (after != after))
-    apart = torch.where(same, 0.0, (after - before).abs().nan_to_num(torch.inf, torch.inf))
-    worst = int(apart.argmax()) if apart.numel() else 0
-    return Evidence(
-        error=float(apart.amax()) if apart.numel() else 0.0,
-        bound=2 * scored.room(rows, size),
-        signal=max(size, 1.0),
-        what=what,
-        expected=f"{float(before[worst]):.9g}" if before.numel() else "",
-        got=f"{float(after[worst]):.9g}" if after.numel() else "",
-        cause=cause,
-    )
+    return same_numbers(before, after, lambda size: scored.room(rows, size), what, cause)
 
 
 @check(

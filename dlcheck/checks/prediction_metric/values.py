@@ -89,10 +89,10 @@ def _alike(scored: Scored) -> Iterator[tuple[Tensor, str]]:
         return
     if form.says == "classes" or "average" in scored.subject.options:
         return  # a class is absent, on which conventions differ
-    highest = torch.full_like(target, target.max())
+    highest = torch.full_like(target, target.max().item())
     yield highest, "targets that are all the highest"
     if form.classes and where != "has_positives":
-        yield torch.full_like(target, target.min()), "targets of which none is positive"
+        yield torch.full_like(target, target.min().item()), "targets of which none is positive"
 
 
 @check(

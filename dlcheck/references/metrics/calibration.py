@@ -39,7 +39,8 @@ class ExpectedCalibrationError(Stream):
         edges = torch.linspace(0, 1, self.bins + 1, dtype=p.dtype, device=p.device)
         place = torch.bucketize(confidence, edges[1:-1])  # (low, high]
         rows = torch.stack([torch.ones_like(confidence), confidence, (said == wanted).double()])
-        return torch.zeros(3, self.bins, dtype=p.dtype, device=p.device).index_add_(1, place, rows)
+        empty = torch.zeros(3, self.bins, dtype=p.dtype, device=p.device)
+        return empty.index_add_(1, place, rows)
 
     def score(self, state: Tensor) -> Tensor:
         rows, confidence, right = state

@@ -23,7 +23,8 @@ def average_ranks(values: Tensor) -> Tensor:
     """
     _, group, counts = torch.unique(values, return_inverse=True, return_counts=True)
     ends = counts.cumsum(0).double()
-    return (ends - (counts.double() - 1) / 2)[group]
+    ranks: Tensor = (ends - (counts.double() - 1) / 2)[group]
+    return ranks
 
 
 def area_under_roc(scores: Tensor, positive: Tensor) -> Tensor:
@@ -37,7 +38,8 @@ def area_under_roc(scores: Tensor, positive: Tensor) -> Tensor:
         kind = "positive" if bool(many) else "negative"
         raise ValueError(f"every target is {kind}: an area under the ROC curve needs both classes")
     ranks = average_ranks(scores)[positive].sum()
-    return (ranks - many * (many + 1) / 2) / (many * few)
+    area: Tensor = (ranks - many * (many + 1) / 2) / (many * few)
+    return area
 
 
 def precision_over_recall(scores: Tensor, positive: Tensor) -> Tensor:
@@ -51,7 +53,8 @@ def precision_over_recall(scores: Tensor, positive: Tensor) -> Tensor:
     hits = torch.zeros(len(counts), dtype=torch.float64, device=scores.device)
     hits.index_add_(0, group, positive.double())
     found, seen = hits.cumsum(0), counts.double().cumsum(0)
-    return (hits / positive.sum() * found / seen).sum()
+    area: Tensor = (hits / positive.sum() * found / seen).sum()
+    return area
 
 
 @reference(
@@ -114,7 +117,7 @@ class AveragePrecision(RowStream):
              "merge": "merge", "forward": "batch", "saves_state": True},
 )  # fmt: skip
 class MulticlassAreaUnderROC(RowStream):
-    """The mean over K classes of probabilities [n, k] against labels [n], one class against the rest.
+    """Of probabilities [n, k] and labels [n]: the mean over one class against the rest, for each.
 
     In float64; keeps its rows; raises ValueError where a class has no target or every one.
     """

@@ -79,7 +79,8 @@ class MeanAbsoluteError(_Mean):
     inputs={"prediction": "float n", "target": "float n"},
     traits=["size_invariant", "improves_with_each_row", "validates"],
     options={"range": ["-inf", 1], "better": "higher", "perfect": 1.0, "uninformed": 0.0,
-             "perfect_where": "nonconstant", "merge": "merge", "forward": "batch", "saves_state": True},
+             "perfect_where": "nonconstant", "merge": "merge", "forward": "batch",
+             "saves_state": True},
 )  # fmt: skip
 class R2Score(Stream):
     """The share of the target's variance that is explained; values [n].
