@@ -117,10 +117,10 @@ class Feed:
     def split(self, rows: Rows, sizes: Sequence[int]) -> list[Rows]:
         """Batches of these sizes; those of further sets with other counts in proportion."""
         axes = self.axes
-        found = []
+        found: list[Rows] = []
         for place in range(len(sizes)):
             share = [sum(sizes[:place]), sum(sizes[: place + 1])]
-            batch = {}
+            batch: dict[str, Tensor] = {}
             for name, x in rows.items():
                 axis = axes.get(name)
                 if axis is None:

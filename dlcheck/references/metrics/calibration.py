@@ -39,12 +39,14 @@ class ExpectedCalibrationError(Stream):
         edges = torch.linspace(0, 1, self.bins + 1, dtype=p.dtype, device=p.device)
         place = torch.bucketize(confidence, edges[1:-1])  # (low, high]
         rows = torch.stack([torch.ones_like(confidence), confidence, (said == wanted).double()])
-        empty = torch.zeros(3, self.bins, dtype=p.dtype, device=p.device)
-        return empty.index_add_(1, place, rows)
+        sums = torch.zeros(3, self.bins, dtype=p.dtype, device=p.device)
+        sums.index_add_(1, place, rows)
+        return sums
 
     def score(self, state: Tensor) -> Tensor:
         rows, confidence, right = state
-        return (confidence - right).abs().sum() / rows.sum()
+        apart: Tensor = (confidence - right).abs().sum() / rows.sum()
+        return apart
 
 
 def expected_calibration_error(prediction: Tensor, target: Tensor, bins: int = 15) -> Tensor:
