@@ -69,7 +69,7 @@ def _said(prediction: Array, target: Array) -> Any:
     classifies = not np.issubdtype(target.dtype, np.floating)
     mixin = base.ClassifierMixin if classifies else base.RegressorMixin
 
-    class Said(mixin, base.BaseEstimator):  # type: ignore[misc, valid-type]
+    class Said(mixin, base.BaseEstimator):  # type: ignore[misc, name-defined, valid-type]
         def __sklearn_is_fitted__(self) -> bool:
             return True
 

@@ -1,7 +1,8 @@
-"""Confidences of exactly 0 and 1 count like those beside them."""
+"""Confidences of exactly 0 and 1 count."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,10 +36,11 @@ def drops_certain_rows(original: Any, prediction: Tensor, *rest: Tensor) -> Any:
 
 
 @around
-def counts_certain_rows_twice(original: Any, *inputs: Tensor) -> Any:
-    """Bins that are closed at both ends."""
-    sure = _certain(inputs[0])
-    return original(*(torch.cat([x, x[sure]]) for x in inputs))
+def takes_certain_rows_for_right(original: Any, prediction: Tensor, target: Tensor) -> Any:
+    """A gap between a confidence of 1 and the accuracy that is looked up in the bin beside it."""
+    sure = _certain(prediction)
+    said = prediction.argmax(-1) if prediction.dim() > 1 else prediction.round()
+    return original(prediction, torch.where(sure, said.to(target), target))
 
 
 @around
@@ -52,55 +54,72 @@ def answers_nan_where_certain(original: Any, prediction: Tensor, *rest: Tensor) 
     rejects=[
         answers_nan,
         answers_nan_where_certain,
-        counts_certain_rows_twice,
         drops_certain_rows,
+        takes_certain_rows_for_right,
     ],
     once=True,
 )
 def certain_predictions_count_like_all_others(
     score: Implementation, case: Case
 ) -> Iterator[Evidence]:
-    """Confidences of exactly 0 and 1 give a number, that of confidences beside them.
+    """Confidences of exactly 0 and of exactly 1 give a number, and their targets count.
 
-    Probabilities [n, …] of which each third row is certain, right or wrong, against the same rows
-    with 2⁻¹² and 1 − 2⁻¹² instead. In a score of bounded `range` all else is at least 1/n apart;
-    the others must give a number where what is certain is right.
+    Probabilities [n, …] of which each third row is certain, with targets that are all what those
+    rows say, and all something else. Where this changes the score at confidences of 2⁻¹² and
+    1 − 2⁻¹² by more than rounding, it does at 0 and 1 too: no bin, no threshold and no logarithm
+    is that near to them. Where the range has no end, a certain mistake may cost infinity, and the
+    score is to be a number where what is certain is right.
     """
     scored = Scored.of(score, case)
-    if scored.form.as_ != "probabilities":
-        raise NotApplicable("predicts no probabilities")
+    if scored.form.as_ != "probabilities" or scored.form.classes < 2:
+        raise NotApplicable("predicts no probabilities of classes")
     low, high = scored.ends
-    bounded = high - low < float("inf")
-    for count in (31, 60):
+    for said, count in ((1.0, 31), (0.0, 31), (1.0, 60), (0.0, 60)):
         rows = scored.draw(count, f"certain {count}")
-        source = rows if bounded else scored.perfect(rows)
-        sure, beside = _sure(scored, rows, source, 0.0), _sure(scored, rows, source, _AWAY)
-        got, expected = scored.value(sure), scored.value(beside)
-        # Every row moves the score by what it moved by, times the slope; a row is worth 1/n.
-        slack = 8 * _AWAY if bounded else float("inf")
+        right, wrong = _certain_rows(scored, rows, said, 0.0)
+        got = scored.value(right)
+        counts, other = True, got
+        if high - low < math.inf:
+            other = scored.value(wrong)
+            near, far = (scored.value(r) for r in _certain_rows(scored, rows, said, _AWAY))
+            counts = abs(got - other) > scored.room(rows) or abs(near - far) <= scored.room(rows)
         yield Evidence(
-            error=abs(got - expected) if bounded else float(got != got),
-            bound=slack * max(high - low, 1.0) + scored.room(sure) if bounded else 0.0,
-            signal=max(abs(expected), 1.0) if bounded else 1.0,
-            what="change of the score when confidences of 0 and 1 become 2⁻¹² and 1 − 2⁻¹²",
-            expected=f"{expected:.9g}",
-            got=f"{got:.9g}",
-            cause="rows with a confidence of exactly 0 or 1 are dropped, or counted twice",
+            error=math.nan if got != got or other != other else float(not counts),
+            bound=0.0,
+            signal=1.0,
+            what=f"no change of the score with the targets of rows of confidence {said:g}",
+            expected=f"a change, as with those of confidence {abs(said - _AWAY):.5g}",
+            got=f"{got:.9g} when they are right, {other:.9g} when they are wrong",
+            cause="" if counts else f"rows with a confidence of exactly {said:g} are dropped",
         )
 
 
-def _sure(scored: Scored, rows: Rows, source: Rows, away: float) -> Rows:
-    """Every third row certain of what it says in `source`, up to `away`."""
-    prediction = rows[scored.prediction].double()
-    says = source[scored.prediction].double()
-    form, axis = scored.form, scored.axes[scored.prediction]
+def _certain_rows(scored: Scored, rows: Rows, said: float, away: float) -> tuple[Rows, Rows]:
+    """Every third row certain up to `away`, with targets that are all right, and all wrong.
+
+    said: the confidence of a yes. Of several classes the best one has 1, and the others 0.
+    """
+    form, prediction = scored.form, rows[scored.prediction].double()
+    target = rows[scored.target]
     if form.says == "classes":
-        classes = prediction.shape[form.axis]
-        best = torch.zeros_like(says)
-        best.scatter_(form.axis, says.argmax(form.axis, keepdim=True), 1.0)
-        certain = best * (1 - away) + (1 - best) * away / max(classes - 1, 1)
+        best = prediction.argmax(form.axis)
+        certain = torch.zeros_like(prediction)
+        certain.scatter_(form.axis, best.unsqueeze(form.axis), 1.0)
+        certain = (1 - away) * certain + away / form.classes
     else:
-        certain = torch.where(says > 0.5, 1 - away, away)
-    third = torch.arange(prediction.shape[axis], device=prediction.device) % 3 == 0
-    shape = [-1 if a == axis else 1 for a in range(prediction.dim())]
-    return scored.with_prediction(rows, torch.where(third.view(shape), certain, prediction))
+        certain = torch.full_like(prediction, abs(said - away))
+        best = torch.full_like(target, target.max().item() if said else target.min().item())
+    third = torch.arange(scored.count(rows), device=target.device) % 3 == 0
+    sure = scored.with_prediction(
+        rows, torch.where(_along(third, prediction, scored, scored.prediction), certain, prediction)
+    )
+    marked = _along(third, target, scored, scored.target)
+    right = torch.where(marked, best.to(target), target)
+    wrong = torch.where(marked, scored.other_classes(best.to(target)), target)
+    return scored.with_target(sure, right), scored.with_target(sure, wrong)
+
+
+def _along(rows: Tensor, x: Tensor, scored: Scored, name: str) -> Tensor:
+    """A mask of rows [n] in the shape that x is compared with."""
+    axis = scored.axes[name]
+    return rows.view([-1 if a == axis else 1 for a in range(x.dim())])
