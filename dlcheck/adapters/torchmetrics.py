@@ -110,13 +110,17 @@ class _Identity(nn.Module):
 class FeatureDistance:
     """A distance of two sets of images, fed with their features: update(a, b), unequal counts.
 
-    metric: a name below torchmetrics, as "image.fid:FrechetInceptionDistance"; features: how many.
+    metric: a name below torchmetrics, as "image.fid:FrechetInceptionDistance"; args: its
+    arguments but `feature`. How many features there are the first rows say.
     """
 
-    def __init__(self, metric: Any, features: int, **args: Any) -> None:
-        self.metric = _made(metric, {"feature": _Identity(features), **args})
+    def __init__(self, metric: Any, **args: Any) -> None:
+        self._made = lambda features: _made(metric, {"feature": _Identity(features), **args})
+        self.metric: Any = None
 
     def update(self, real: Tensor, other: Tensor) -> None:
+        if self.metric is None:
+            self.metric = self._made(real.shape[1]).to(real.device)
         with _quiet():
             self.metric.update(real, real=True)
             self.metric.update(other, real=False)
@@ -126,18 +130,22 @@ class FeatureDistance:
             return self.metric.compute()
 
     def reset(self) -> None:
-        self.metric.reset()
+        self.metric = None
 
 
 class ClassScore:
-    """A score of images by their classes, fed with probabilities [n, k]: the softmax of log p."""
+    """A score of images by their classes, fed with probabilities [n, k]: the softmax of log p.
+
+    A probability of 0 is given as the smallest number: no network's softmax answers less.
+    """
 
     def __init__(self, metric: Any = "image.inception:InceptionScore", **args: Any) -> None:
         self.metric = _made(metric, {"feature": _Identity(0), **args})
 
     def update(self, probabilities: Tensor) -> None:
+        least = torch.finfo(probabilities.dtype).tiny
         with _quiet():
-            self.metric.update(probabilities.log())
+            self.metric.update(probabilities.clamp_min(least).log())
 
     def compute(self) -> Any:
         with _quiet():

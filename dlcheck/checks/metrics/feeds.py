@@ -75,6 +75,11 @@ class Feed:
         return _MOST.get(self.subject.kind.name, _ROWS)
 
     @property
+    def turns(self) -> int:
+        """Draws of a check of one comparison: two sets of few rows may score alike by chance."""
+        return 1 if self.subject.kind.name in _MOST else 3
+
+    @property
     def scored(self) -> Scored | None:
         """The same as a score of predictions, where it is one."""
         if self.subject.kind.name != "prediction_metric":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from typing import Any
 
 from dlcheck.checks.metrics.broken_streams import (
     call_answers_for_all_so_far,
@@ -38,12 +39,19 @@ def merged_replicas_are_one_stream(metric: Implementation, case: Case) -> Iterat
     says so. One of two batches against one of one, so that unequal shares count unequally.
     """
     feed = Feed.of(metric, case)
-    first, more, second = (feed.draw(salt) for salt in ("first", "more", "second"))
-    one, other = feed.fresh(), feed.fresh()
-    feed.update(one, first, more)
-    short = feed.split(second, [feed.count - 3, 3])
-    feed.update(other, *short)
-    alone = feed.read(copy.deepcopy(other))
+    for turn in range(feed.turns):
+        first, more, second = (feed.draw(f"{salt} {turn}") for salt in ("first", "more", "second"))
+        one, other = feed.fresh(), feed.fresh()
+        feed.update(one, first, more)
+        feed.update(other, *feed.split(second, [feed.count - 3, 3]))
+        alone = feed.read(copy.deepcopy(other))
+        stream, rows = _merged(metric, one, other), feed.joined(first, more, second)
+        yield feed.same(feed.whole(rows), feed.read(stream), rows, "value of merged streams")
+        yield feed.same(alone, feed.read(other), second, "value of the stream that was merged in")
+
+
+def _merged(metric: Implementation, one: Any, other: Any) -> Any:
+    """What comes of merging by the declared method: what it returns, or the first stream."""
     method = getattr(one, str(metric.options["merge"]), None)
     if not callable(method):
         raise SubjectError(
@@ -52,10 +60,7 @@ def merged_replicas_are_one_stream(metric: Implementation, case: Case) -> Iterat
         )
     as_list = metric.options.get("merge_takes") == "list"
     merged = guarded(method, [other] if as_list else other)
-    stream = merged if hasattr(merged, "compute") else one
-    rows = feed.joined(first, more, second)
-    yield feed.same(feed.whole(rows), feed.read(stream), rows, "value of merged streams")
-    yield feed.same(alone, feed.read(other), second, "value of the stream that was merged in")
+    return merged if hasattr(merged, "compute") else one
 
 
 @check(

@@ -11,6 +11,7 @@ from torch import Tensor
 from dlcheck.checks.prediction_metric.broken import number
 from dlcheck.checks.prediction_metric.row_order import same_answer
 from dlcheck.checks.prediction_metric.scored import Scored
+from dlcheck.domains import Input
 from dlcheck.errors import NotApplicable, SubjectRaised
 from dlcheck.model import Evidence
 from dlcheck.mutants import around
@@ -18,8 +19,9 @@ from dlcheck.registry import check
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
-_ROWS = 300  # more than uint8 counts, and than int8 twice over
+_TARGETS = 700  # of which uint8 cannot count those of either of two classes
 _TYPES = (torch.int64, torch.int32, torch.uint8)
+_WHOLE = ("uint8", "int", "sign")
 
 
 @around
@@ -53,18 +55,21 @@ def scales_bytes(original: Any, *inputs: Tensor) -> Any:
     once=True,
 )
 def labels_of_any_integer_type_score_alike(score: Implementation, case: Case) -> Iterator[Evidence]:
-    """300 rows of labels in int64, int32 and uint8 score the same.
+    """The same whole numbers score the same in int64, int32 and uint8.
 
-    Rows [300, …]; labels of two classes in bool too. No count may wrap around in the type of the
-    labels. A refusal of a type is no failure.
+    Rows [n, …] of 700 targets; labels of two classes in bool too. No count and no difference may
+    wrap around in the type of what is counted. A refusal of a type is no failure.
     """
     scored = Scored.of(score, case)
-    narrow = [n for n in (scored.prediction, scored.target) if case.specs[n].count is not None]
+    narrow = [name for name in (scored.prediction, scored.target) if _is_whole(case.specs[name])]
     if not narrow or score.options.get("ignore_index") is not None:
-        raise NotApplicable("takes no labels, or some that are ignored")
-    rows = scored.draw(_ROWS, "narrow")
+        raise NotApplicable("takes no whole numbers, or labels that are ignored")
+    one = scored.draw(4, "size")[scored.target].numel() // 4
+    rows = scored.draw(max(_TARGETS // one, 24), "narrow")
     given = scored.answer(rows)
-    types = [*_TYPES[1:], *([torch.bool] if scored.form.classes == 2 else [])]
+    types = [*_TYPES, *([torch.bool] if _is_yes_or_no(scored) else [])]
+    least = min(float(rows[name].min()) for name in narrow)
+    types = [t for t in types if least >= 0 or t not in (torch.uint8, torch.bool)]
     judged = False
     for dtype in types:
         try:
@@ -74,8 +79,16 @@ def labels_of_any_integer_type_score_alike(score: Implementation, case: Case) ->
         judged = True
         name = str(dtype).removeprefix("torch.")
         yield same_answer(
-            scored, given, found, rows, f"change of the score when labels are {name}",
-            cause=f"something is counted in {name}, or labels are taken for a mask",
+            scored, given, found, rows, f"change of the score when whole numbers are {name}",
+            cause=f"something is counted in {name}, or taken for a mask",
         )  # fmt: skip
     if not judged:
-        raise NotApplicable("takes labels in int64 alone")
+        raise NotApplicable("takes whole numbers in no other type")
+
+
+def _is_whole(spec: Input) -> bool:
+    return spec.count is not None or spec.element in _WHOLE
+
+
+def _is_yes_or_no(scored: Scored) -> bool:
+    return scored.form.classes == 2 and scored.case.specs[scored.target].count is not None

@@ -17,7 +17,7 @@ from dlcheck.checks.prediction_metric.answers import first_of, flat
 from dlcheck.checks.prediction_metric.drawing import Form, drawn_prediction, drawn_target
 from dlcheck.domains import Input
 from dlcheck.errors import NotApplicable, SubjectError
-from dlcheck.numerics.rounding import gamma
+from dlcheck.numerics.rounding import unit_roundoff
 from dlcheck.regimes import make_values
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
@@ -125,12 +125,13 @@ class Scored:
         }
 
     def other_classes(self, target: Tensor) -> Tensor:
-        """Another class for each target."""
+        """Another class for each target, not by one map: else a clustering would be as good."""
         if self.case.specs[self.target].element == "sign":
             return -target
         if target.dtype == torch.bool:
             return ~target
-        return (target + 1) % self.form.classes
+        step = torch.arange(target.numel(), device=target.device).view_as(target)
+        return (target + 1 + step % max(self.form.classes - 1, 1)) % self.form.classes
 
     @property
     def count_dims(self) -> int:
@@ -183,23 +184,33 @@ class Scored:
         """How far rounding may move a score of these rows.
 
         n numbers enter through sums of at most n terms, of which a ratio, a product or a root has
-        up to eight. The roundings are those of float32, in which scores may keep their sums
-        (torchmetrics, torcheval): γ(8n) of the value, or of 1 where that is smaller.
+        up to eight: 8 λ√n u, with λ = 8, of the value, or of 1 where that is smaller. The
+        roundings are those of float32, in which scores may keep their sums (torchmetrics,
+        torcheval). Source: Higham & Mary, A new approach to probabilistic rounding error
+        analysis, SIAM J. Sci. Comput. 41(5), 2019, theorem 2.4.
         """
         entries = sum(x.numel() for name, x in rows.items() if name in self.axes)
-        return gamma(8 * entries, torch.float32) * max(abs(value), 1.0)
+        factor = 64 * math.sqrt(max(entries, 1)) * unit_roundoff(torch.float32)
+        return factor * max(abs(value), 1.0)
 
     # --- what it says of itself -------------------------------------------------------------------
 
     @property
     def perfect_value(self) -> float:
-        return self.number(self.subject.argument("perfect"))
+        return self.stated("perfect")
 
     @property
     def ends(self) -> tuple[float, float]:
         """The declared range; infinite without one."""
         low, high = self.subject.options.get("range", (-math.inf, math.inf))
         return self.number(low), self.number(high)
+
+    def stated(self, option: str) -> float:
+        """A number, the size of a dim, or the value of the argument that the option names."""
+        given = self.subject.options[option]
+        if isinstance(given, str) and given not in self.case.sizes:
+            given = self.subject.argument(option)
+        return self.number(given)
 
     def number(self, stated: object) -> float:
         """A number, "inf", or the size of the dim of that name."""

@@ -221,10 +221,11 @@ def uninformed_predictions_score_as_declared(
 ) -> Iterator[Evidence]:
     """A prediction that is the same for every row scores `uninformed`.
 
-    Rows [n, …]: the mean of the targets for values, one score or class for every row otherwise.
+    Rows [n, …]: the mean of the targets for values, even scores where each class has one, one
+    score or class for every row otherwise.
     """
     scored = Scored.of(score, case)
-    expected = scored.number(score.argument("uninformed"))
+    expected = scored.stated("uninformed")
     for count in (24, 31):
         rows = scored.draw(count, f"uninformed {count}")
         got = scored.value(scored.with_prediction(rows, _same_for_all(scored, rows)))
@@ -243,4 +244,7 @@ def _same_for_all(scored: Scored, rows: Rows) -> Tensor:
     if scored.form.says == "values":
         mean = rows[scored.target].mean(scored.axes[scored.target], keepdim=True)
         return mean.expand_as(prediction).clone()
+    if scored.form.says == "classes":
+        even = torch.zeros(*prediction.movedim(scored.form.axis, -1).shape, dtype=torch.float64)
+        return scored.form.of_classes(even)
     return prediction.narrow(axis, 0, 1).expand_as(prediction).clone()

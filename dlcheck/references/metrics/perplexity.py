@@ -19,7 +19,7 @@ from dlcheck.registry import reference
     args={"ignore_index": -100},
     traits=["shift_invariant", "size_invariant", "improves_with_each_row", "validates"],
     options={"task": "sequence", "range": [1, "inf"], "better": "lower", "perfect": 1.0,
-             "renaming": True, "ignore_index": "ignore_index", "merge": "merge",
+             "renaming": True, "uninformed": "k", "ignore_index": "ignore_index", "merge": "merge",
              "forward": "batch", "saves_state": True},
 )  # fmt: skip
 class Perplexity(Stream):
