@@ -46,18 +46,18 @@ class Recorded:
         return self.of([inputs])
 
     def of(self, batches: list[Batch]) -> Any:
-        """The value of these batches together, from a stream of its own."""
+        """The value of these batches together, from a stream of its own; NaN where it has none."""
         one = copy.deepcopy(self.original)
         one.reset()
-        one.update(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
-        return one.compute()
+        try:
+            one.update(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
+            return one.compute()
+        except (ValueError, RuntimeError, TypeError):
+            return torch.tensor(torch.nan, dtype=torch.float64)
 
     def number(self, batches: list[Batch]) -> Tensor:
-        """The same as a tensor; NaN where a batch cannot be scored alone."""
-        try:
-            answer = self.of(batches)
-        except (ValueError, RuntimeError):
-            return torch.tensor(torch.nan, dtype=torch.float64)
+        """The same as a tensor."""
+        answer = self.of(batches)
         return torch.as_tensor(answer[0] if isinstance(answer, tuple) else answer).double()
 
 
@@ -124,7 +124,7 @@ class ReadsItsLastBatchIn(Recorded):
 
     def compute(self) -> Any:
         value = self.of(self.batches)
-        self.batches = [*self.batches, *2 * [tuple(x[:2] for x in self.batches[-1])]]
+        self.batches = [*self.batches, *2 * [tuple(x[:4] for x in self.batches[-1])]]
         return value
 
 
@@ -181,7 +181,7 @@ class SharesAClassLevelList(Recorded):
 
 
 class SharesACounter(ResetForgetsACounter):
-    """A counter on the class, that only grows."""
+    """A counter on the class."""
 
     counted: list[int] = []  # noqa: RUF012
 
@@ -189,6 +189,10 @@ class SharesACounter(ResetForgetsACounter):
         super().update(*inputs)
         self.counted.append(len(inputs[0]))
         self.rows = sum(self.counted)
+
+    def reset(self) -> None:
+        super().reset()
+        self.counted.clear()
 
 
 class MergeTakesTheOtherAlone(Recorded):

@@ -76,16 +76,17 @@ def a_saved_stream_goes_on(metric: Implementation, case: Case) -> Iterator[Evide
     Two batches before, one after; and the new one says the same before it goes on.
     """
     feed = Feed.of(metric, case)
-    before, later = feed.draw("saved"), feed.draw("later")
-    stream, resumed = feed.fresh(), feed.fresh()
-    feed.update(stream, *feed.split(before, [feed.count - 2, 2]))
-    state = copy.deepcopy(guarded(stream.state_dict))
-    guarded(resumed.load_state_dict, state)
     what = "value of a stream that was saved and loaded"
-    yield feed.same(feed.whole(before), feed.read(copy.deepcopy(resumed)), before, what)
-    feed.update(resumed, later)
-    both = feed.joined(before, later)
-    yield feed.same(feed.whole(both), feed.read(resumed), both, what + ", and fed further")
+    for turn in range(feed.turns):
+        before, later = feed.draw(f"saved {turn}"), feed.draw(f"later {turn}")
+        stream, resumed = feed.fresh(), feed.fresh()
+        feed.update(stream, *feed.split(before, [feed.count - 2, 2]))
+        state = copy.deepcopy(guarded(stream.state_dict))
+        guarded(resumed.load_state_dict, state)
+        yield feed.same(feed.whole(before), feed.read(copy.deepcopy(resumed)), before, what)
+        feed.update(resumed, later)
+        both = feed.joined(before, later)
+        yield feed.same(feed.whole(both), feed.read(resumed), both, what + ", and fed further")
 
 
 @check(

@@ -54,10 +54,9 @@ def any_split_in_batches_gives_the_whole(metric: Implementation, case: Case) -> 
     metric of two sets gets unequal counts of them.
     """
     feed = Feed.of(metric, case)
-    rows = feed.draw("split")
-    expected = feed.whole(rows)
-    for sizes, what in splits(feed.count, feed.least):
-        stream = feed.fresh()
+    for turn, (sizes, what) in enumerate(feed.turns * list(splits(feed.count, feed.least))):
+        rows = feed.draw(f"split {turn}")
+        expected, stream = feed.whole(rows), feed.fresh()
         feed.update(stream, *feed.split(rows, sizes))
         got = feed.read(stream)
         yield feed.same(
@@ -108,21 +107,21 @@ def reading_a_stream_changes_nothing(metric: Implementation, case: Case) -> Iter
     Where `resets_on_compute` is declared, the next reading is of the rows that came after.
     """
     feed = Feed.of(metric, case)
-    first, second = feed.draw("read first"), feed.draw("read second")
-    stream = feed.fresh()
-    feed.update(stream, first)
-    once = feed.read(stream)
-    yield feed.same(feed.whole(first), once, first, "the first reading")
-    if not metric.options.get("resets_on_compute"):
-        again = feed.read(stream)
-        yield feed.same(once, again, first, "the second reading without an update between")
-    feed.update(stream, second)
-    rest = second if metric.options.get("resets_on_compute") else feed.joined(first, second)
-    what = "the reading after one more update"
-    yield feed.same(
-        feed.whole(rest), feed.read(stream), rest, what,
-        cause="a value that compute() kept is not cleared, or it changes the state",
-    )  # fmt: skip
+    starts_again = bool(metric.options.get("resets_on_compute"))
+    for turn in range(feed.turns):
+        first, second = feed.draw(f"read first {turn}"), feed.draw(f"read second {turn}")
+        stream = feed.fresh()
+        feed.update(stream, first)
+        once = feed.read(stream)
+        yield feed.same(feed.whole(first), once, first, "the first reading")
+        if not starts_again:
+            again = feed.read(stream)
+            yield feed.same(once, again, first, "the second reading without an update between")
+        feed.update(stream, second)
+        rest = second if starts_again else feed.joined(first, second)
+        cause = "a value that compute() kept is not cleared, or it changes the state"
+        what = "the reading after one more update"
+        yield feed.same(feed.whole(rest), feed.read(stream), rest, what, cause)
 
 
 @check(
@@ -138,13 +137,14 @@ def a_stream_goes_on_after_a_reading(metric: Implementation, case: Case) -> Iter
     Metrics that start again when read declare `resets_on_compute`.
     """
     feed = Feed.of(metric, case)
-    first, second = feed.draw("before"), feed.draw("after")
-    stream = feed.fresh()
-    feed.update(stream, first)
-    feed.read(stream)
-    feed.update(stream, second)
-    both = feed.joined(first, second)
-    yield feed.same(feed.whole(both), feed.read(stream), both, "the reading of both batches")
+    for turn in range(feed.turns):
+        first, second = feed.draw(f"before {turn}"), feed.draw(f"after {turn}")
+        stream = feed.fresh()
+        feed.update(stream, first)
+        feed.read(stream)
+        feed.update(stream, second)
+        both = feed.joined(first, second)
+        yield feed.same(feed.whole(both), feed.read(stream), both, "the reading of both batches")
 
 
 @check(
@@ -185,16 +185,16 @@ def two_streams_share_no_state(metric: Implementation, case: Case) -> Iterator[E
     A list or a tensor in the body of the class, or in a default argument, shows here.
     """
     feed = Feed.of(metric, case)
-    first, second = feed.draw("one"), feed.draw("other")
-    expected = _alone(feed, first), _alone(feed, second)
-    one, other = feed.fresh(), feed.fresh()
-    feed.update(one, first)
-    feed.update(other, second)
     cause = "its state is kept on the class or in a default argument"
-    yield feed.same(expected[0], feed.read(one), first, "value of the first of two streams", cause)
-    yield feed.same(
-        expected[1], feed.read(other), second, "value of the second of two streams", cause
-    )
+    for turn in range(feed.turns):
+        first, second = feed.draw(f"one {turn}"), feed.draw(f"other {turn}")
+        expected = _alone(feed, first), _alone(feed, second)
+        one, other = feed.fresh(), feed.fresh()
+        feed.update(one, first)
+        feed.update(other, second)
+        what = "value of one of two streams"
+        yield feed.same(expected[0], feed.read(one), first, what, cause)
+        yield feed.same(expected[1], feed.read(other), second, what, cause)
 
 
 def _alone(feed: Feed, rows: Rows) -> Tensor:

@@ -15,6 +15,14 @@ def number(answer: Any) -> Tensor:
     return torch.as_tensor(answer[0] if isinstance(answer, tuple) else answer).double()
 
 
+def or_nan(original: Any, *inputs: Tensor) -> Any:
+    """The answer; NaN where what is left of the rows cannot be scored."""
+    try:
+        return original(*inputs)
+    except ValueError:
+        return torch.tensor(torch.nan, dtype=torch.float64)
+
+
 def labelled(prediction: Tensor, target: Tensor) -> Tensor:
     """The labels that a prediction says, of the shape of the target."""
     if prediction.shape == target.shape:
@@ -65,7 +73,7 @@ def shifts_the_targets(original: Any, prediction: Tensor, target: Tensor) -> Any
 
 @around
 def drops_the_last_row(original: Any, *inputs: Tensor) -> Any:
-    return original(*(x[:-1] for x in inputs)) if len(inputs[0]) > 2 else original(*inputs)
+    return or_nan(original, *(x[:-1] for x in inputs))
 
 
 @around
@@ -81,12 +89,12 @@ def leaks_its_prediction(original: Any, prediction: Tensor, *rest: Tensor) -> An
 
 @around
 def clips_its_prediction(original: Any, prediction: Tensor, *rest: Tensor) -> Any:
-    return original(prediction.clamp(-0.5, 0.5), *rest)
+    return or_nan(original, prediction.clamp(-0.5, 0.5), *rest)
 
 
 @around
 def rounds_its_prediction(original: Any, prediction: Tensor, *rest: Tensor) -> Any:
-    return original(prediction.round(), *rest)
+    return or_nan(original, prediction.round(), *rest)
 
 
 @around

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlcheck.checks.prediction_metric.broken import answers_nan
+from dlcheck.checks.prediction_metric.broken import answers_nan, or_nan
 from dlcheck.checks.prediction_metric.scored import Rows, Scored
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence
@@ -32,7 +32,7 @@ def _certain(prediction: Tensor) -> Tensor:
 def drops_certain_rows(original: Any, prediction: Tensor, *rest: Tensor) -> Any:
     """The last bin is [0.9, 1), and a confidence of 1 in none."""
     keep = ~_certain(prediction)
-    return original(prediction[keep], *(x[keep] for x in rest))
+    return or_nan(original, prediction[keep], *(x[keep] for x in rest))
 
 
 @around

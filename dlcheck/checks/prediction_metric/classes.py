@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlcheck.checks.prediction_metric.broken import answers_nan, labelled, number
+from dlcheck.checks.prediction_metric.broken import answers_nan, labelled, number, or_nan
 from dlcheck.checks.prediction_metric.row_order import same_answer
 from dlcheck.checks.prediction_metric.scored import Rows, Scored
 from dlcheck.errors import NotApplicable
@@ -31,8 +31,9 @@ _EACH = replace(_MICRO, name="f_score_of_each_class", args={"average": "none"})
 
 
 def _chosen(original: Any, inputs: tuple[Tensor, ...], keep: Tensor) -> Any:
-    """The answer for these rows alone; for all where none is left."""
-    return original(*(x[keep] for x in inputs)) if bool(keep.any()) else original(*inputs)
+    """The answer for these rows, and the first of the others, alone."""
+    keep = keep | (~keep & ((~keep).cumsum(0) == 1))
+    return or_nan(original, *(x[keep] for x in inputs))
 
 
 def _first_label(target: Tensor) -> Tensor:

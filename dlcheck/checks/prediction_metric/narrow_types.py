@@ -33,25 +33,21 @@ def sums_in_the_type_of_the_labels(original: Any, *inputs: Tensor) -> Any:
 
 
 @around
-def takes_bytes_for_a_mask(original: Any, *inputs: Tensor) -> Any:
-    """Old indexing: uint8 is a mask."""
-    if inputs[1].dtype != torch.uint8:
-        return original(*inputs)
-    keep = inputs[1].flatten(1).any(1) if inputs[1].dim() > 1 else inputs[1].bool()
-    return original(*(x[keep].long() if not x.is_floating_point() else x[keep] for x in inputs))
+def stops_at_row_255(original: Any, *inputs: Tensor) -> Any:
+    """The number of rows is kept in the type of the labels."""
+    return original(*(x[:255] if inputs[1].dtype == torch.uint8 else x for x in inputs))
 
 
 @around
-def scales_bytes(original: Any, *inputs: Tensor) -> Any:
-    """Bytes are divided by 255, as those of an image."""
-    if inputs[1].dtype != torch.uint8:
-        return original(*inputs)
-    return original(inputs[0], (inputs[1] / 255).long(), *inputs[2:])
+def rounds_shares_of_bytes(original: Any, *inputs: Tensor) -> Any:
+    """Shares are kept in 256 steps."""
+    value = number(original(*inputs))
+    return value - value % 2**-4 - 2**-4 if inputs[1].dtype == torch.uint8 else value
 
 
 @check(
     kind="prediction_metric",
-    rejects=[scales_bytes, sums_in_the_type_of_the_labels, takes_bytes_for_a_mask],
+    rejects=[rounds_shares_of_bytes, stops_at_row_255, sums_in_the_type_of_the_labels],
     once=True,
 )
 def labels_of_any_integer_type_score_alike(score: Implementation, case: Case) -> Iterator[Evidence]:

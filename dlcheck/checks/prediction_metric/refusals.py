@@ -69,14 +69,14 @@ def what_cannot_be_scored_is_refused(score: Implementation, case: Case) -> Itera
 
 
 def _bad(scored: Scored) -> Iterator[tuple[Rows, str]]:
-    rows = scored.draw(24, "bad")
+    rows = scored.draw(40, "bad")
     prediction, target = rows[scored.prediction], rows[scored.target]
     if prediction.is_floating_point():
         holed = prediction.clone()
         holed.view(-1)[holed.numel() // 2] = torch.nan
         yield {**rows, scored.prediction: holed}, "a prediction with NaN"
-    shorter = target.narrow(scored.axes[scored.target], 0, 23)
-    yield {**rows, scored.target: shorter}, "23 targets for 24 predictions"
+    shorter = target.narrow(scored.axes[scored.target], 0, 39)
+    yield {**rows, scored.target: shorter}, "39 targets for 40 predictions"
     yield scored.take(rows, []), "no rows"
     if scored.form.classes and scored.case.specs[scored.target].count is not None:
         beyond = target.clone()
