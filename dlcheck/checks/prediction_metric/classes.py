@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlcheck.checks.prediction_metric.broken import answers_nan, labelled, number, or_nan
+from dlcheck.checks.prediction_metric.broken import answers_nan, number, or_nan
 from dlcheck.checks.prediction_metric.row_order import same_answer
 from dlcheck.checks.prediction_metric.scored import Rows, Scored
 from dlcheck.errors import NotApplicable
@@ -21,13 +21,13 @@ from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
 _SYMMETRIC = ("macro", "micro", "weighted")
-_MICRO = Subject(
+MICRO = Subject(
     name="micro_f_score",
     target="dlcheck.references.metrics.confusion:ClassScore",
     kind="prediction_metric",
     args={"average": "micro"},
 )
-_EACH = replace(_MICRO, name="f_score_of_each_class", args={"average": "none"})
+_EACH = replace(MICRO, name="f_score_of_each_class", args={"average": "none"})
 
 
 def _chosen(original: Any, inputs: tuple[Tensor, ...], keep: Tensor) -> Any:
@@ -60,7 +60,7 @@ def counts_class_one_twice(original: Any, *inputs: Tensor) -> Any:
 @check(
     kind="prediction_metric",
     rejects=[counts_class_one_twice, forgets_the_last_class, takes_class_zero_for_background],
-    accepts=[_MICRO, _EACH],
+    accepts=[MICRO, _EACH],
     once=True,
 )
 def renaming_classes_changes_no_score(score: Implementation, case: Case) -> Iterator[Evidence]:
@@ -70,17 +70,17 @@ def renaming_classes_changes_no_score(score: Implementation, case: Case) -> Iter
     micro and weighted, for values of each class (`average` none), and where `renaming` says so.
     """
     scored = Scored.of(score, case)
-    renamed = score.options.get("renaming") is True
+    is_renamed = score.options.get("renaming") is True
     average = scored.average if "average" in score.options else ""
-    if not renamed and average not in (*_SYMMETRIC, "none"):
+    if not is_renamed and average not in (*_SYMMETRIC, "none"):
         raise NotApplicable("no average over classes is declared, and renaming is not")
-    classes = _class_count(scored, 2)
+    classes = class_count(scored, 2)
     for count in (31, 60):
         rows = scored.draw(count, f"renaming {count}")
         shuffled = torch.randperm(classes, generator=case.generator(f"names {count}"))
         order = torch.arange(classes).roll(1) if count == 31 else shuffled
-        before, after = scored.answer(rows), scored.answer(_renamed(scored, rows, order))
-        if average == "none" and not renamed:
+        before, after = scored.answer(rows), scored.answer(renamed(scored, rows, order))
+        if average == "none" and not is_renamed:
             if before.numel() != classes:
                 raise NotApplicable("answers something else than one number for each class")
             before = torch.empty_like(before).scatter_(0, order, before)
@@ -88,7 +88,7 @@ def renaming_classes_changes_no_score(score: Implementation, case: Case) -> Iter
         yield same_answer(scored, before, after, rows, what)
 
 
-def _class_count(scored: Scored, least: int) -> int:
+def class_count(scored: Scored, least: int) -> int:
     """How many classes there are. Raises NotApplicable for less than `least`."""
     form = scored.form
     if form.says not in ("labels", "classes") or form.target.count is None:
@@ -98,7 +98,7 @@ def _class_count(scored: Scored, least: int) -> int:
     return form.classes
 
 
-def _renamed(scored: Scored, rows: Rows, order: Tensor) -> Rows:
+def renamed(scored: Scored, rows: Rows, order: Tensor) -> Rows:
     """Class c becomes order[c], in the target and in the prediction."""
     order = order.to(rows[scored.target].device)
     rows = scored.with_target(rows, order[rows[scored.target]])
@@ -149,7 +149,7 @@ def absent_classes_count_as_declared(score: Implementation, case: Case) -> Itera
     without two classes.
     """
     scored = Scored.of(score, case)
-    classes, perfect = _class_count(scored, 4), scored.perfect_value
+    classes, perfect = class_count(scored, 4), scored.perfect_value
     says = str(score.options["absent_classes"])
     if says == "nan" or (says == "zero" and scored.average != "macro"):
         raise NotApplicable(f"absent_classes = {says} says no value of this average")
@@ -190,7 +190,7 @@ def an_absent_class_leaves_a_number(score: Implementation, case: Case) -> Iterat
     declare otherwise.
     """
     scored = Scored.of(score, case)
-    classes = _class_count(scored, 3)
+    classes = class_count(scored, 3)
     stated = score.options.get("absent_classes"), score.options.get("perfect_where")
     if stated[0] == "nan" or stated[1] == "all_classes":
         raise NotApplicable("an absent class is declared to leave no number")
@@ -239,110 +239,3 @@ def iou_without_a_union(prediction: Tensor, target: Tensor, classes: int) -> Ten
         p, t = prediction == c, target == c
         values.append((p & t).sum() / (p | t).sum())
     return torch.stack(values).mean()
-
-
-@around
-def averages_recall_over_classes(original: Any, prediction: Tensor, target: Tensor) -> Any:
-    said = labelled(prediction, target)
-    shares = [(said[target == c] == c).double().mean() for c in target.unique()]
-    return torch.stack(shares).mean()
-
-
-@around
-def averages_precision_over_classes(original: Any, prediction: Tensor, target: Tensor) -> Any:
-    said = labelled(prediction, target)
-    shares = [(target[said == c] == c).double().mean() for c in said.unique()]
-    return torch.stack(shares).mean()
-
-
-@check(
-    kind="prediction_metric",
-    options={"average": True},
-    rejects=[
-        averages_precision_over_classes,
-        averages_recall_over_classes,
-        takes_class_zero_for_background,
-    ],
-    accepts=[_MICRO],
-    once=True,
-)
-def micro_averages_see_only_right_and_wrong(
-    score: Implementation, case: Case
-) -> Iterator[Evidence]:
-    """Counts pooled over classes do not see which class is right or wrong.
-
-    Rows [n, …] of one label each: the classes of each row renamed for itself, prediction and
-    target alike, leave a micro average. It keeps TP, FP and FN, of which all are sums over rows.
-    Source: Sokolova & Lapalme, A systematic analysis of performance measures for classification
-    tasks, Information Processing & Management 45(4), 2009, §3.
-    """
-    scored = Scored.of(score, case)
-    if scored.average != "micro":
-        raise NotApplicable("no micro average is declared")
-    _class_count(scored, 3)
-    for count in (31, 60):
-        rows = scored.draw(count, f"pooled {count}")
-        before, after = scored.answer(rows), scored.answer(_each_renamed(scored, rows))
-        what = "change of a micro average when each row renames its classes"
-        yield same_answer(scored, before, after, rows, what, cause="it weighs classes: macro?")
-
-
-def _each_renamed(scored: Scored, rows: Rows) -> Rows:
-    """Every row with its classes turned by another step."""
-    classes, target = scored.form.classes, rows[scored.target]
-    axis, count = scored.axes[scored.target], scored.count(rows)
-    parts = []
-    for row in range(count):
-        one = scored.take(rows, [row])
-        order = (torch.arange(classes) + (row * row) % classes) % classes
-        parts.append(_renamed(scored, one, order))
-    assert target.shape[axis] == count
-    return scored.joined(*parts)
-
-
-@around
-def pools_the_counts(original: Any, prediction: Tensor, target: Tensor) -> Any:
-    return (labelled(prediction, target) == target).double().mean()
-
-
-@around
-def answers_the_error_rate(original: Any, prediction: Tensor, target: Tensor) -> Any:
-    return (labelled(prediction, target) != target).double().mean()
-
-
-@around
-def answers_jaccard_of_the_pool(original: Any, prediction: Tensor, target: Tensor) -> Any:
-    right = (labelled(prediction, target) == target).double().sum()
-    return right / (2 * target.numel() - right)
-
-
-@check(
-    kind="prediction_metric",
-    options={"average": True},
-    rejects=[answers_jaccard_of_the_pool, answers_the_error_rate, pools_the_counts],
-    once=True,
-)
-def macro_averages_see_which_class_is_wrong(score: Implementation, case: Case) -> Evidence:
-    """A macro average changes with the classes in which the mistakes are.
-
-    Rows [n, …] of classes of unequal size; the classes of each row renamed for itself keep what
-    is right and wrong, and must change the value in one of four draws: else it is micro.
-    """
-    scored = Scored.of(score, case)
-    if scored.average != "macro":
-        raise NotApplicable("no macro average is declared")
-    _class_count(scored, 3)
-    moved = []
-    for draw in range(4):
-        rows = scored.draw(40, f"weighed {draw}")
-        moved.append(abs(scored.value(_each_renamed(scored, rows)) - scored.value(rows)))
-    largest, least = max(moved), 2 * scored.room(rows)
-    return Evidence(
-        error=float(largest <= least),
-        bound=0.0,
-        signal=1.0,
-        what="macro average that never changes with the class of the mistakes",
-        expected=f"a change above {least:.3g}",
-        got=f"{largest:.3g}",
-        cause="counts are pooled over classes: micro instead of macro",
-    )
