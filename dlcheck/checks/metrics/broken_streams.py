@@ -35,6 +35,10 @@ class Recorded:
     def merge(self, other: Recorded) -> None:
         self.batches = self.batches + other.batches
 
+    def merge_state(self, other: Recorded) -> None:
+        """The same under the name that torchmetrics gives it."""
+        self.merge(other)
+
     def state_dict(self) -> dict[str, Any]:
         return {"batches": list(self.batches)}
 

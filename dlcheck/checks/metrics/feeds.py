@@ -96,7 +96,7 @@ class Feed:
         """A set of rows; the second set of a distance has another count."""
         rows = rows or self.count
         if (scored := self.scored) is not None:
-            return scored.draw(rows, salt)
+            return _partly_ignored(scored, scored.draw(rows, salt))
         names = list(self.case.specs)
         match self.subject.kind.name:
             case "score_metric":
@@ -174,6 +174,24 @@ class Feed:
     ) -> Evidence:
         """Two readings are the same but for rounding; NaN where NaN was."""
         return same_numbers(expected, got, lambda size: self.room(rows, size), what, cause)
+
+
+def _partly_ignored(scored: Scored, rows: Rows) -> Rows:
+    """The rows with some targets that do not count, where the score ignores a label.
+
+    Of sequences the ends, longer in later rows; else every fourth row. So batches have unequal
+    numbers of targets, and one of few rows may have none.
+    """
+    ignored, target = scored.ignored, rows[scored.target]
+    if ignored is None or not scored.axes_are_first:
+        return rows
+    place = torch.arange(len(target), device=target.device)
+    if target.dim() == 1:
+        marked = place % 4 == 3
+    else:
+        last = torch.arange(target.shape[-1], device=target.device).flip(0)
+        marked = last < (place % target.shape[-1]).view(-1, *[1] * (target.dim() - 1))
+    return {**rows, scored.target: target.masked_fill(marked, ignored)}
 
 
 def _seed(salt: str) -> int:

@@ -21,7 +21,7 @@ from dlcheck.checks.metrics.broken_streams import (
 )
 from dlcheck.checks.metrics.feeds import Feed, Rows
 from dlcheck.errors import NotApplicable
-from dlcheck.model import Evidence
+from dlcheck.model import Evidence, Subject
 from dlcheck.registry import check
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
@@ -44,6 +44,14 @@ def splits(count: int, least: int) -> Iterator[tuple[Sequence[int], str]]:
     kind=["prediction_metric", "score_metric", "distribution_metric", "image_metric"],
     forbids={"stochastic", "stochastic_in_eval"},
     rejects=[averages_over_batches, drops_a_short_batch, keeps_the_last_batch],
+    accepts=[
+        Subject(
+            name="streaming_frechet_distance",
+            target="dlcheck.references.metrics.frechet_distance:StreamingFrechetDistance",
+            kind="distribution_metric",
+            options={"ddof": "ddof", "sizes": {"n": [2, 17], "m": [2, 17]}},
+        ),
+    ],
     once=True,
 )
 def any_split_in_batches_gives_the_whole(metric: Implementation, case: Case) -> Iterator[Evidence]:

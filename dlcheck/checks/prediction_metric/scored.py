@@ -208,9 +208,10 @@ class Scored:
     def stated(self, option: str) -> float:
         """A number, the size of a dim, or the value of the argument that the option names."""
         given = self.subject.options[option]
-        if isinstance(given, str) and given not in self.case.sizes:
-            given = self.subject.argument(option)
-        return self.number(given)
+        try:
+            return self.number(given)
+        except ValueError:  # neither a dim nor "inf"
+            return float(self.subject.argument(option))
 
     def number(self, stated: object) -> float:
         """A number, "inf", or the size of the dim of that name."""
