@@ -286,7 +286,19 @@ def test_differences_that_wrap_around_are_found() -> None:
     inputs = {"prediction": "uint8 b 4 4", "target": "uint8 b 4 4"}
     declared = {"range": [0, "inf"], "better": "lower", "perfect": 0.0}
     found = failures(byte_error, inputs=inputs, **declared)
-    assert found == {"labels_of_any_integer_type_score_alike"}
+    assert found == {"whole_numbers_score_alike_in_any_type"}
+
+
+def byte_iou(prediction: Tensor, target: Tensor) -> Tensor:
+    p, t = prediction.to(torch.uint8), target.to(torch.uint8)
+    both = (p * t).sum(dtype=torch.uint8)
+    return both / (p.sum(dtype=torch.uint8) + t.sum(dtype=torch.uint8) - both)
+
+
+def test_counts_in_bytes_are_found() -> None:
+    declared = {"task": "binary", "prediction": "labels", "perfect_where": "has_positives"}
+    found = failures(byte_iou, traits=["size_invariant"], **declared, **UNIT)
+    assert "repeating_rows_changes_no_score" in found
 
 
 @pytest.mark.parametrize(

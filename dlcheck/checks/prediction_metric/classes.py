@@ -13,7 +13,7 @@ from torch import Tensor
 from dlcheck.checks.prediction_metric.broken import answers_nan, number, or_nan
 from dlcheck.checks.prediction_metric.row_order import same_answer
 from dlcheck.checks.prediction_metric.scored import Rows, Scored
-from dlcheck.errors import NotApplicable
+from dlcheck.errors import NotApplicable, SubjectRaised
 from dlcheck.model import Evidence, Subject
 from dlcheck.mutants import around
 from dlcheck.registry import check
@@ -186,17 +186,22 @@ def an_absent_class_leaves_a_number(score: Implementation, case: Case) -> Iterat
     """Rows of which none names a class, neither as target nor as prediction, score a number.
 
     Not NaN; for a score of each class, not more NaN than absent classes. Rows [n, …] without
-    class 0, and without the last. `absent_classes = "nan"` and `perfect_where = "all_classes"`
-    declare otherwise.
+    class 0, and without the last. A refusal is no failure. `absent_classes = "nan"` and
+    `perfect_where = "all_classes"` declare otherwise.
     """
     scored = Scored.of(score, case)
     classes = class_count(scored, 3)
     stated = score.options.get("absent_classes"), score.options.get("perfect_where")
     if stated[0] == "nan" or stated[1] == "all_classes":
         raise NotApplicable("an absent class is declared to leave no number")
+    refused = None
     for without in (0, classes - 1):
         rows = _without(scored, scored.draw(31, f"missing {without}"), (without,))
-        found = scored.answer(rows)
+        try:
+            found = scored.answer(rows)
+        except SubjectRaised as error:
+            refused = error
+            continue
         allowed = 0 if found.numel() == 1 else 1
         spoilt = int((found != found).sum())
         yield Evidence(
@@ -207,6 +212,8 @@ def an_absent_class_leaves_a_number(score: Implementation, case: Case) -> Iterat
             what=f"NaN in the score of rows without class {without}",
             got=f"{spoilt} of {found.numel()} numbers",
         )
+    if refused is not None:
+        raise NotApplicable(f"it refuses rows without some class: {refused.__cause__}")
 
 
 def _without(scored: Scored, rows: Rows, absent: tuple[int, ...]) -> Rows:

@@ -1,4 +1,4 @@
-"""Labels are numbers, whichever integer type holds them."""
+"""Whole numbers are the same numbers in whichever integer type they come."""
 
 from __future__ import annotations
 
@@ -13,78 +13,98 @@ from dlcheck.checks.prediction_metric.row_order import same_answer
 from dlcheck.checks.prediction_metric.scored import Scored
 from dlcheck.domains import Input
 from dlcheck.errors import NotApplicable, SubjectRaised
-from dlcheck.model import Evidence
+from dlcheck.model import Evidence, Subject
 from dlcheck.mutants import around
 from dlcheck.registry import check
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
-_TARGETS = 700  # of which uint8 cannot count those of either of two classes
-_TYPES = (torch.int64, torch.int32, torch.uint8)
-_WHOLE = ("uint8", "int", "sign")
+_TARGETS = 700  # of which a byte cannot count those of either of two classes
+_TYPES = (torch.int64, torch.int32)  # labels may be looked up with; bytes are taken for masks
+
+
+def _byte_error(prediction: Tensor, target: Tensor) -> Tensor:
+    return (prediction.long() - target.long()).square().double().mean()
+
+
+def _wrapping_byte_error(prediction: Tensor, target: Tensor) -> Tensor:
+    return (prediction - target).square().double().mean()
+
+
+_BYTES = Subject(
+    name="squared_error_of_bytes",
+    target=_byte_error,
+    kind="prediction_metric",
+    inputs={"prediction": "uint8 b h w", "target": "uint8 b h w"},
+)
 
 
 @around
-def sums_in_the_type_of_the_labels(original: Any, *inputs: Tensor) -> Any:
-    """A count that wraps around at 256."""
-    wide = inputs[1].new_ones(inputs[1].shape, dtype=torch.int64).sum()
-    narrow = torch.ones_like(inputs[1]).sum(dtype=inputs[1].dtype)
-    return number(original(*inputs)) * wide / narrow.clamp(min=1)
+def sums_in_the_type_of_the_targets(original: Any, *inputs: Tensor) -> Any:
+    """A count that wraps around at 256 of bytes, and does not of int64."""
+    value = number(original(*inputs))
+    return value if inputs[1].dtype == torch.int64 else value * (len(inputs[1]) % 256) / 700
 
 
 @around
 def stops_at_row_255(original: Any, *inputs: Tensor) -> Any:
-    """The number of rows is kept in the type of the labels."""
-    return original(*(x[:255] if inputs[1].dtype == torch.uint8 else x for x in inputs))
+    """The number of rows is kept in a byte, but for int64."""
+    wide = inputs[1].dtype == torch.int64
+    return original(*(x if wide else x[: min(255, len(x) - 5)] for x in inputs))
 
 
 @around
-def rounds_shares_of_bytes(original: Any, *inputs: Tensor) -> Any:
-    """Shares are kept in 256 steps."""
+def rounds_shares_of_narrow_types(original: Any, *inputs: Tensor) -> Any:
     value = number(original(*inputs))
-    return value - value % 2**-4 - 2**-4 if inputs[1].dtype == torch.uint8 else value
+    return value if inputs[1].dtype == torch.int64 else value * 0.9 - 2**-4
 
 
 @check(
     kind="prediction_metric",
-    rejects=[rounds_shares_of_bytes, stops_at_row_255, sums_in_the_type_of_the_labels],
+    rejects=[
+        rounds_shares_of_narrow_types,
+        stops_at_row_255,
+        sums_in_the_type_of_the_targets,
+        Subject(
+            name="wrapping_byte_error",
+            target=_wrapping_byte_error,
+            kind="prediction_metric",
+            inputs={"prediction": "uint8 b h w", "target": "uint8 b h w"},
+        ),
+    ],
+    accepts=[_BYTES],
     once=True,
 )
-def labels_of_any_integer_type_score_alike(score: Implementation, case: Case) -> Iterator[Evidence]:
-    """The same whole numbers score the same in int64, int32 and uint8.
+def whole_numbers_score_alike_in_any_type(score: Implementation, case: Case) -> Iterator[Evidence]:
+    """Labels, bytes and other whole numbers score the same in int64 and int32.
 
-    Rows [n, …] of 700 targets; labels of two classes in bool too. No count and no difference may
-    wrap around in the type of what is counted. A refusal of a type is no failure.
+    Rows [n, …] of 700 targets, in the type as declared against those two. No count and no
+    difference may wrap around in the type of what is counted. A refusal of a type is no failure.
     """
     scored = Scored.of(score, case)
-    narrow = [name for name in (scored.prediction, scored.target) if _is_whole(case.specs[name])]
-    if not narrow or score.options.get("ignore_index") is not None:
-        raise NotApplicable("takes no whole numbers, or labels that are ignored")
-    one = scored.draw(4, "size")[scored.target].numel() // 4
-    rows = scored.draw(max(_TARGETS // one, 24), "narrow")
+    whole = [name for name in (scored.prediction, scored.target) if _is_whole(case.specs[name])]
+    if not whole:
+        raise NotApplicable("takes no whole numbers")
+    one = max(scored.draw(4, "size")[scored.target].numel() // 4, 1)
+    rows = scored.draw(max(_TARGETS // one, 24), "whole")
     given = scored.answer(rows)
-    types = [*_TYPES, *([torch.bool] if _is_yes_or_no(scored) else [])]
-    least = min(float(rows[name].min()) for name in narrow)
-    types = [t for t in types if least >= 0 or t not in (torch.uint8, torch.bool)]
     judged = False
-    for dtype in types:
+    for dtype in _TYPES:
+        if all(rows[name].dtype == dtype for name in whole):
+            continue
         try:
-            found = scored.answer({n: x.to(dtype) if n in narrow else x for n, x in rows.items()})
+            found = scored.answer({n: x.to(dtype) if n in whole else x for n, x in rows.items()})
         except SubjectRaised:
             continue
         judged = True
         name = str(dtype).removeprefix("torch.")
         yield same_answer(
             scored, given, found, rows, f"change of the score when whole numbers are {name}",
-            cause=f"something is counted in {name}, or taken for a mask",
+            cause="something is counted or subtracted in a type that is too narrow",
         )  # fmt: skip
     if not judged:
         raise NotApplicable("takes whole numbers in no other type")
 
 
 def _is_whole(spec: Input) -> bool:
-    return spec.count is not None or spec.element in _WHOLE
-
-
-def _is_yes_or_no(scored: Scored) -> bool:
-    return scored.form.classes == 2 and scored.case.specs[scored.target].count is not None
+    return spec.count is not None or spec.element in ("uint8", "int", "sign")

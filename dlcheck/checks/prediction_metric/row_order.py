@@ -110,15 +110,15 @@ def tied_rows_have_no_order(score: Implementation, case: Case) -> Iterator[Evide
     once=True,
 )
 def repeating_rows_changes_no_score(score: Implementation, case: Case) -> Iterator[Evidence]:
-    """Every row twice, or three times, scores the same: a score of shares, not of counts.
+    """Every row twice, or 30 times, scores the same: a score of shares, not of counts.
 
-    Rows [n, …] as usual.
+    Rows [n, …] as usual; 30 times 24 of them overflow what is counted in bytes.
     """
     scored = Scored.of(score, case)
     for count in (24, 31):
         rows = scored.draw(count, f"repeat {count}")
         before = scored.answer(rows)
-        for times in (2, 3):
+        for times in (2, 30):
             again = scored.joined(*[rows] * times)
             after = scored.answer(again)
             what = f"change of the score when each row is there {times} times"

@@ -24,6 +24,7 @@ from dlcheck.subjects import Implementation
 
 _AVERAGES = ("macro", "micro", "weighted", "binary", "none")
 
+_FEW, _MANY_CLASSES = 20, 300
 Rows = Mapping[str, Tensor]  # one set of rows: the inputs in the order of the call
 
 _TARGET_NAMES = ("target", "targets", "y_true", "labels", "truth", "reference")
@@ -76,8 +77,11 @@ class Scored:
         """Rows on which a model is right more often than not.
 
         classes: the targets and predicted labels are below it; all classes by default, each of
-        which then occurs if there are rows enough. tied: scores repeat.
+        which then occurs if there are rows enough: of more than 20 rows there are more than
+        classes. tied: scores repeat.
         """
+        if rows > _FEW and self.form.classes <= _MANY_CLASSES:
+            rows = max(rows, self.form.classes + 7)
         generator, sizes = self.case.generator(salt), {**self.case.sizes, self.batch: rows}
         spec = self.case.specs[self.target]
         target = drawn_target(spec, sizes, generator, classes, tied=tied)

@@ -27,6 +27,7 @@ from dlcheck.registry import check
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
+_MANY = 700  # rows, of which a byte counts those of no class of two
 _GUARD = 2.0**-11  # an eps of at most √u of float32 beside a count of at least one
 
 
@@ -52,11 +53,12 @@ def perfect_predictions_score_perfect(score: Implementation, case: Case) -> Iter
     """A prediction that says every target scores `perfect`.
 
     Targets [n, …] of all classes, or of values that differ; and, unless `perfect_where` leaves
-    them out, targets that are all alike, of which none is positive. An ε ≤ 2⁻¹² beside a count
+    them out, targets that are all alike, of which none is positive. 700 rows of one
+    target each overflow what is counted in bytes. An ε ≤ 2⁻¹² beside a count
     may move the value by 2⁻¹¹. A refusal of targets that are all alike is no failure.
     """
     scored = Scored.of(score, case)
-    for rows in (31, 60):
+    for rows in (31, 60) if scored.count_dims > 1 else (31, 60, _MANY):
         yield _perfect(scored, scored.draw(rows, f"perfect {rows}"), f"{rows} rows")
     for target, what in _alike(scored):
         drawn = scored.with_target(scored.draw(31, "alike"), target)
