@@ -53,9 +53,9 @@ def perfect_predictions_score_perfect(score: Implementation, case: Case) -> Iter
     """A prediction that says every target scores `perfect`.
 
     Targets [n, …] of all classes, or of values that differ; and, unless `perfect_where` leaves
-    them out, targets that are all alike, of which none is positive. 700 rows of one
-    target each overflow what is counted in bytes. An ε ≤ 2⁻¹² beside a count
-    may move the value by 2⁻¹¹. A refusal of targets that are all alike is no failure.
+    them out, targets that are all alike, of which none is positive. 700 rows of one target each
+    overflow what is counted in bytes. An ε ≤ 2⁻¹² beside a count may move the value by 2⁻¹¹. A
+    refusal of targets that are all alike is no failure.
     """
     scored = Scored.of(score, case)
     for rows in (31, 60) if scored.count_dims > 1 else (31, 60, _MANY):
