@@ -72,14 +72,14 @@ def _bad(scored: Scored) -> Iterator[tuple[Rows, str]]:
     rows = scored.draw(40, "bad")
     prediction, target = rows[scored.prediction], rows[scored.target]
     if prediction.is_floating_point():
-        holed = prediction.clone()
+        holed = prediction.contiguous().clone()
         holed.view(-1)[holed.numel() // 2] = torch.nan
         yield {**rows, scored.prediction: holed}, "a prediction with NaN"
     shorter = target.narrow(scored.axes[scored.target], 0, 39)
     yield {**rows, scored.target: shorter}, "39 targets for 40 predictions"
     yield scored.take(rows, []), "no rows"
     if scored.form.classes and scored.case.specs[scored.target].count is not None:
-        beyond = target.clone()
+        beyond = target.contiguous().clone()
         beyond.view(-1)[3] = scored.form.classes
         yield {**rows, scored.target: beyond}, f"a label {scored.form.classes}"
     if scored.form.as_ == "probabilities":
