@@ -14,6 +14,7 @@ from dlcheck.checks.prediction_metric.answers import flat, same_numbers
 from dlcheck.checks.prediction_metric.scored import Scored
 from dlcheck.domains import size_bounds
 from dlcheck.errors import NotApplicable
+from dlcheck.isolation import seed_everything
 from dlcheck.model import Evidence
 from dlcheck.numerics.rounding import gamma
 from dlcheck.strategies import Case, materialize
@@ -38,6 +39,8 @@ class Feed:
         """Raises NotApplicable for a function, which keeps nothing between its calls."""
         if not streams(subject.target):
             raise NotApplicable("is a function without update, compute and reset: no stream")
+        if subject.kind.name == "score_metric":
+            subject = class_probabilities.unsplit(subject)
         return cls(subject, case)
 
     # --- streams ----------------------------------------------------------------------------------
@@ -51,6 +54,7 @@ class Feed:
             guarded(stream.update, *self.given(batch))
 
     def read(self, stream: Any) -> Tensor:
+        seed_everything(self.case.recipe.seed)  # of a metric that shuffles its rows
         return self.flat(guarded(stream.compute))
 
     def flat(self, answer: object) -> Tensor:
@@ -100,7 +104,9 @@ class Feed:
         names = list(self.case.specs)
         match self.subject.kind.name:
             case "score_metric":
-                return {names[0]: class_probabilities.softmax_rows(self.case, rows, salt)}
+                p = class_probabilities.softmax_rows(self.case, rows, salt)
+                form = class_probabilities.form_of(self.subject)
+                return {names[0]: class_probabilities.in_form(p, form)}
             case "distribution_metric":
                 case = replace(self.case, recipe=replace(self.case.recipe, seed=_seed(salt)))
                 pair = feature_sets.pair(self.subject, case)
