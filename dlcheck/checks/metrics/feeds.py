@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlcheck.checks.metrics import class_probabilities, feature_sets
+from dlcheck.checks.metrics import class_probabilities, distance_bounds, feature_sets
 from dlcheck.checks.prediction_metric.answers import flat, same_numbers
 from dlcheck.checks.prediction_metric.scored import Scored
 from dlcheck.domains import size_bounds
@@ -172,7 +172,7 @@ class Feed:
                 return class_probabilities.resolvable(self.subject, self.case, value)
             case "distribution_metric":
                 first, second = list(rows.values())[:2]
-                return feature_sets.resolvable(self.subject, self.case, first, second)
+                return distance_bounds.resolvable_in(self.subject, self.case, first, second)
         return gamma(_PAIR_ROUNDINGS + self.count_of(rows), torch.float32) * max(abs(value), 1.0)
 
     def same(

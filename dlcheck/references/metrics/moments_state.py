@@ -19,5 +19,13 @@ def moments_of(state: Tensor) -> Moments:
 
 
 def joined(first: Tensor, second: Tensor) -> Tensor:
-    """The moments of both sets of rows."""
-    return packed(moments_of(first).merged(moments_of(second)))
+    """The moments of both sets of rows: scatter₁ + scatter₂ + δδᵀ n₁n₂/n, δ between the means.
+
+    Source: Chan, Golub & LeVeque, Updating Formulae and a Pairwise Algorithm for Computing Sample
+    Variances, Stanford STAN-CS-79-773, 1979, eq. 2.1.
+    """
+    one, other = moments_of(first), moments_of(second)
+    rows, step = one.rows + other.rows, other.mean - one.mean
+    between = torch.outer(step, step) * (one.rows * other.rows / rows)
+    mean = one.mean + step * (other.rows / rows)
+    return packed(Moments(rows, mean, one.scatter + other.scatter + between))
