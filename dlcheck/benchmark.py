@@ -94,6 +94,7 @@ class Benchmark:
     margin: float = 0.02  # within which two are the same
     confidence: float = 0.95
     refused: str = ""  # why no verdict may be given
+    fault: str = ""  # "disagrees" or "raised": refused because the subject is wrong
     grade: str = ""  # how accurate the subject's outputs are beside the reference's: A, B or C
     agreement: str = ""  # the same in words
     items: float | None = None  # that a call works on, where declared
@@ -131,7 +132,7 @@ class Benchmark:
     @property
     def disagrees(self) -> bool:
         """Was it refused because its outputs are not the reference's?"""
-        return self.grade == "C"
+        return self.fault == "disagrees"
 
     @property
     def is_measured(self) -> bool:

@@ -28,7 +28,7 @@ BENCHMARKS = st.builds(
     ceilings=st.none() | st.builds(Ceilings, copy=NUMBERS, matmul=NUMBERS),
     notes=st.lists(TEXT, max_size=2).map(tuple),
     **dict.fromkeys(("name", "suite", "device", "dtype", "point", "hardware", "profile"), TEXT),
-    **dict.fromkeys(("refused", "grade", "agreement", "item", "reproduce", "file"), TEXT),
+    **dict.fromkeys(("refused", "fault", "grade", "agreement", "item", "reproduce", "file"), TEXT),
     **dict.fromkeys(("threads", "seed", "line"), st.integers(0)),
     **dict.fromkeys(("margin", "confidence", "took"), NUMBERS),
     **dict.fromkeys(("items", "flops", "bytes"), _MAYBE),

@@ -63,7 +63,7 @@ def test_the_verdict_is_derived_from_the_pairs(ratio: float, verdict: Speed) -> 
 
 
 def test_what_is_refused_has_no_verdict_but_keeps_its_times() -> None:
-    made = benchmark(0.5, refused="its outputs are not the reference's", grade="C")
+    made = benchmark(0.5, refused="its outputs are not the reference's", fault="disagrees")
     assert made.verdict is Speed.REFUSED
     assert made.disagrees
     assert not made.is_measured

@@ -7,15 +7,41 @@ the sign test needs no distribution: whatever the noise, the interval holds.
 
 from __future__ import annotations
 
+import gc
 import math
 import random
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from dlcheck.measure.clocks import Clock, Work, calls_a_sample
+from dlcheck.measure.device_clock import cleared_seconds
 from dlcheck.ratio import Ratio as Ratio
 from dlcheck.ratio import Speed as Speed
 from dlcheck.ratio import sign_interval as sign_interval
+
+BLOCK = 50  # pairs
+MOST = 600  # pairs
+_FEWEST = 6  # of which the sign test has an interval of 95 %
+_DIGITS = 6  # of a sample: no clock knows more
+
+Buffers = Sequence[tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairs:
+    """Seconds of a call of both, pair by pair; a sample is the mean of `calls` in a row."""
+
+    first: tuple[float, ...]
+    second: tuple[float, ...]
+    calls: tuple[int, int]
+
+    @property
+    def logs(self) -> tuple[float, ...]:
+        """log(t₂ / t₁) of every pair."""
+        return tuple(math.log(b / a) for a, b in zip(self.first, self.second, strict=True))
 
 
 def compare_times(
@@ -23,30 +49,123 @@ def compare_times(
     second: Work,
     clock: Clock,
     *,
-    buffers: Sequence[tuple[Any, ...]] = ((),),
+    buffers: Buffers = ((),),
     margin: float = 0.02,
     precision: float = 0.01,
-    block: int = 50,
-    most: int = 600,
+    block: int = BLOCK,
+    most: int = MOST,
     seed: int = 0,
 ) -> Ratio:
-    """Time `first` and `second` in pairs, block by block, until the ratio is known.
+    """Time `first` and `second` in pairs, block by block, until the ratio is known."""
+    pairs = time_pairs(
+        first,
+        second,
+        clock,
+        buffers=buffers,
+        precision=precision,
+        block=block,
+        most=most,
+        seed=seed,
+    )
+    return Ratio(logs=pairs.logs, margin=margin)
+
+
+def time_pairs(
+    first: Work,
+    second: Work,
+    clock: Clock,
+    *,
+    buffers: Buffers = ((),),
+    precision: float = 0.01,
+    block: int = BLOCK,
+    most: int = MOST,
+    budget: float = math.inf,
+    seed: int = 0,
+) -> Pairs:
+    """Seconds of both in pairs on shared buffers, block by block, until the ratio is known.
 
     buffers: argument tuples; both sides of pair i are called with the same one, for identical
     code on buffers of its own differs by ten percent. precision: the half-width of the interval
-    of the log-ratio at which to stop; most: pairs at which to give up. It stops on the width
-    alone, never on the sign, so that the interval keeps its meaning.
+    of the log-ratio at which to stop; most: pairs at which to give up; budget: seconds after which
+    no block is begun, and within which blocks of slow work are kept short. It stops on the width
+    and the time alone, never on the sign, so that the interval keeps its meaning.
     """
-    order = random.Random(seed)
-    calls = [calls_a_sample(clock, work, *buffers[0]) for work in (first, second)]
-    logs: list[float] = []
-    while len(logs) < most:
-        for i in range(len(logs), len(logs) + block):
-            shared = buffers[i % len(buffers)]
-            logs.append(_one_pair(first, second, clock, shared, calls, order.random() < 0.5))
-        if Ratio(logs=tuple(logs)).half_width <= precision:
-            break
-    return Ratio(logs=tuple(logs), margin=margin)
+    order, started = random.Random(seed), time.perf_counter()
+    calls = _calls(clock, (first, second), buffers[0])
+    found: list[tuple[float, float]] = []
+    with without_collection():
+        while len(found) < most:
+            left = budget - (time.perf_counter() - started)
+            if found and left <= 0:
+                break
+            pairs = min(_block(block, left, found, calls), most - len(found))
+            for i in range(len(found), len(found) + pairs):
+                shared = buffers[i % len(buffers)]
+                found.append(_one_pair(first, second, clock, shared, calls, order.random() < 0.5))
+            if _half_width(found) <= precision:
+                break
+    return Pairs(
+        first=tuple(pair[0] for pair in found),
+        second=tuple(pair[1] for pair in found),
+        calls=(calls[0], calls[1]),
+    )
+
+
+def time_alone(
+    work: Work,
+    clock: Clock,
+    *,
+    buffers: Buffers = ((),),
+    precision: float = 0.01,
+    block: int = BLOCK,
+    most: int = MOST,
+    budget: float = math.inf,
+) -> tuple[tuple[float, ...], int]:
+    """Seconds of a call, sample by sample until the median is known, and the calls in a sample.
+
+    As `time_pairs`; the interval holds the median of this process at this hour, no more.
+    """
+    started = time.perf_counter()
+    calls = _calls(clock, (work,), buffers[0])
+    found: list[float] = []
+    with without_collection():
+        while len(found) < most:
+            left = budget - (time.perf_counter() - started)
+            if found and left <= 0:
+                break
+            samples = min(_block(block, left, [(t, 0.0) for t in found], calls), most - len(found))
+            for i in range(len(found), len(found) + samples):
+                found.append(_sample(clock, work, buffers[i % len(buffers)], calls[0]))
+            low, high = sign_interval([math.log(t) for t in found])
+            if (high - low) / 2 <= precision:
+                break
+    return tuple(found), calls[0]
+
+
+def _calls(clock: Clock, works: Sequence[Work], inputs: tuple[Any, ...]) -> list[int]:
+    """On CUDA one call a sample: what lies in the cache is cleared before each."""
+    if clock.device.type == "cuda":
+        for work in works:
+            clock.seconds(work, *inputs, calls=3)
+        return [1] * len(works)
+    return [calls_a_sample(clock, work, *inputs) for work in works]
+
+
+def _block(
+    block: int, left: float, found: Sequence[tuple[float, float]], calls: Sequence[int]
+) -> int:
+    """How many pairs to take next: few at first where nothing is known of the time."""
+    if left == math.inf:
+        return block
+    if not found:
+        return min(block, _FEWEST)
+    last = sum(t * n for t, n in zip(found[-1], calls, strict=False))
+    return max(1, min(block, int(left / max(last, 1e-9))))
+
+
+def _half_width(found: Sequence[tuple[float, float]]) -> float:
+    low, high = sign_interval([math.log(b / a) for a, b in found])
+    return (high - low) / 2
 
 
 def _one_pair(
@@ -56,9 +175,30 @@ def _one_pair(
     inputs: tuple[Any, ...],
     calls: Sequence[int],
     swapped: bool,  # noqa: FBT001
-) -> float:
+) -> tuple[float, float]:
     if swapped:
-        later = clock.seconds(second, *inputs, calls=calls[1])
-        return math.log(later / clock.seconds(first, *inputs, calls=calls[0]))
-    earlier = clock.seconds(first, *inputs, calls=calls[0])
-    return math.log(clock.seconds(second, *inputs, calls=calls[1]) / earlier)
+        later = _sample(clock, second, inputs, calls[1])
+        return _sample(clock, first, inputs, calls[0]), later
+    earlier = _sample(clock, first, inputs, calls[0])
+    return earlier, _sample(clock, second, inputs, calls[1])
+
+
+def _sample(clock: Clock, work: Callable[..., Any], inputs: tuple[Any, ...], calls: int) -> float:
+    if clock.device.type == "cuda":
+        seconds = cleared_seconds(work, inputs, clock.device)
+    else:
+        seconds = clock.seconds(work, *inputs, calls=calls)
+    return float(f"{max(seconds, 1e-12):.{_DIGITS}g}")
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """No garbage collection meanwhile: a pause of milliseconds would fall on one side of a pair."""
+    was_on = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
