@@ -17,12 +17,16 @@ Found = Iterator[tuple[tuple[str | int, ...], str]]
 _OWN_AXES = ("device", "dtype")
 _FORMULAS = ("items", "flops", "bytes")
 _ITEMSIZE = "itemsize"
+CLASS = "Benchmarks"  # where they stand in node ids: suites/speed.toml::Benchmarks::softmax[…]
 
 
 def plan_problems(suite: Suite, whole: Sequence[bool] = ()) -> Found:
     """What is wrong with what the benchmarks of a suite say, with the path of its key."""
     known = catalogue()
     names = [subject.name for subject in suite.subjects]
+    if suite.benchmarks and CLASS in names:
+        at = ("subject", names.index(CLASS), "name")
+        yield at, f"{CLASS!r} is the name of the suite's benchmarks: give the subject another"
     for i, plan in enumerate(suite.benchmarks):
         if whole and not whole[i]:
             continue
@@ -63,12 +67,11 @@ def _of_arguments(plan: BenchmarkPlan, subject: Subject) -> Found:
     )
     for key, path, given in of_both:
         accepted = targets.argument_names(path, near=plan.file) if path is not None else None
-        for name in given if accepted is not None else ():
-            yield from (
-                []
-                if name in accepted
-                else [((key, name), unknown("argument of it", name, accepted))]
-            )
+        if accepted is None:
+            continue
+        for name in given:
+            if name not in accepted:
+                yield (key, name), unknown(f"argument of {path}", name, accepted)
 
 
 def _of_sizes(plan: BenchmarkPlan, subject: Subject) -> Found:
@@ -96,7 +99,7 @@ def _of_sizes(plan: BenchmarkPlan, subject: Subject) -> Found:
                 f"sizes = {{ {needed} }}, or sweep over it in matrix"
             ),
         )
-    yield from _of_formulas(plan, [*dims, *plan.sizes, *sizes])
+    yield from _of_formulas(plan, list(dict.fromkeys([*dims, *plan.sizes, *sizes])))
 
 
 def _is_size(value: object) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from dlcheck.benchmark import Benchmark, Side
 from dlcheck.ratio import Speed
 from dlcheck.reporting.batch_sizes import size_of
 from dlcheck.reporting.markup import Markup, clean, tag
-from dlcheck.reporting.numbers import clocked
+from dlcheck.reporting.numbers import clocked, counted
 from dlcheck.reporting.tables import table
 
 _WIDTH = 96
@@ -20,22 +21,33 @@ def summary(benchmarks: Sequence[Benchmark]) -> str:
     """Every point in a line, then a sentence for each, then what speaks against it."""
     if not benchmarks:
         return "nothing was measured"
-    rows = [[str(cell) for cell in row] for row in cells(benchmarks)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    parts = [heading(benchmarks[0]), "\n".join(lines)]
-    told = [*_wrapped([sentence(each) for each in benchmarks], "• ")]
-    parts.append("\n".join(told))
+    parts = [heading(benchmarks[0]), "\n".join(_aligned(benchmarks))]
+    parts.append("\n".join(_wrapped([sentence(each) for each in benchmarks], "• ")))
     notes = list(dict.fromkeys(note for each in benchmarks for note in each.notes))
     if notes:
         parts.append("\n".join(_wrapped(notes, "! ")))
     return "\n\n".join(parts)
+
+
+def _aligned(benchmarks: Sequence[Benchmark]) -> Iterator[str]:
+    rows = list(cells(benchmarks))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for first, *rest in rows:
+        cells_ = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
+        yield "  ".join([first.ljust(widths[0]), *cells_]).rstrip()
+
+
+def lines_of(benchmarks: Sequence[Benchmark]) -> Iterator[str]:
+    """The table of the benchmarks of a run, what came to no verdict, and how many came to which."""
+    if not benchmarks:
+        return
+    yield from _aligned(benchmarks)
+    for each in benchmarks:
+        if not each.is_measured and not each.fault:  # a failure is told where it failed
+            yield f"not measured {clean(each.id)}: {sentence(each)}"
+    found = Counter(verdict_cell(each) if each.verdict else "timed" for each in benchmarks)
+    told = ", ".join(f"{count} {verdict}" for verdict, count in found.items())
+    yield f"{counted(len(benchmarks), 'benchmark')}: {told}"
 
 
 def heading(benchmark: Benchmark) -> str:
@@ -141,7 +153,7 @@ def _percentile(percent: float) -> Callable[[Benchmark], str]:
 
 
 _COLUMNS: tuple[tuple[str, Callable[[Benchmark], str]], ...] = (
-    ("point", lambda b: clean(b.point)),
+    ("point", lambda b: clean(f"{b.name}[{b.point}]")),
     ("time", lambda b: _seconds(b.subject)),
     ("against", lambda b: _seconds(b.against)),
     ("ratio", ratio_cell),
