@@ -22,6 +22,7 @@ from benchmarks_made import BENCHMARKS, benchmark
 from hypothesis import given
 from outcomes import outcome
 from sessions import run_pytest
+from torch import nn
 
 from dlcheck.benchmark import Benchmark, Ceilings, Side
 from dlcheck.cli import main
@@ -244,6 +245,12 @@ def test_modules_share_their_parameters_and_gradients_are_timed() -> None:
     found = compared(subjects.Scaled, subjects.Scaled, **shape, **built)
     assert found.only.grade in ("A", "B")  # two draws of parameters would differ
     assert not found.only.refused
+
+
+def test_layers_are_timed_and_graded_in_evaluation() -> None:
+    shape = {"inputs": {"x": "float b 16"}, "sizes": {"b": 32}}
+    found = compared(nn.BatchNorm1d(16), nn.BatchNorm1d(16), **shape)
+    assert found.only.grade == "A", found.only.refused
 
 
 def test_whole_numbers_are_compared_one_by_one() -> None:

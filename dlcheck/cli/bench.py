@@ -45,7 +45,11 @@ def parser() -> Parser:
     add("--backward", action="store_true", help="time the gradients too")
     add("--items", metavar="FORMULA", help="items a call works on, as b*n: gives the throughput")
     add("--item", default="", metavar="NOUN", help="what one is: row, token")
-    add("--flops", metavar="FORMULA", help="operations of a call, as 5*b*n: gives % of roofline")
+    add(
+        "--flops",
+        metavar="FORMULA",
+        help="operations of a call, as 5*b*n: gives the share of the roofline",
+    )
     add("--bytes", metavar="FORMULA", help="bytes that it must move, as 2*b*n*itemsize")
     add("--profile", default="default", choices=["quick", "default", "thorough"])
     add("--seed", type=int, default=0)

@@ -90,8 +90,8 @@ def time_pairs(
     no block is begun, and within which blocks of slow work are kept short. It stops on the width
     and the time alone, never on the sign, so that the interval keeps its meaning.
     """
-    order, started = random.Random(seed), time.perf_counter()
-    calls = _calls(clock, (first, second), buffers[0])
+    order, calls = random.Random(seed), _calls(clock, (first, second), buffers[0])
+    started = time.perf_counter()
     found: list[tuple[float, float]] = []
     with without_collection():
         while len(found) < most:
@@ -125,8 +125,8 @@ def time_alone(
 
     As `time_pairs`; the interval holds the median of this process at this hour, no more.
     """
-    started = time.perf_counter()
     calls = _calls(clock, (work,), buffers[0])
+    started = time.perf_counter()
     found: list[float] = []
     with without_collection():
         while len(found) < most:
@@ -195,7 +195,6 @@ def _sample(clock: Clock, work: Callable[..., Any], inputs: tuple[Any, ...], cal
 def without_collection() -> Iterator[None]:
     """No garbage collection meanwhile: a pause of milliseconds would fall on one side of a pair."""
     was_on = gc.isenabled()
-    gc.collect()
     gc.disable()
     try:
         yield

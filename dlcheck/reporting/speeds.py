@@ -60,9 +60,11 @@ def heading(benchmark: Benchmark) -> str:
 
 def cells(benchmarks: Sequence[Benchmark]) -> Iterator[list[str]]:
     """The head and a row for each; columns of which no benchmark has anything are left out."""
+    several = len({each.name for each in benchmarks}) > 1
+    points: Callable[[Benchmark], str] = _named_point if several else _point
     columns = [
         (head, [cell(each) for each in benchmarks])
-        for head, cell in _COLUMNS
+        for head, cell in (("point", points), *_COLUMNS)
         if head in ("point", "time") or any(cell(each) != _NONE for each in benchmarks)
     ]
     yield [head for head, _ in columns]
@@ -109,6 +111,14 @@ def _wrapped(lines: Sequence[str], bullet: str) -> Iterator[str]:
 # --- cells --------------------------------------------------------------------------------------
 
 
+def _point(benchmark: Benchmark) -> str:
+    return clean(benchmark.point)
+
+
+def _named_point(benchmark: Benchmark) -> str:
+    return clean(f"{benchmark.name}[{benchmark.point}]")
+
+
 def ratio_cell(benchmark: Benchmark) -> str:
     """`0.91 [0.90, 0.92]`: the subject's time over the reference's."""
     ratio = benchmark.ratio
@@ -153,7 +163,6 @@ def _percentile(percent: float) -> Callable[[Benchmark], str]:
 
 
 _COLUMNS: tuple[tuple[str, Callable[[Benchmark], str]], ...] = (
-    ("point", lambda b: clean(f"{b.name}[{b.point}]")),
     ("time", lambda b: _seconds(b.subject)),
     ("against", lambda b: _seconds(b.against)),
     ("ratio", ratio_cell),

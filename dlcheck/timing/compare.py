@@ -126,4 +126,4 @@ def _name_of(target: Any) -> str:
         target = target.rpartition(":")[2] or target
     name = target if isinstance(target, str) else getattr(target, "__name__", type(target).__name__)
     shown = "".join(letter if letter.isalnum() or letter in "_.+-" else "_" for letter in name)
-    return shown if shown[:1].isalpha() else f"it{shown}"
+    return shown.strip("_") or "it"

@@ -137,7 +137,7 @@ def _measured(
     if record.flops or record.bytes:
         found = ceilings(clock.device, contest.case.dtype, torch.get_num_threads())
         record = replace(record, ceilings=found)
-    return replace(record, notes=tuple(_notes(record)))
+    return replace(record, notes=tuple(dict.fromkeys(_notes(record))))
 
 
 def _first_call(name: str, made: Implementation, contest: Contest, clock: Clock) -> float:
@@ -241,8 +241,7 @@ def _notes(record: Benchmark) -> Iterator[str]:
         if side is None or not side.seconds:
             continue
         if record.device == "cpu" and side.cpu and side.wall and side.cpu < _BUSY * side.wall:
-            share = 100 * side.cpu / side.wall
-            yield f"{name} had a processor for {share:.0f} % of the time: others use this machine"
+            yield "others use this machine: a call has no processor for a part of its time"
         if side.page_faults and side.page_faults >= 16:
             yield (
                 f"{name} takes {side.page_faults:,.0f} page faults a call: it waits for the system "
