@@ -1,12 +1,14 @@
 """How far a speed verdict can be trusted: identical code, and code that is 5 % slower, under load.
 
     python benchmarks/timing.py ours [--comparisons 440] [--output reports/timing.md]
+    python benchmarks/timing.py compare [--comparisons 120] [--output reports/timing.md]
     python benchmarks/timing.py sequential [--comparisons 40] [--output reports/timing.md]
 
 Each side calls an operation 20 times (the slower one 21 times), so that the true ratio is 1 or
-1.05. A process that computes in bursts keeps another core busy. `ours` is `time_pairs`;
-`sequential` is pytest-benchmark's own fixture with its defaults, first the one, then the other,
-judged by its means and by its medians as `--benchmark-compare-fail` does.
+1.05. A process that computes in bursts keeps another core busy. `ours` is `time_pairs`; `compare`
+is all of `dlcheck.compare`, with the outputs graded, doubts and memory; `sequential` is
+pytest-benchmark's own fixture with its defaults, first the one, then the other, judged by its
+means and by its medians as `--benchmark-compare-fail` does.
 """
 
 from __future__ import annotations
@@ -29,13 +31,14 @@ from pytest_benchmark.timers import default_timer
 from pytest_benchmark.utils import NameWrapper
 from torch.nn import functional as F
 
+import dlcheck
 from dlcheck.measure.clocks import Clock
 from dlcheck.measure.pairs import time_pairs
 from dlcheck.ratio import Ratio, Speed
 
 CALLS, SLOWER = 20, 21  # of an operation, in one call of either side
 TRUE = SLOWER / CALLS
-Work = Callable[[], None]
+Work = Callable[[], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +70,10 @@ def operations() -> dict[str, Callable[[], torch.Tensor]]:
 
 
 def repeated(operation: Callable[[], torch.Tensor], times: int) -> Work:
-    def work() -> None:
-        for _ in range(times):
+    def work() -> torch.Tensor:
+        for _ in range(times - 1):
             operation()
+        return operation()
 
     return work
 
@@ -84,6 +88,20 @@ def paired(name: str, first: Work, second: Work, seed: int) -> Verdict:
     took = time.perf_counter() - started
     word = ratio.verdict.value
     return Verdict(name, ratio.median, *ratio.interval, word, took, len(pairs.first))
+
+
+def whole(name: str, first: Work, second: Work, seed: int) -> Verdict:
+    """By the public function, at its defaults: the second against the first."""
+    started = time.perf_counter()
+    found = dlcheck.compare(
+        lambda x: second(), lambda x: first(), inputs=[torch.zeros(4)], device="cpu", seed=seed
+    ).only
+    took = time.perf_counter() - started
+    ratio, verdict = found.ratio, found.verdict
+    assert ratio is not None
+    assert verdict is not None
+    word = verdict.value
+    return Verdict(name, ratio.median, *ratio.interval, word, took, len(ratio.logs))
 
 
 def sequential(name: str, first: Work, second: Work, seed: int) -> tuple[Verdict, Verdict]:
@@ -209,16 +227,17 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def ours(comparisons: int) -> list[Table]:
-    same, slower = compare_all(paired, comparisons)
-    rows = [row("pairs, all operations", same, slower)]
+def ours(way: Callable[[str, Work, Work, int], object], comparisons: int) -> list[Table]:
+    same, slower = compare_all(way, comparisons)
+    rows = [row("all operations", same, slower)]
     for name in operations():
         of_it = [[each for each in found if each.operation == name] for found in (same, slower)]
         rows.append(row(name, *of_it))
     samples = sorted(each.samples for each in (*same, *slower))
     note = f"Pairs of a verdict: {samples[len(samples) // 2]} in the median, {samples[-1]} at most."
     assert {each.word for each in same} <= {speed.value for speed in Speed}
-    return [Table(title="Pairs on shared buffers", columns=COLUMNS, rows=rows, note=note)]
+    title = "Pairs on shared buffers" if way is paired else "dlcheck.compare, as a whole"
+    return [Table(title=title, columns=COLUMNS, rows=rows, note=note)]
 
 
 def theirs(comparisons: int) -> list[Table]:
@@ -237,7 +256,7 @@ def theirs(comparisons: int) -> list[Table]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("part", choices=["ours", "sequential"])
+    parser.add_argument("part", choices=["ours", "compare", "sequential"])
     parser.add_argument("--comparisons", type=int)
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
@@ -245,7 +264,9 @@ def main() -> None:
     before = os.getloadavg()[0]
     with load():
         if given.part == "ours":
-            title, tables = "Pairs", ours(given.comparisons or 440)
+            title, tables = "Pairs", ours(paired, given.comparisons or 440)
+        elif given.part == "compare":
+            title, tables = "dlcheck.compare", ours(whole, given.comparisons or 120)
         else:
             title, tables = "pytest-benchmark", theirs(given.comparisons or 40)
     where = circumstances(torch.device("cpu"))

@@ -25,6 +25,8 @@ from dlcheck.ratio import sign_interval as sign_interval
 BLOCK = 50  # pairs
 MOST = 600  # pairs
 _FEWEST = 6  # of which the sign test has an interval of 95 %
+_WARMING = 20  # rounds at most before a device is steady
+_STEADY = 0.97  # of the round before: what is no longer faster
 _DIGITS = 6  # of a sample: no clock knows more
 
 Buffers = Sequence[tuple[Any, ...]]
@@ -146,9 +148,19 @@ def _calls(clock: Clock, works: Sequence[Work], inputs: tuple[Any, ...]) -> list
     """On CUDA one call a sample: what lies in the cache is cleared before each."""
     if clock.device.type == "cuda":
         for work in works:
-            clock.seconds(work, *inputs, calls=3)
+            _warm(clock, work, inputs)
         return [1] * len(works)
     return [calls_a_sample(clock, work, *inputs) for work in works]
+
+
+def _warm(clock: Clock, work: Work, inputs: tuple[Any, ...]) -> None:
+    """Call it until it gets no faster: caches fill and clocks rise."""
+    last = math.inf
+    for _ in range(_WARMING):
+        now = clock.seconds(work, *inputs, calls=3)
+        if now > _STEADY * last:
+            return
+        last = now
 
 
 def _block(
