@@ -30,6 +30,7 @@ _STEADY = 0.97  # of the round before: what is no longer faster
 _DIGITS = 6  # of a sample: no clock knows more
 
 Buffers = Sequence[tuple[Any, ...]]
+Samples = tuple[float, ...]  # seconds of a call, of each side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,19 +94,14 @@ def time_pairs(
     and the time alone, never on the sign, so that the interval keeps its meaning.
     """
     order, calls = random.Random(seed), _calls(clock, (first, second), buffers[0])
-    started = time.perf_counter()
-    found: list[tuple[float, float]] = []
-    with without_collection():
-        while len(found) < most:
-            left = budget - (time.perf_counter() - started)
-            if found and left <= 0:
-                break
-            pairs = min(_block(block, left, found, calls), most - len(found))
-            for i in range(len(found), len(found) + pairs):
-                shared = buffers[i % len(buffers)]
-                found.append(_one_pair(first, second, clock, shared, calls, order.random() < 0.5))
-            if _half_width(found) <= precision:
-                break
+
+    def pair(i: int) -> tuple[float, ...]:
+        shared = buffers[i % len(buffers)]
+        return _one_pair(first, second, clock, shared, calls, order.random() < 0.5)
+
+    found = _until_known(
+        pair, _width_of_ratio, calls, precision=precision, block=block, most=most, budget=budget
+    )
     return Pairs(
         first=tuple(pair[0] for pair in found),
         second=tuple(pair[1] for pair in found),
@@ -128,20 +124,40 @@ def time_alone(
     As `time_pairs`; the interval holds the median of this process at this hour, no more.
     """
     calls = _calls(clock, (work,), buffers[0])
-    started = time.perf_counter()
-    found: list[float] = []
+    found = _until_known(
+        lambda i: (_sample(clock, work, buffers[i % len(buffers)], calls[0]),),
+        _width_of_time,
+        calls,
+        precision=precision,
+        block=block,
+        most=most,
+        budget=budget,
+    )
+    return tuple(sample[0] for sample in found), calls[0]
+
+
+def _until_known(
+    take: Callable[[int], Samples],
+    width: Callable[[Sequence[Samples]], float],
+    calls: Sequence[int],
+    *,
+    precision: float,
+    block: int,
+    most: int,
+    budget: float,
+) -> list[Samples]:
+    """Blocks of samples, `take(i)` the i-th, until their `width` is small or the time is over."""
+    started, found = time.perf_counter(), list[Samples]()
     with without_collection():
         while len(found) < most:
             left = budget - (time.perf_counter() - started)
             if found and left <= 0:
                 break
-            samples = min(_block(block, left, [(t, 0.0) for t in found], calls), most - len(found))
-            for i in range(len(found), len(found) + samples):
-                found.append(_sample(clock, work, buffers[i % len(buffers)], calls[0]))
-            low, high = sign_interval([math.log(t) for t in found])
-            if (high - low) / 2 <= precision:
+            count = min(_block(block, left, found, calls), most - len(found))
+            found += [take(i) for i in range(len(found), len(found) + count)]
+            if width(found) <= precision:
                 break
-    return tuple(found), calls[0]
+    return found
 
 
 def _calls(clock: Clock, works: Sequence[Work], inputs: tuple[Any, ...]) -> list[int]:
@@ -163,20 +179,26 @@ def _warm(clock: Clock, work: Work, inputs: tuple[Any, ...]) -> None:
         last = now
 
 
-def _block(
-    block: int, left: float, found: Sequence[tuple[float, float]], calls: Sequence[int]
-) -> int:
+def _block(block: int, left: float, found: Sequence[Samples], calls: Sequence[int]) -> int:
     """How many pairs to take next: few at first where nothing is known of the time."""
     if left == math.inf:
         return block
     if not found:
         return min(block, _FEWEST)
-    last = sum(t * n for t, n in zip(found[-1], calls, strict=False))
+    last = sum(t * n for t, n in zip(found[-1], calls, strict=True))
     return max(1, min(block, int(left / max(last, 1e-9))))
 
 
-def _half_width(found: Sequence[tuple[float, float]]) -> float:
-    low, high = sign_interval([math.log(b / a) for a, b in found])
+def _width_of_ratio(found: Sequence[Samples]) -> float:
+    return _half_width([math.log(b / a) for a, b in found])
+
+
+def _width_of_time(found: Sequence[Samples]) -> float:
+    return _half_width([math.log(sample[0]) for sample in found])
+
+
+def _half_width(logs: Sequence[float]) -> float:
+    low, high = sign_interval(logs)
     return (high - low) / 2
 
 
