@@ -309,6 +309,8 @@ def test_what_cannot_be_believed_is_refused(
         ({"device": "cuda:99"}, "cuda:99 is absent"),
         ({"profile": "slow"}, "no profile named 'slow'"),
         ({"inputs": 3}, "inputs are a table"),
+        ({"against": 3}, "what it is timed against cannot be built"),
+        ({"args": {"dim": 3}}, "no argument of .*softmax named 'dim'"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -15,7 +15,7 @@ from torch import Tensor
 from dlcheck.arrangement import arranged, through_methods
 from dlcheck.checks.every.twin import paired_names, reference_of
 from dlcheck.domains import Dim, Input
-from dlcheck.errors import UsageError, unknown
+from dlcheck.errors import SubjectError, UsageError, unknown
 from dlcheck.model import PROFILES, BenchmarkTrial, Recipe, Subject
 from dlcheck.strategies import Case, dim_names, materialize
 from dlcheck.subjects import Implementation, build, one_shot, tensors_in
@@ -104,7 +104,7 @@ def prepare(trial: BenchmarkTrial, tensors: Mapping[str, Tensor] | None = None) 
     subject = build(declared, trial.sizes, device, dtype, trial.seed)
     against = None
     if declared.reference is not None:
-        against = reference_of(subject, case, dtype)
+        against = _built_reference(subject, case, trial)
         _share_parameters(subject, against)
     for made in (subject, against):
         if made is not None and made.module is not None and not trial.plan.backward:
@@ -113,6 +113,15 @@ def prepare(trial: BenchmarkTrial, tensors: Mapping[str, Tensor] | None = None) 
     own = tuple(x.clone().requires_grad_(name in wanted) for name, x in case.inputs.items())
     arguments = arranged(subject.kind, subject.declared, own, {})
     return Contest(case, subject, against, arguments, trial.plan.backward, tensors is not None)
+
+
+def _built_reference(subject: Implementation, case: Case, trial: BenchmarkTrial) -> Implementation:
+    try:
+        return reference_of(subject, case, case.dtype)
+    except SubjectError as error:
+        raise UsageError(
+            f"benchmark {trial.plan.name!r}: what it is timed against cannot be built: {error}"
+        ) from error
 
 
 def _with_kind(subject: Subject) -> Subject:
