@@ -612,7 +612,17 @@ _KINDS = (
         call="f(probabilities)",
         summary="a score of class probabilities (Inception Score)",
         inputs={"probabilities": "probability n k"},
-        options={**_STREAMING, "splits": "number of splits, or its argument"},
+        options={
+            **_STREAMING,
+            "splits": "number of splits, or its argument",
+            "prediction": "what it takes: probabilities (by default), log_probabilities or logits",
+            "arrays": "torch or numpy: of what it is given; torch by default",
+        },
+        values={
+            "prediction": ("probabilities", "log_probabilities", "logits"),
+            "arrays": ("torch", "numpy"),
+        },
+        traits={"positive_only": "takes the logarithm of p by the letter: no p is exactly 0"},
     ),
     Kind(
         name="distribution_metric",
@@ -641,6 +651,12 @@ _KINDS = (
         },
     ),
 )
+
+# What a score of class predictions takes where it is not probabilities.
+_CLASS_PREDICTIONS: Mapping[str, Mapping[str, str]] = {
+    "log_probabilities": {"log_probabilities": "log_probability n k"},
+    "logits": {"logits": "logit n k"},
+}
 
 BUILT_IN: Mapping[str, Kind] = {kind.name: kind for kind in _KINDS}
 # What a check may name in place of a list of kinds.
@@ -673,6 +689,8 @@ def inputs_of(
     task = options.get("task")
     if isinstance(task, str) and task in kind.by_task:
         return {name: _in_form(name, text, options) for name, text in kind.by_task[task].items()}
+    if kind.name == "score_metric":
+        return _CLASS_PREDICTIONS.get(str(options.get("prediction")), kind.inputs)
     return kind.inputs
 
 

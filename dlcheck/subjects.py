@@ -81,11 +81,15 @@ class Implementation:
 
     def number(self, *inputs: Any, **keywords: Any) -> float:
         """The answer, where the kind's contract is one number."""
-        answer = self(*inputs, **keywords)
-        if isinstance(answer, (tuple, list)) and answer:
-            answer = answer[0]  # a mean with its standard deviation
+        return self.as_number(self(*inputs, **keywords))
+
+    def as_number(self, answer: Any) -> float:
+        """An answer as one number: of several, as a mean with its deviation, the first."""
+        numbers = tuple(answer.values()) if isinstance(answer, Mapping) else answer
+        several = isinstance(numbers, (tuple, list)) and len(numbers) > 0
+        first: Any = numbers[0] if several else numbers
         try:
-            return float(answer)
+            return float(first)
         except (TypeError, ValueError, RuntimeError):
             raise SubjectError(self._broken_contract(answer, "one number")) from None
 

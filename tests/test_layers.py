@@ -26,7 +26,7 @@ LAYERS = (
     ("runner", "proof"),
     ("results", "environment"),
     ("reporting",),
-    ("validation", "study", "timing"),
+    ("validation", "study", "scoring", "timing"),
     ("cli", "_dlcheck_pytest", "__main__"),
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

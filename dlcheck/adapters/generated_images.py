@@ -33,7 +33,8 @@ def pytorch_fid(a: Tensor, b: Tensor) -> float:
     import numpy as np
 
     score = _import("pytorch-fid", "pytorch_fid.fid_score")
-    moments = [(x.mean(0), np.cov(x, rowvar=False)) for x in (a.cpu().numpy(), b.cpu().numpy())]
+    sets = [x.double().cpu().numpy() for x in (a, b)]  # as the package keeps activations
+    moments = [(x.mean(0), np.cov(x, rowvar=False)) for x in sets]
     return float(score.calculate_frechet_distance(*moments[0], *moments[1]))
 
 

@@ -26,6 +26,7 @@ VERBS = {
     ),
     "bench": ("bench", "time one implementation against another, or alone"),
     "batch-size": ("batch_size", "which batch size to train with, and why, measured"),
+    "metric": ("metric", "FID, KID, IS, LPIPS, SSIM, … of folders of images or files of features"),
     "list": ("listing", "list checks, kinds, traits, options, references, suites, elements"),
     "explain": ("explain", "a check, kind, trait or reference in full"),
     "new": ("new", "print a suite to fill in, for a kind"),
@@ -46,6 +47,7 @@ dlcheck VERB --help says more. First steps:
   dlcheck bench mypkg.ops:softmax --against torch.nn.functional:softmax --input 'x=float b n' \
       --size b=64,n=1024                                      one speed, against another
   dlcheck batch-size mypkg.train:setup                        time, memory, steps against the batch
+  dlcheck metric fid real/ generated/ --weights FILE          two folders of images
   dlcheck new loss --target mypkg.losses:FocalLoss            a suite of your own
 """
 

@@ -8,7 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlcheck.checks.metrics.class_probabilities import drawn, resolvable, softmax_rows, unsplit
+from dlcheck.checks.metrics.class_probabilities import (
+    drawn,
+    in_one_or_fixed,
+    on_probabilities,
+    resolvable,
+    score_of,
+    softmax_rows,
+    unsplit,
+)
 from dlcheck.checks.metrics.score_values import (
     compares_with_the_uniform_marginal,
     forgets_the_exponential,
@@ -17,18 +25,17 @@ from dlcheck.checks.metrics.score_values import (
 )
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence
-from dlcheck.mutants import around
 from dlcheck.registry import check
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
 
 
-@around
+@on_probabilities
 def drops_the_last_sample(original: Any, p: Tensor, *rest: Any, **keywords: Any) -> Any:
     return original(p[:-1] if len(p) > 1 else p, *rest, **keywords)
 
 
-@around
+@on_probabilities
 def weights_the_samples(original: Any, p: Tensor, *rest: Any, **keywords: Any) -> Any:
     """Later samples count more: a marginal kept as a running mean."""
     marginal = p[0]
@@ -37,7 +44,7 @@ def weights_the_samples(original: Any, p: Tensor, *rest: Any, **keywords: Any) -
     return (torch.xlogy(p, p) - torch.xlogy(p, marginal)).sum(1).mean().exp()
 
 
-@around
+@on_probabilities
 def splits_in_order(original: Any, p: Tensor, *rest: Any, **keywords: Any) -> Any:
     """The mean over two halves in the order given, where the score of all is meant."""
     return sum(float(_first(original(h, *rest, **keywords))) for h in p.chunk(2)) / len(p.chunk(2))
@@ -47,44 +54,44 @@ def _first(answer: Any) -> Any:
     return answer[0] if isinstance(answer, (tuple, list)) else answer
 
 
-@around
+@on_probabilities
 def skips_the_last_class(original: Any, p: Tensor, *rest: Any, **keywords: Any) -> Any:
     """An off-by-one in the sum over classes."""
     p, m = p[:, :-1], p[:, :-1].mean(0)
     return (torch.xlogy(p, p) - torch.xlogy(p, m)).sum(1).mean().exp()
 
 
-@around
+@on_probabilities
 def weights_the_classes(original: Any, p: Tensor, *rest: Any, **keywords: Any) -> Any:
     weights = torch.linspace(0.5, 1.5, p.shape[1], dtype=p.dtype, device=p.device)
     terms = torch.xlogy(p, p) - torch.xlogy(p, p.mean(0))
     return (terms * weights).sum(1).mean().exp()
 
 
-@around
+@on_probabilities
 def divides_by_one_sample_less(original: Any, p: Tensor, *rest: Any, **keywords: Any) -> Any:
     terms = torch.xlogy(p, p) - torch.xlogy(p, p.mean(0))
     return (terms.sum() / max(len(p) - 1, 1)).exp()
 
 
-@around
+@on_probabilities
 def sums_over_the_samples(original: Any, p: Tensor, *rest: Any, **keywords: Any) -> Any:
     return (torch.xlogy(p, p) - torch.xlogy(p, p.mean(0))).sum().exp()
 
 
-@around
+@on_probabilities
 def counts_confusion_as_diversity(original: Any, p: Tensor, *rest: Any, **keywords: Any) -> Any:
     """The conditional entropy added instead of subtracted."""
     m = p.mean(0)
     return (-torch.xlogy(p, p) - torch.xlogy(p, m)).sum(1).mean().exp()
 
 
-@around
+@on_probabilities
 def negates_the_divergence(original: Any, p: Tensor, *rest: Any, **keywords: Any) -> Any:
     return 1 / torch.as_tensor(_first(original(p, *rest, **keywords)))
 
 
-@around
+@on_probabilities
 def divides_by_the_count_twice(original: Any, p: Tensor, *rest: Any, **keywords: Any) -> Any:
     return ((torch.xlogy(p, p) - torch.xlogy(p, p.mean(0))).sum(1).mean() / len(p)).exp()
 
@@ -107,10 +114,10 @@ def the_score_lies_between_one_and_the_class_count(
     A mean divergence from the mean is a mutual information: at least 0, at most the entropy of
     the classes, at most log K. Holds for a mean over splits too.
     """
-    p = drawn(case)
+    score, p = in_one_or_fixed(score), drawn(score, case)
     certain = torch.zeros_like(p).scatter_(1, p.argmax(1, keepdim=True), 1.0)
     for probabilities, what in ((p, "as drawn"), (certain, "of certain classes")):
-        classes, value = p.shape[1], score.number(probabilities)
+        classes, value = p.shape[1], score_of(score, probabilities, case)
         yield Evidence(
             error=value if value != value else max(1 - value, value - classes, 0.0),
             bound=resolvable(score, case, classes),
@@ -131,8 +138,8 @@ def renaming_classes_changes_nothing(score: Implementation, case: Case) -> Evide
 
     probabilities [n, k] as drawn; the columns are turned by one.
     """
-    score, p = unsplit(score), drawn(case)
-    return _unchanged(score, case, p, p.roll(1, 1), "renamed classes")
+    score, p = in_one_or_fixed(score), drawn(score, case)
+    return unchanged(score, case, p, p.roll(1, 1), "renamed classes")
 
 
 @check(
@@ -145,9 +152,9 @@ def reordering_samples_changes_nothing(score: Implementation, case: Case) -> Evi
 
     probabilities [n, k] as drawn, shuffled.
     """
-    score, p = unsplit(score), drawn(case)
+    score, p = unsplit(score), drawn(score, case)
     order = torch.randperm(len(p), generator=case.generator("order")).to(p.device)
-    return _unchanged(score, case, p, p[order], "shuffled samples")
+    return unchanged(score, case, p, p[order], "shuffled samples")
 
 
 @check(
@@ -160,12 +167,13 @@ def repeating_the_set_changes_nothing(score: Implementation, case: Case) -> Evid
 
     probabilities [n, k] as drawn against [2n, k].
     """
-    score, p = unsplit(score), drawn(case)
-    return _unchanged(score, case, p, torch.cat([p, p]), "repeated samples")
+    score, p = unsplit(score), drawn(score, case)
+    return unchanged(score, case, p, torch.cat([p, p]), "repeated samples")
 
 
-def _unchanged(score: Implementation, case: Case, p: Tensor, other: Tensor, what: str) -> Evidence:
-    before, after = score.number(p), score.number(other)
+def unchanged(score: Implementation, case: Case, p: Tensor, other: Tensor, what: str) -> Evidence:
+    """Two sets of probabilities have one score."""
+    before, after = (score_of(score, rows, case) for rows in (p, other))
     return Evidence(
         error=abs(after - before),
         bound=2 * resolvable(score, case, before),
@@ -188,13 +196,13 @@ def merging_classes_never_raises_the_score(score: Implementation, case: Case) ->
     processing inequality of the mutual information.
     Source: Cover & Thomas, Elements of Information Theory, 2nd ed., §2.8.
     """
-    score, p = unsplit(score), drawn(case)
+    score, p = in_one_or_fixed(score), drawn(score, case)
     if p.shape[1] < 2:
         raise NotApplicable("there is one class, and nothing to merge")
     merged = p.clone()
     merged[:, 0] += merged[:, -1]
     merged[:, -1] = 0
-    before, after = score.number(p), score.number(merged)
+    before, after = (score_of(score, rows, case) for rows in (p, merged))
     return Evidence(
         error=after if after != after else max(after - before, 0.0),
         bound=2 * resolvable(score, case, before),
@@ -218,8 +226,8 @@ def pooling_two_sets_keeps_the_geometric_mean(score: Implementation, case: Case)
     """
     score, n = unsplit(score), len(case.tensors[0]) + 1
     first, second = softmax_rows(case, n, "first"), softmax_rows(case, n, "second")
-    apart = score.number(first) * score.number(second)
-    pooled, least = score.number(torch.cat([first, second])), abs(apart) ** 0.5
+    apart = score_of(score, first, case) * score_of(score, second, case)
+    pooled, least = score_of(score, torch.cat([first, second]), case), abs(apart) ** 0.5
     return Evidence(
         error=pooled if pooled != pooled else max(least - pooled, 0.0),
         bound=2 * resolvable(score, case, least),
