@@ -476,7 +476,7 @@ def run_benchmark_item(trial: BenchmarkTrial, node: pytest.Item, fixture: Any) -
     """Measure a point: returns, skips where it could not be measured, or raises TrialFailed."""
     __tracebackhide__ = True
     from dlcheck.errors import DeviceUnavailable, UsageError
-    from dlcheck.reporting.speeds import sentence
+    from dlcheck.reporting.comparison_shown import sentence
     from dlcheck.requirements import why_absent
     from dlcheck.timing.run import run_benchmark
 
@@ -692,8 +692,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     state = state_of(config)
     if not state.outcomes and not state.benchmarks:
         return
+    from dlcheck.reporting.comparison_shown import lines_of
     from dlcheck.reporting.report import Report
-    from dlcheck.reporting.speeds import lines_of
 
     terminalreporter.section("dlcheck")
     for line in _inconclusive(state.outcomes):

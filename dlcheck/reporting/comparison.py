@@ -73,7 +73,7 @@ class Comparison:
             raise UsageError(f"this is no comparison: {error}") from None
 
     def __str__(self) -> str:
-        from dlcheck.reporting.speeds import summary
+        from dlcheck.reporting.comparison_shown import summary
 
         return summary(self.benchmarks)
 
@@ -82,6 +82,6 @@ class Comparison:
         return f"<Comparison: {', '.join(verdicts) or 'times'}>"
 
     def _repr_html_(self) -> str:
-        from dlcheck.reporting.speeds import fragment
+        from dlcheck.reporting.comparison_shown import fragment
 
         return fragment(self.benchmarks)
