@@ -155,8 +155,8 @@ def _until_known(
                 break
             count = min(_block(block, left, found, calls), most - len(found))
             found += [take(i) for i in range(len(found), len(found) + count)]
-            if width(found) <= precision:
-                break
+            if len(found) >= min(block, most) and width(found) <= precision:
+                break  # fewer are narrow by luck too often
     return found
 
 

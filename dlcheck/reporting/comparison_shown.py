@@ -29,8 +29,8 @@ def summary(benchmarks: Sequence[Benchmark]) -> str:
     return "\n\n".join(parts)
 
 
-def _aligned(benchmarks: Sequence[Benchmark]) -> Iterator[str]:
-    rows = list(cells(benchmarks))
+def _aligned(benchmarks: Sequence[Benchmark], *, named: bool = False) -> Iterator[str]:
+    rows = list(cells(benchmarks, named=named))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for first, *rest in rows:
         cells_ = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
@@ -41,7 +41,7 @@ def lines_of(benchmarks: Sequence[Benchmark]) -> Iterator[str]:
     """The table of the benchmarks of a run, what came to no verdict, and how many came to which."""
     if not benchmarks:
         return
-    yield from _aligned(benchmarks)
+    yield from _aligned(benchmarks, named=True)
     for each in benchmarks:
         if not each.is_measured and not each.fault:  # a failure is told where it failed
             yield f"not measured {clean(each.id)}: {sentence(each)}"
@@ -58,10 +58,9 @@ def heading(benchmark: Benchmark) -> str:
     return clean(f"{benchmark.subject.target}{against} on {place}")
 
 
-def cells(benchmarks: Sequence[Benchmark]) -> Iterator[list[str]]:
+def cells(benchmarks: Sequence[Benchmark], *, named: bool = False) -> Iterator[list[str]]:
     """The head and a row for each; columns of which no benchmark has anything are left out."""
-    several = len({each.name for each in benchmarks}) > 1
-    points: Callable[[Benchmark], str] = _named_point if several else _point
+    points: Callable[[Benchmark], str] = _named_point if named else _point
     columns = [
         (head, [cell(each) for each in benchmarks])
         for head, cell in (("point", points), *_COLUMNS)
