@@ -16,6 +16,7 @@ from dlcheck.arrangement import arranged, through_methods
 from dlcheck.checks.every.twin import paired_names, reference_of
 from dlcheck.domains import Dim, Input
 from dlcheck.errors import SubjectError, UsageError, unknown
+from dlcheck.measure.footprint import ran_out_of_memory
 from dlcheck.model import PROFILES, BenchmarkTrial, Recipe, Subject
 from dlcheck.strategies import Case, dim_names, materialize
 from dlcheck.subjects import Implementation, build, one_shot, tensors_in
@@ -91,7 +92,7 @@ def prepare(trial: BenchmarkTrial, tensors: Mapping[str, Tensor] | None = None) 
         layouts=dict.fromkeys(specs, "contiguous"),
         seed=trial.seed,
     )
-    inputs = tensors or materialize(recipe, specs, device, dtype)
+    inputs = tensors or _made(trial, recipe, specs)
     case = Case(
         recipe=recipe,
         specs=specs,
@@ -113,6 +114,20 @@ def prepare(trial: BenchmarkTrial, tensors: Mapping[str, Tensor] | None = None) 
     own = tuple(x.clone().requires_grad_(name in wanted) for name, x in case.inputs.items())
     arguments = arranged(subject.kind, subject.declared, own, {})
     return Contest(case, subject, against, arguments, trial.plan.backward, tensors is not None)
+
+
+def _made(
+    trial: BenchmarkTrial, recipe: Recipe, specs: Mapping[str, Input]
+) -> Mapping[str, Tensor]:
+    try:
+        return materialize(recipe, specs, torch.device(trial.device), getattr(torch, trial.dtype))
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        raise UsageError(
+            f"benchmark {trial.plan.name!r}: its inputs do not fit into the memory of "
+            f"{trial.device}; give smaller sizes"
+        ) from error
 
 
 def _built_reference(subject: Implementation, case: Case, trial: BenchmarkTrial) -> Implementation:
