@@ -7,7 +7,9 @@ process; each call returns its own copies.
 from __future__ import annotations
 
 import functools
+import importlib.util
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -72,9 +74,17 @@ def photographs(side: int = 64) -> Tensor:
 
 @functools.cache
 def _digits() -> tuple[Tensor, Tensor]:
-    from sklearn.datasets import load_digits
+    """From the file that scikit-learn ships: importing that takes ten times as long as reading."""
+    found = importlib.util.find_spec("sklearn")
+    folder = Path(found.origin).parent if found and found.origin else Path()
+    file = folder / "datasets" / "data" / "digits.csv.gz"
+    if file.exists():
+        rows = np.loadtxt(file, delimiter=",")
+        x, y = rows[:, :-1], rows[:, -1].astype(np.int64)
+    else:
+        from sklearn.datasets import load_digits
 
-    x, y = load_digits(return_X_y=True)
+        x, y = load_digits(return_X_y=True)
     return torch.tensor(x / 16.0, dtype=torch.float64), torch.tensor(y)
 
 

@@ -19,7 +19,7 @@ LAYERS = (
     ("registry", "suite", "suite_records", "suite_problems", "suite_schema", "selection",
      "inherited", "expansion", "settings", "shipped", "requirements", "benchmark_plans"),
     ("numerics", "stats", "measure", "datasets", "isolation", "originals", "features",
-     "gradients", "lanes"),
+     "gradients", "human_judgements", "lanes"),
     ("arrangement", "constructors", "taken", "subjects", "mutants", "regimes", "inside",
      "strategies", "plans"),
     ("references", "checks", "benchmarks", "adapters"),

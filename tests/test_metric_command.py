@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from dlcheck.references.metrics.frechet_distance import frechet_distance
 from dlcheck.references.metrics.inception_score import inception_score
 from dlcheck.scoring.inception import Inception
 from dlcheck.scoring.pictures import Decoding, decoded
+from dlcheck.scoring.values import bias_of_frechet_distance
 
 Run = Callable[..., Any]
 
@@ -96,6 +98,20 @@ def test_few_rows_bring_a_note_on_the_bias(run: Run) -> None:
     np.save("b.npy", rows(400, 6, 1))
     assert "equal size" in run("fid", "a.npy", "b.npy")["notes"][0]
     assert run("fid", "b.npy", "b.npy")["notes"] == []
+    np.save("far.npy", rows(400, 6) + 9)
+    assert run("fid", "far.npy", "b.npy")["notes"] == []
+
+
+def test_the_bias_of_a_distance_is_what_samples_of_one_law_come_to() -> None:
+    spread = torch.tensor([3.0, 1.0, 0.5, 0.1, 0.1], dtype=torch.float64)
+    found, expected = [], []
+    for seed in range(60):
+        a, b = (torch.tensor(rows(n, 5, 2 * seed + k)) * spread for k, n in enumerate((300, 150)))
+        found.append(float(frechet_distance(a, b)))
+        expected.append(bias_of_frechet_distance(a, b))
+    # The mean of 60 distances, of whose standard errors five are allowed.
+    error = 5 * statistics.stdev(found) / len(found) ** 0.5
+    assert abs(statistics.fmean(found) - statistics.fmean(expected)) < error
 
 
 def test_is_of_a_file_has_splits_and_the_whole(run: Run) -> None:

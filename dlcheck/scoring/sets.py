@@ -73,7 +73,7 @@ def of_sets(request: Request, entry: Entry, reference: Any, tell: Tell) -> Score
         resize=extraction.decoding.words if extraction else "",
         dtype="float64",
         device=request.device,
-        notes=(*(note for each in listed for note in each.notes), *notes_on(request, rows)),
+        notes=(*(note for each in listed for note in each.notes), *notes_on(request, rows, value)),
     )
 
 

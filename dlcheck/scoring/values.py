@@ -14,7 +14,8 @@ from dlcheck.scoring.request import Request
 from dlcheck.scoring.table import Entry
 from dlcheck.targets import load_target
 
-_MANY = 5  # rows a feature, below which the bias of a Fréchet distance is worth a note
+_ENOUGH = 2  # rows a feature, from which on the bias of a Fréchet distance follows its law
+_WORTH = 0.05  # of the value
 
 
 def valued(
@@ -79,17 +80,13 @@ def _for_the_command(text: str) -> str:
     return text
 
 
-def notes_on(request: Request, rows: Sequence[Rows]) -> list[str]:
+def notes_on(request: Request, rows: Sequence[Rows], value: float) -> list[str]:
     """What a reader of the number should know: bias, precision, splits."""
     notes = []
     counts = [len(each.values) for each in rows if each.values is not None]
     least = min(counts, default=0)
-    width = rows[0].width
-    if request.metric == "fid" and counts and least < _MANY * width:
-        notes.append(
-            f"{least} rows of {width} features: the Fréchet distance is too high by an amount that "
-            "grows with d² / n; compare only sets of equal size, or take kid, which is unbiased"
-        )
+    if request.metric == "fid" and len(counts) == len(rows) == 2:
+        notes += _on_bias(rows, value)
     for name, each in zip(request.inputs, rows, strict=True):
         if each.values is not None and each.values.dtype in (torch.float16, torch.bfloat16):
             notes.append(f"{name} holds {str(each.values.dtype).removeprefix('torch.')}: 3 digits")
@@ -104,3 +101,39 @@ def notes_on(request: Request, rows: Sequence[Rows]) -> list[str]:
         if splits < request.splits:
             notes.append(f"{least} samples make at most {splits} splits, not {request.splits}")
     return notes
+
+
+def _on_bias(rows: Sequence[Rows], value: float) -> list[str]:
+    """What the sizes of the sets alone make of the Fréchet distance, where it is not little."""
+    sets = [each.values.double() for each in rows if each.values is not None]
+    least, width = min(map(len, sets)), sets[0].shape[1]
+    advice = "compare only sets of equal size, or take kid, which is unbiased"
+    if least < _ENOUGH * width:
+        return [
+            f"{least} rows of {width} features: the Fréchet distance is too high by an amount that "
+            f"grows with d² / n; {advice}"
+        ]
+    expected = bias_of_frechet_distance(sets[0], sets[1])
+    if expected < _WORTH * value or value < _WORTH * expected:  # little, or sets that share rows
+        return []
+    return [
+        f"two samples of one and the same law, as many and as spread, are about {expected:.3g} "
+        f"apart by their size alone; {advice}"
+    ]
+
+
+def bias_of_frechet_distance(a: Tensor, b: Tensor) -> float:
+    """What the distance of two normal samples of one law is expected to be, to second order.
+
+    a [n, d], b [m, d], float64; the law is that of both together, with eigenvalues λ. The means
+    differ by tr Σ (1/n + 1/m). A change H of Σ costs ½ Σᵢⱼ Hᵢⱼ²/(λᵢ + λⱼ), and sample
+    covariances vary by λᵢλⱼ(1 + δᵢⱼ)/n, so that these cost (1/n + 1/m)/2 Σᵢⱼ
+    λᵢλⱼ(1 + δᵢⱼ)/(λᵢ + λⱼ): together σ²(2d + d(d + 1)/2)/n for Σ = σ²I and n = m.
+    Source: Bhatia, Jain & Lim, On the Bures–Wasserstein distance, Expo. Math. 37(2), 2019, §3.
+    """
+    pooled = torch.cat([a - a.mean(0), b - b.mean(0)])
+    spectrum = torch.linalg.eigvalsh(pooled.mT @ pooled / max(len(pooled) - 2, 1)).clamp_min(0)
+    spectrum = spectrum[spectrum > 0]
+    pairs = spectrum[:, None] * spectrum / (spectrum[:, None] + spectrum)
+    each = spectrum.sum() + 0.5 * (pairs.sum() + pairs.diagonal().sum())
+    return float(each * (1 / len(a) + 1 / len(b)))

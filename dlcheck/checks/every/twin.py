@@ -17,6 +17,18 @@ from dlcheck.targets import load_target
 
 def reference_of(subject: Implementation, case: Case, dtype: torch.dtype) -> Implementation:
     """The reference built in `dtype`, with the subject's parameters, buffers and mode."""
+    made = own_reference_of(subject, case, dtype)
+    if made.module is not None and subject.module is not None:
+        own, state = subject.module.state_dict(), {}
+        for theirs, ours in paired_names(subject, made).items():
+            state[theirs] = own[ours]
+        made.module.load_state_dict(state, strict=False)
+        made.module.train(subject.module.training)
+    return made
+
+
+def own_reference_of(subject: Implementation, case: Case, dtype: torch.dtype) -> Implementation:
+    """The reference built in `dtype`, with the parameters that it brings."""
     declared, target = subject.declared, subject.declared.reference
     live = load_target(target, near=declared.file)
     registered = catalogue().reference_at(target)
@@ -27,14 +39,7 @@ def reference_of(subject: Implementation, case: Case, dtype: torch.dtype) -> Imp
     if _names(live) == ["subject"]:  # a factory of the reference of one subject
         live, args = guarded(live, subject.target), {}
     twin = dataclasses.replace(declared, target=live, args=args)
-    made = build(twin, case.sizes, case.device, dtype, case.recipe.seed)
-    if made.module is not None and subject.module is not None:
-        own, state = subject.module.state_dict(), {}
-        for theirs, ours in paired_names(subject, made).items():
-            state[theirs] = own[ours]
-        made.module.load_state_dict(state, strict=False)
-        made.module.train(subject.module.training)
-    return made
+    return build(twin, case.sizes, case.device, dtype, case.recipe.seed)
 
 
 def in_dtype(subject: Implementation, case: Case, dtype: torch.dtype) -> Implementation:
@@ -53,7 +58,6 @@ def _again(
     made = build(subject.declared, case.sizes, device, dtype, case.recipe.seed)
     if made.module is not None and subject.module is not None:
         guarded(made.module.load_state_dict, subject.module.state_dict())
-        guarded(made.module.train, subject.module.training)
     return made
 
 

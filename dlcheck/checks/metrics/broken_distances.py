@@ -72,6 +72,26 @@ def adds_a_millionth_to_the_diagonal(
 
 
 @around
+def divides_by_the_norm_of_the_product(
+    original: Any, a: Tensor, b: Tensor, **keywords: Any
+) -> Tensor:
+    """Newton–Schulz from Σ₁Σ₂/‖Σ₁Σ₂‖: 0/0 where a set has no spread."""
+
+    def trace(one: Tensor, two: Tensor) -> Tensor:
+        product = one @ two
+        size = product.norm()
+        root, inverse = product / size, torch.eye(len(one), dtype=one.dtype, device=one.device)
+        three = 3 * inverse
+        for _ in range(60):
+            step = (three - inverse @ root) / 2
+            root, inverse = root @ step, step @ inverse
+        value: Tensor = root.trace() * size.sqrt()
+        return value
+
+    return _distance(a, b, trace)
+
+
+@around
 def does_not_square_the_means(original: Any, a: Tensor, b: Tensor, **keywords: Any) -> Any:
     step = a.double().mean(0) - b.double().mean(0)
     return _distance(a, b, _right_trace) - step.square().sum() + step.square().sum().sqrt()
@@ -177,3 +197,28 @@ def averages_with_the_set_itself(original: Any, a: Tensor, b: Tensor, **keywords
 def rounds_the_features(original: Any, *sets: Tensor, **keywords: Any) -> Any:
     """Features kept as bfloat16."""
     return original(*(x.bfloat16().to(x.dtype) for x in sets), **keywords)
+
+
+# --- what breaks the meaning of any measure of two sets -------------------------------------------
+
+
+def value_of(answer: Any) -> Tensor:
+    """The measure, where it comes with its standard deviation too."""
+    return torch.as_tensor(answer[0] if isinstance(answer, (tuple, list)) else answer)
+
+
+@around
+def is_higher_where_sets_are_closer(original: Any, *sets: Tensor, **keywords: Any) -> Any:
+    """A similarity where a distance is declared, and a distance where a similarity is."""
+    return 1 / (1 + value_of(original(*sets, **keywords)))
+
+
+@around
+def negates_the_distance(original: Any, *sets: Tensor, **keywords: Any) -> Any:
+    return -value_of(original(*sets, **keywords))
+
+
+@around
+def compares_the_first_set_with_itself(original: Any, a: Tensor, b: Tensor, **keywords: Any) -> Any:
+    """The statistics of the real set, cached under the wrong name."""
+    return original(a, a, **keywords)

@@ -1,19 +1,22 @@
-"""Feature sets with moments that are known exactly, and how well their distance can be computed.
+"""Feature sets with moments that are known exactly.
 
 Every set is drawn from a case's sizes and seed, in float64, and then cast to the case's dtype.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dlcheck.checks.metrics.precision import precision
-from dlcheck.numerics.rounding import gamma
+from dlcheck.domains import size_bounds
+from dlcheck.errors import NotApplicable, SubjectRaised
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
+
+_WIDEST, _LONGEST = 9, 17  # features and drawn rows: more show nothing new, and roots are slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +28,41 @@ class Sizes:
     features: int
 
     @classmethod
-    def of(cls, case: Case) -> Sizes:
+    def of(cls, metric: Implementation, case: Case) -> Sizes:
         """From the drawn sets [n, d] and [m, d]: d features, d + n + 2 and d + n + m + 4 rows.
 
-        More rows than features, and never as many in one set as in the other.
+        More rows than features, and never as many in one set as in the other, unless they are
+        declared with one dim. What is drawn larger than needed is cut, unless the declaration asks
+        for so many features.
         """
         first, second = case.tensors[:2]
-        d = first.shape[1]
-        return cls(d + len(first) + 2, d + len(first) + len(second) + 4, d)
+        low, _ = widths(metric, case)
+        least = least_rows(metric, case)
+        n, m = (max(least, min(len(x), _LONGEST)) for x in (first, second))
+        d = max(low, min(first.shape[1], _WIDEST))
+        second_count = d + n + 2 if as_many(case) else d + n + m + 4
+        return cls(d + n + 2, second_count, d)
+
+
+def as_many(case: Case) -> bool:
+    """Does the declaration ask for as many rows in one set as in the other?"""
+    first, second = [spec.dims[0] for spec in case.specs.values()][:2]
+    return first == second
+
+
+def widths(metric: Implementation, case: Case) -> tuple[int, float]:
+    """The least and the largest number of features that the declaration allows."""
+    width = next(iter(case.specs.values())).dims[-1]
+    if not width.name:
+        return width.times, width.times
+    return size_bounds(metric.options, width.name) or (1, float("inf"))
+
+
+def least_rows(metric: Implementation, case: Case) -> int:
+    """The least number of rows that the declaration allows in both sets."""
+    names = [spec.dims[0].name for spec in case.specs.values()]
+    bounds = [size_bounds(metric.options, name) for name in names if name]
+    return max([1, *(low for low, _ in filter(None, bounds))])
 
 
 def ddof_of(metric: Implementation) -> int:
@@ -75,9 +105,9 @@ def vector(features: int, generator: torch.Generator) -> Tensor:
     return torch.randn(features, generator=generator, dtype=torch.float64)
 
 
-def pair(metric: Implementation, case: Case) -> tuple[Tensor, Tensor]:
+def pair(metric: Implementation, case: Case, salt: str = "pair") -> tuple[Tensor, Tensor]:
     """Two sets of full rank with other means, covariances that do not commute, other counts."""
-    sizes, g, ddof = Sizes.of(case), case.generator("pair"), ddof_of(metric)
+    sizes, g, ddof = Sizes.of(metric, case), case.generator(salt), ddof_of(metric)
     d = sizes.features
     first = whitened(sizes.first, d, ddof, g) @ shaping(d, g) + vector(d, g)
     second = whitened(sizes.second, d, ddof, g) @ shaping(d, g) + vector(d, g)
@@ -85,83 +115,54 @@ def pair(metric: Implementation, case: Case) -> tuple[Tensor, Tensor]:
 
 
 def given(metric: Implementation, case: Case, first: Tensor, second: Tensor) -> float:
-    """The metric of two sets, handed over in the case's dtype on its device."""
-    sets = (rows.to(device=case.device, dtype=case.dtype) for rows in (first, second))
-    return metric.number(*sets)
+    """The metric of two sets, handed over in the case's dtype on its device.
+
+    Raises NotApplicable where the metric refuses such sets, as its option `rejects` says.
+    """
+    sets = [rows.to(device=case.device, dtype=case.dtype) for rows in (first, second)]
+    as_arrays = metric.options.get("arrays") == "numpy"
+    try:
+        return metric.number(*([x.cpu().numpy() for x in sets] if as_arrays else sets))
+    except SubjectRaised as error:
+        if _is_documented(metric, case, sets, error.__cause__):
+            raise NotApplicable(f"it refuses such sets, as documented: {error}") from error
+        raise
 
 
-def scale_of(first: Tensor, second: Tensor) -> float:
-    """E‖x‖² of the larger set about zero: no term of a distance of them is of higher order."""
-    squares = [rows.double().square().sum(1).mean() for rows in (first, second)]
-    return float(torch.stack(squares).max())
+def _is_documented(
+    metric: Implementation, case: Case, sets: Sequence[Tensor], raised: BaseException | None
+) -> bool:
+    """Is this what `options.rejects` says of the exception's type and of the sets' sizes?"""
+    refused = dict(metric.options.get("rejects", {}))
+    wanted = refused.pop("exception", None)
+    if wanted not in [None, *(made.__name__ for made in type(raised).__mro__)]:
+        return False
+    if not refused:
+        return wanted is not None
+    for spec, rows in zip(case.specs.values(), sets, strict=False):
+        for dim, size in zip(spec.dims, rows.shape, strict=True):
+            values = refused.get(dim.name, ())
+            if size in (values if isinstance(values, (list, tuple)) else [values]):
+                return True
+    return False
 
 
-def trace_of(first: Tensor, second: Tensor) -> float:
+def apart(first: Tensor, second: Tensor) -> Tensor:
+    """μ₂ − μ₁ [d] of the samples."""
+    return second.mean(0) - first.mean(0)
+
+
+def spread(metric: Implementation, rows: Tensor) -> float:
+    """tr Σ of the sample with the declared ddof."""
+    return float((rows - rows.mean(0)).square().sum() / (len(rows) - ddof_of(metric)))
+
+
+def terms_of(metric: Implementation, first: Tensor, second: Tensor) -> float:
     """‖μ₁ − μ₂‖² + tr Σ₁ + tr Σ₂: the terms of the distance, before any of them cancel."""
-    first, second = first.double(), second.double()
-    apart = (first.mean(0) - second.mean(0)).square().sum()
-    return float(apart + first.var(0, correction=0).sum() + second.var(0, correction=0).sum())
+    moved = float(apart(first, second).square().sum())
+    return moved + spread(metric, first) + spread(metric, second)
 
 
-def resolvable(metric: Implementation, case: Case, first: Tensor, second: Tensor) -> float:
-    """The error that a right distance of two sets with regular covariances may have.
-
-    A Fréchet distance may lose what its own precision costs on regular covariances, and, in
-    float64, half of its digits besides: general matrix roots and guarded ones do, and no one
-    needs more. A kernel distance is three means of at most N² kernels, each a sum of d products:
-    4 γ(N² + d) max k, where k = (xᵀy/d + 1)³ at its largest.
-    """
-    if "estimator" in metric.options:
-        rows, features = max(len(first), len(second)), first.shape[1]
-        longest = max(float(x.double().square().sum(1).max()) for x in (first, second))
-        terms = gamma(rows**2 + features, precision(metric, case))
-        return 4 * terms * (longest / features + 1) ** 3
-    regular = resolvable_when_regular(metric, case, first, second)
-    return max(regular, _singular(first, second, torch.float64))
-
-
-def resolvable_when_singular(
-    metric: Implementation, case: Case, first: Tensor, second: Tensor
-) -> float:
-    """The error that a right Fréchet distance may have for any covariances: about √ε trace.
-
-    Moments of N rows, summed in any order, one pass or two, are off by at most
-    δ = γ(N + d) E‖x‖². An eigenvalue of Σ₁Σ₂ then moves by at most η = 2 δ ‖Σ‖, and since
-    |√x − √y| ≤ √|x − y|, each of d roots by √η, wherever an eigenvalue is close to 0. Twice the
-    sum of the roots, and four sums of moments: 2d√η + 4δ.
-    """
-    return _singular(first, second, precision(metric, case))
-
-
-def _singular(first: Tensor, second: Tensor, dtype: torch.dtype) -> float:
-    delta = _moments_off_by(first, second, dtype)
-    root: float = (2 * delta * _norm(first, second)) ** 0.5
-    return 2 * first.shape[1] * root + 4 * delta
-
-
-def resolvable_when_regular(
-    metric: Implementation, case: Case, first: Tensor, second: Tensor, offset: float = 0.0
-) -> float:
-    """The same for sets of `pair`, and `transport`s of them, moved by `offset` in every feature.
-
-    Their covariances have eigenvalues from ¼, or ¼ · ¼, to 2¼, so that no root is close to 0 and
-    |√x − √y| ≤ |x − y|/√x applies with √x ≥ ⅛; the eigenvectors of Σ₁Σ₂ have condition 3. So
-    each root moves by at most 24 η.
-    """
-    delta = _moments_off_by(first + offset, second + offset, precision(metric, case))
-    return 2 * first.shape[1] * 24 * 2 * delta * _norm(first, second) + 4 * delta
-
-
-def _moments_off_by(first: Tensor, second: Tensor, dtype: torch.dtype) -> float:
-    rows = max(len(first), len(second))
-    return gamma(rows + first.shape[1], dtype) * scale_of(first, second)
-
-
-def _norm(first: Tensor, second: Tensor) -> float:
-    """The larger spectral norm of the two covariances, from the smaller of XᵀX and XXᵀ."""
-    norms = []
-    for rows in (first, second):
-        centred = rows.double() - rows.double().mean(0)
-        wide = centred if len(rows) <= rows.shape[1] else centred.mT
-        norms.append(torch.linalg.eigvalsh(wide @ wide.mT)[-1] / max(len(rows) - 1, 1))
-    return float(torch.stack(norms).max())
+def scatter_of(rows: Tensor) -> float:
+    """√(tr Σ) of rows that are at least 2."""
+    return float(rows.var(0).sum().sqrt())

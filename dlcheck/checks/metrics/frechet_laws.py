@@ -26,21 +26,30 @@ from dlcheck.checks.metrics.broken_distances import (
     takes_the_root_of_each_element,
     weights_the_rows,
 )
+from dlcheck.checks.metrics.distance_bounds import (
+    compared,
+    judged,
+    resolvable,
+    resolvable_when_far,
+    resolvable_when_regular,
+    times,
+    together,
+)
 from dlcheck.checks.metrics.feature_sets import (
-    ddof_of,
+    apart,
     given,
     pair,
-    resolvable,
-    resolvable_when_regular,
     rotation,
-    scale_of,
-    trace_of,
+    spread,
+    terms_of,
     vector,
 )
 from dlcheck.model import Evidence
 from dlcheck.registry import check
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
+
+_OFFSET, _GRID = 2048.0, 2.0**-11  # float32 holds multiples of the grid up to twice the offset
 
 
 @check(
@@ -63,14 +72,9 @@ def a_set_is_at_distance_zero_from_itself(metric: Implementation, case: Case) ->
     first, _ = pair(metric, case)
     order = torch.randperm(len(first), generator=case.generator("order"))
     value = given(metric, case, first, first[order])
-    return Evidence(
-        error=abs(value),
-        bound=resolvable(metric, case, first, first),
-        signal=trace_of(first, first),
-        what="distance of a set from itself",
-        expected="0",
-        got=f"{value:.9g}",
-    )
+    allowed, what = resolvable(metric, first, first), "distance of a set from itself"
+    signal = terms_of(metric, first, first)
+    return compared(metric, case, value, 0.0, allowed, what=what, signal=signal)
 
 
 @check(
@@ -90,41 +94,32 @@ def moving_both_sets_changes_nothing(metric: Implementation, case: Case) -> Evid
     before = given(metric, case, first, second)
     moved = first @ turn + step, second @ turn + step
     after = given(metric, case, *moved)
-    return Evidence(
-        error=abs(after - before),
-        bound=resolvable(metric, case, first, second) + resolvable(metric, case, *moved),
-        signal=abs(before),
-        what="change of the distance under a common motion",
-        expected=f"{before:.9g}",
-        got=f"{after:.9g}",
-    )
+    allowed = together(resolvable(metric, first, second), resolvable(metric, *moved))
+    what = "change of the distance under a common motion"
+    return compared(metric, case, after, before, allowed, what=what)
 
 
 @check(
     kind="distribution_metric",
     forbids={"stochastic", "stochastic_in_eval", "other_distance"},
     options={"estimator": False},
-    dtypes=["float64"],
+    dtypes=["float64", "float32"],
     rejects=[normalizes_the_rows, rounds_the_features, sums_the_squares_in_float32],
 )
 def a_large_common_offset_changes_nothing(metric: Implementation, case: Case) -> Evidence:
-    """Adding 1000 to every feature of both sets leaves the distance: covariances are centred.
+    """Adding 2048 to every feature of both sets leaves the distance: covariances are centred.
 
-    X [N, d], Y [M, d] of full rank and unit size. One-pass sums, E[xxᵀ] − μμᵀ, lose six digits
-    here: in float64 ten are left, in float32 one.
+    X [N, d], Y [M, d] of full rank and unit size, rounded to multiples of 2⁻¹¹, so that float32
+    holds them before and after. One-pass sums, E[xxᵀ] − μμᵀ, lose seven digits here: in float64
+    nine are left, in float32 none.
     """
-    offset = 1000.0
-    first, second = pair(metric, case)
-    before = given(metric, case, first, second)
-    after = given(metric, case, first + offset, second + offset)
-    return Evidence(
-        error=abs(after - before),
-        bound=resolvable_when_regular(metric, case, first, second, offset),
-        signal=abs(before),
-        what="change of the distance under a common offset of 1000",
-        expected=f"{before:.9g}",
-        got=f"{after:.9g}",
-    )
+    first, second = ((x / _GRID).round() * _GRID for x in pair(metric, case))
+    moved = first + _OFFSET, second + 2 + _OFFSET  # apart by enough to be seen in float32
+    before = given(metric, case, first, second + 2)
+    after = given(metric, case, *moved)
+    allowed = together(resolvable_when_regular(first, second + 2), resolvable_when_far(*moved))
+    what = "change of the distance under a common offset of 2048"
+    return compared(metric, case, after, before, allowed, what=what)
 
 
 @check(
@@ -147,17 +142,12 @@ def scaling_both_sets_scales_by_the_square(
     """
     first, second = pair(metric, case)
     before = given(metric, case, first, second)
-    allowed = 2 * resolvable(metric, case, first, second)
+    room = together(*[resolvable(metric, first, second)] * 2)
     for factor in (3.0, -0.25):
         after = given(metric, case, factor * first, factor * second)
-        yield Evidence(
-            error=abs(after - factor**2 * before),
-            bound=factor**2 * allowed,
-            signal=factor**2 * abs(before),
-            what=f"distance of both sets times {factor:g}",
-            expected=f"{factor**2 * before:.9g}",
-            got=f"{after:.9g}",
-        )
+        expected, allowed = factor**2 * before, times(factor**2, room)
+        what = f"distance of both sets times {factor:g}"
+        yield compared(metric, case, after, expected, allowed, what=what)
 
 
 @check(
@@ -180,15 +170,37 @@ def a_shift_costs_its_squared_length(metric: Implementation, case: Case) -> Evid
     first, _ = pair(metric, case)
     step = 2 * vector(first.shape[1], case.generator("shift"))
     value = given(metric, case, first, first + step)
-    expected = float(step.square().sum())
-    return Evidence(
-        error=abs(value - expected),
-        bound=resolvable(metric, case, first, first + step),
-        signal=expected,
-        what="distance of a set from its shifted copy",
-        expected=f"{expected:.9g}",
-        got=f"{value:.9g}",
-    )
+    expected, allowed = float(step.square().sum()), resolvable(metric, first, first + step)
+    what = "distance of a set from its shifted copy"
+    return compared(metric, case, value, expected, allowed, what=what)
+
+
+@check(
+    kind="distribution_metric",
+    forbids={"stochastic", "stochastic_in_eval", "other_distance"},
+    options={"estimator": False},
+    rejects=[
+        does_not_square_the_means,
+        forgets_the_means,
+        measures_in_units_of_the_first_set,
+        normalizes_the_rows,
+        returns_the_square_root,
+    ],
+)
+def moving_one_set_adds_what_it_moves(metric: Implementation, case: Case) -> Evidence:
+    """f(X, Y + w) = f(X, Y) + 2⟨μ_Y − μ_X, w⟩ + ‖w‖²: the covariances do not see the step.
+
+    X [N, d], Y [M, d] of full rank, w [d] half along the difference of the means.
+    """
+    first, second = pair(metric, case)
+    between = apart(first, second)
+    step = vector(first.shape[1], case.generator("step")) + between
+    before = given(metric, case, first, second)
+    after = given(metric, case, first, second + step)
+    gain = float(2 * between @ step + step.square().sum())
+    allowed = together(resolvable(metric, first, second), resolvable(metric, first, second + step))
+    what = "rise of the distance when one set moves"
+    return compared(metric, case, after - before, gain, allowed, what=what)
 
 
 @check(
@@ -205,16 +217,17 @@ def the_distance_keeps_to_its_bounds(metric: Implementation, case: Case) -> Evid
     """
     first, second = pair(metric, case)
     second = 3 * second
-    apart = float((first.mean(0) - second.mean(0)).square().sum())
-    ddof = ddof_of(metric)
-    one, two = (float(rows.var(0, correction=ddof).sum()) for rows in (first, second))
-    low, high = apart + (one**0.5 - two**0.5) ** 2, apart + one + two
+    between = float(apart(first, second).square().sum())
+    one, two = spread(metric, first), spread(metric, second)
+    low, high = between + (one**0.5 - two**0.5) ** 2, between + one + two
     value = given(metric, case, first, second)
-    return Evidence(
-        error=_outside(value, low, high),
-        bound=resolvable(metric, case, first, second),
-        signal=min(high, scale_of(first, second)),
+    return judged(
+        metric,
+        case,
+        _outside(value, low, high),
+        resolvable(metric, first, second),
         what="distance beyond its bounds",
+        signal=high,
         expected=f"{low:.9g} to {high:.9g}",
         got=f"{value:.9g}",
     )

@@ -19,18 +19,25 @@ from dlcheck.checks.metrics.broken_distances import (
     sees_only_the_diagonal,
     takes_the_root_of_each_element,
 )
+from dlcheck.checks.metrics.distance_bounds import (
+    Allowance,
+    compared,
+    resolvable,
+    resolvable_when_singular,
+)
 from dlcheck.checks.metrics.feature_sets import (
     Sizes,
     ddof_of,
     given,
+    least_rows,
     pair,
-    resolvable,
-    resolvable_when_singular,
     shaping,
     transport,
     vector,
     whitened,
+    widths,
 )
+from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence
 from dlcheck.registry import check
 from dlcheck.strategies import Case
@@ -70,7 +77,7 @@ def a_transport_costs_what_it_moves(metric: Implementation, case: Case) -> Evide
     second = first @ map_ + step
     centred = (first - first.mean(0)) / (len(first) - ddof_of(metric)) ** 0.5
     expected = _moved_by(map_, second.mean(0) - first.mean(0), centred)
-    allowed = resolvable(metric, case, first, second)
+    allowed = resolvable(metric, first, second)
     return _known(metric, case, first, second, expected, allowed)
 
 
@@ -91,15 +98,18 @@ def fewer_rows_than_features_stay_exact(metric: Implementation, case: Case) -> E
     X [N, d] with N ≤ d, Y = XT + v. A root of an eigenvalue that should be 0 may be off by √ε,
     and is allowed to; a jitter of 10⁻⁶ on the diagonal, in float64, is more than that.
     """
-    sizes, ddof, g = Sizes.of(case), ddof_of(metric), case.generator("few")
-    d = sizes.features + 2
-    rows = min(max(sizes.first - sizes.features, ddof + 1), d)
+    sizes, ddof, g = Sizes.of(metric, case), ddof_of(metric), case.generator("few")
+    d = int(min(sizes.features + 2, widths(metric, case)[1]))
+    least = max(ddof + 1, least_rows(metric, case))
+    if least > d:
+        raise NotApplicable(f"it takes no fewer than {least} rows, and there are {d} features")
+    rows = min(max(sizes.first - sizes.features - 2, least), d)
     first = torch.randn(rows, d, generator=g, dtype=torch.float64) + vector(d, g)
     map_, step = transport(d, g), vector(d, g)
     second = first @ map_ + step
     centred = (first - first.mean(0)) / (rows - ddof) ** 0.5
     expected = _moved_by(map_, second.mean(0) - first.mean(0), centred)
-    allowed = resolvable_when_singular(metric, case, first, second)
+    allowed = resolvable_when_singular(first, second)
     return _known(metric, case, first, second, expected, allowed)
 
 
@@ -125,13 +135,13 @@ def gaussians_match_their_closed_form(metric: Implementation, case: Case) -> Evi
     f = ‖μ₁ − μ₂‖² + tr((I − T) Σ (I − T)).
     Source: Dowson & Landau, J. Multivariate Analysis 12(3), 1982.
     """
-    sizes, ddof, g = Sizes.of(case), ddof_of(metric), case.generator("gaussians")
+    sizes, ddof, g = Sizes.of(metric, case), ddof_of(metric), case.generator("gaussians")
     d = sizes.features
     root, map_, means = shaping(d, g), transport(d, g), (vector(d, g), vector(d, g))
     first = whitened(sizes.first, d, ddof, g) @ root + means[0]
     second = whitened(sizes.second, d, ddof, g) @ root @ map_ + means[1]
     expected = _moved_by(map_, means[1] - means[0], root)
-    allowed = resolvable(metric, case, first, second)
+    allowed = resolvable(metric, first, second)
     return _known(metric, case, first, second, expected, allowed)
 
 
@@ -141,14 +151,8 @@ def _known(
     first: Tensor,
     second: Tensor,
     expected: float,
-    allowed: float,
+    allowed: Allowance,
 ) -> Evidence:
     value = given(metric, case, first, second)
-    return Evidence(
-        error=abs(value - expected),
-        bound=allowed,
-        signal=expected,
-        what=f"distance of {len(first)} and {len(second)} rows of {first.shape[1]} features",
-        expected=f"{expected:.9g}",
-        got=f"{value:.9g}",
-    )
+    what = f"distance of {len(first)} and {len(second)} rows of {first.shape[1]} features"
+    return compared(metric, case, value, expected, allowed, what=what)

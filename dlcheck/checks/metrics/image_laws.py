@@ -9,13 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlcheck.checks.metrics.image_pairs import distortions, pictures, resolvable, scores
+from dlcheck.checks.metrics.image_distortions import distortions
+from dlcheck.checks.metrics.image_pairs import flat_answer, pictures, resolvable, scores
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence
 from dlcheck.mutants import around, on_tensors
 from dlcheck.registry import check
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation
+
+_RESOLUTION = 0.008  # of one value for a batch, which may be below those of its pairs
+_GUARD = 1e-6  # of the signal: what eps in denominators is seen to move a value
 
 
 @around
@@ -91,7 +95,8 @@ def an_image_scores_perfectly_with_itself(metric: Implementation, case: Case) ->
     """f(x, x) is the declared `perfect` value, for every photograph.
 
     x [b, c, h, w]; the signal is how far the value of a noisy copy is from it. An infinite value
-    (PSNR) must be infinite.
+    (PSNR) must be infinite. A millionth of the signal is left for what guards a quotient or a
+    logarithm from 0.
     """
     x = pictures(metric, case)
     perfect = float(metric.options["perfect"])
@@ -100,10 +105,11 @@ def an_image_scores_perfectly_with_itself(metric: Implementation, case: Case) ->
     worst = values[(values - perfect).abs().argmax()] if math.isfinite(perfect) else values.min()
     error = 0.0 if bool((values == perfect).all()) else float((values - perfect).abs().max())
     away = float((apart - perfect).abs().min())
+    signal = away if math.isfinite(away) else float(apart.abs().max())
     return Evidence(
         error=error,
-        bound=resolvable(metric, case, x, noisy),
-        signal=away if math.isfinite(away) else float(apart.abs().max()),
+        bound=resolvable(metric, case, x, noisy) + _GUARD * signal,
+        signal=signal,
         what="distance from the perfect value, of an image with itself",
         expected=f"{perfect:g}",
         got=f"{float(worst):.9g}",
@@ -150,7 +156,7 @@ def pairs_of_a_batch_do_not_meet(metric: Implementation, case: Case) -> Evidence
     batch, with `options.reduction = "mean"`, equals the mean of theirs. A metric that pools the
     batch before a nonlinear step is declared without `reduction`.
     """
-    x = pictures(metric, case)
+    x = pictures(metric, case, at_least=2)
     y = _mixed(x.noisy(0.2, case.generator("noise")), x.blurred(1.0))
     answer = metric(x.values.clone(), y.clone())
     together = scores(metric, x.values, y) if _is_per_pair(answer, len(y)) else None
@@ -160,13 +166,58 @@ def pairs_of_a_batch_do_not_meet(metric: Implementation, case: Case) -> Evidence
     if together is None:
         together = torch.tensor([metric.number(x.values, y)], dtype=torch.float64)
         alone = alone.mean()[None]
+    signal = float(alone.abs().max())
     return Evidence(
         error=float((together - alone).abs().max()),
-        bound=2 * resolvable(metric, case, x, y),
-        signal=float(alone.abs().max()),
+        bound=min(2 * resolvable(metric, case, x, y), _RESOLUTION * signal),
+        signal=signal,
         what="change of a pair's value in a batch",
         expected=_listed(alone),
         got=_listed(together),
+    )
+
+
+@around
+def sorts_the_second_images(original: Any, x: Tensor, y: Tensor, **keywords: Any) -> Any:
+    """One folder is listed by name, the other by brightness."""
+    order = y.double().mean((1, 2, 3)).argsort()
+    return original(x, y[order], **keywords)
+
+
+@around
+def carries_the_last_value_over(original: Any, x: Tensor, y: Tensor, **keywords: Any) -> Any:
+    """A running mean over the batch, where each pair was to have its own value."""
+
+    def smooth(values: Tensor) -> Tensor:
+        return values.flatten() + 0.1 * values.flatten().roll(1) * (torch.arange(len(x)) > 0)
+
+    return on_tensors(original(x, y, **keywords), smooth)
+
+
+@check(
+    kind="image_metric",
+    once=True,
+    rejects=[adds_the_position, carries_the_last_value_over, sorts_the_second_images],
+)
+def pairs_may_come_in_any_order(metric: Implementation, case: Case) -> Evidence:
+    """Exchanging the pairs of a batch exchanges their values, and leaves one value for all.
+
+    x, y [b, c, h, w], reversed together, with copies of unlike quality.
+    """
+    x = pictures(metric, case, at_least=2)
+    y = _mixed(x.noisy(0.2, case.generator("noise")), x.blurred(1.0))
+    there, back = flat_answer(metric, x.values, y), flat_answer(metric, x.values.flip(0), y.flip(0))
+    back = back.flip(0) if back.numel() == len(y) else back
+    if there.shape != back.shape:
+        raise NotApplicable("the same pairs have another number of values each time")
+    signal = float(there.abs().max())
+    return Evidence(
+        error=float((there - back).abs().max()),
+        bound=min(2 * resolvable(metric, case, x, y), _RESOLUTION * signal),
+        signal=signal,
+        what="change when the order of the pairs is reversed",
+        expected=_listed(there),
+        got=_listed(back),
     )
 
 
@@ -187,11 +238,11 @@ def _mixed(first: Tensor, second: Tensor) -> Tensor:
     rejects=[is_nan_where_images_are_equal, returns_a_negative_percentage],
 )
 def values_keep_to_their_range(metric: Implementation, case: Case) -> Evidence:
-    """f(x, y) lies in the declared range, for photographs and six degrees of distortion."""
+    """f(x, y) lies in the declared range, for photographs, weakly and strongly distorted."""
     x = pictures(metric, case)
     low, high = (float(end) for end in metric.options["range"])
-    levels = distortions(x, case.generator("noise"))
-    y = [images for strengths in levels.values() for images in strengths.values()]
+    levels = [list(found.values()) for found in distortions(x, case).values()]
+    y = [images for found in levels for images in (found[0], found[-1])]
     values = torch.cat([scores(metric, x.values, image) for image in [x.values, *y]])
     return Evidence(
         error=float(_outside(values, low, high).max()),

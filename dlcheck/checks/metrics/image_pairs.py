@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -13,10 +13,16 @@ from dlcheck.checks.metrics.precision import precision
 from dlcheck.datasets import photographs
 from dlcheck.domains import Input, size_bounds
 from dlcheck.errors import NotApplicable, SubjectError
+from dlcheck.inside import is_single_inside
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation, tensors_in
 
-_SIDE = 64  # pixels, where the declaration leaves the size free
+_SIDES = (64, 80)  # pixels, where the declaration leaves the size free: not square
+_COLOURS = 3
+_COARSEST = 0.004  # twice of which a hundredth of the value still resolves
+_SMALL = 100  # pixels: above it, two photographs are enough work
+_MANY = 20  # cases per trial: a profile with fewer takes less of everything
+_SIDES_OF_SCALES = (176, 192)  # for five scales of an 11-pixel window
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +40,14 @@ class Pictures:
     def noisy(self, strength: float, generator: torch.Generator) -> Tensor:
         """With normal noise of `strength` times the range, cut off at the ends of the range."""
         noise = torch.randn(self.values.shape, generator=generator, dtype=torch.float64)
-        return self._kept(
-            self.values.double() + strength * self.span * noise.to(self.values.device)
-        )
+        return self.kept(self.values.double() + strength * self.span * noise.to(self.values.device))
 
     def blurred(self, deviation: float) -> Tensor:
         """Convolved with a Gaussian of that standard deviation in pixels, mirrored at the edge."""
-        return self._kept(blur(self.values.double(), deviation))
+        return self.kept(blur(self.values.double(), deviation))
 
-    def _kept(self, values: Tensor) -> Tensor:
+    def kept(self, values: Tensor) -> Tensor:
+        """Values in the range, and whole where they are bytes."""
         values = values.clamp(self.low, self.high)
         if not self.values.is_floating_point():
             values = values.round()
@@ -66,8 +71,10 @@ def _more(height: int, width: int, reach: int) -> tuple[int, int]:
     return height + 2 * reach, width + 2 * reach
 
 
-def pictures(metric: Implementation, case: Case) -> Pictures:
+def pictures(metric: Implementation, case: Case, at_least: int = 1) -> Pictures:
     """The photographs that ship with scikit-image, in the size and range that is declared.
+
+    Four of them; `at_least` so many where they are large or time is short.
 
     The range is that of the input, as `image[-1:1]`, else `options.interval`, else 0 to 1, or 0
     to 255 for bytes. Raises NotApplicable where the inputs are no images.
@@ -77,8 +84,9 @@ def pictures(metric: Implementation, case: Case) -> Pictures:
         raise NotApplicable(f"an image is [b, c, h, w], and the first input is {spec}")
     _, channels, height, width = (_size(metric, case, spec, axis) for axis in range(4))
     values = photographs(max(height, width))[..., :height, :width]
+    values = values[: _count(case, height, at_least)]
     values = _with_channels(values, channels)
-    low, high = _interval(metric, spec)
+    low, high = interval_of(metric, spec)
     values = low + (high - low) * values
     dtype = case.dtype if spec.is_floating else torch.uint8
     if not spec.is_floating:
@@ -88,10 +96,24 @@ def pictures(metric: Implementation, case: Case) -> Pictures:
 
 def _size(metric: Implementation, case: Case, spec: Input, axis: int) -> int:
     dim = spec.dims[axis]
-    if axis < 2 or not dim.name:
+    if axis == 0 or not dim.name:
         return dim.size(case.sizes)
-    low, high = size_bounds(metric.options, dim.name) or (_SIDE, _SIDE)
-    return min(max(_SIDE, low * dim.times), high * dim.times)
+    if axis == 1:
+        low, high = size_bounds(metric.options, dim.name) or (_COLOURS, _COLOURS)
+        return min(max(_COLOURS, low * dim.times), high * dim.times)
+    sides = _SIDES_OF_SCALES if metric.options.get("formula") == "ms_ssim" else _SIDES
+    side = sides[0] if dim.name == spec.dims[2].name else sides[1]
+    low, high = size_bounds(metric.options, dim.name) or (side, side)
+    return min(max(side, low * dim.times), high * dim.times)
+
+
+def _count(case: Case, side: int, at_least: int) -> int:
+    return 4 if has_time(case, side) else at_least
+
+
+def has_time(case: Case, side: int) -> bool:
+    """Is there time for more than a little, with images of that height?"""
+    return side <= _SMALL and case.profile.examples >= _MANY
 
 
 def _with_channels(values: Tensor, channels: int) -> Tensor:
@@ -101,7 +123,8 @@ def _with_channels(values: Tensor, channels: int) -> Tensor:
     return grey.expand(-1, channels, -1, -1).contiguous()
 
 
-def _interval(metric: Implementation, spec: Input) -> tuple[float, float]:
+def interval_of(metric: Implementation, spec: Input) -> tuple[float, float]:
+    """[lowest, highest] value of an image: of its input, else `options.interval`."""
     if spec.low is not None and spec.high is not None:
         return spec.low, spec.high
     low, high = metric.options.get("interval", (0, 1) if spec.is_floating else (0, 255))
@@ -114,23 +137,33 @@ def scores(metric: Implementation, x: Tensor, y: Tensor) -> Tensor:
     A metric may answer [b], [b, 1, 1, 1] or one number for the batch. Raises SubjectError for
     anything else.
     """
-    answer = _flat(metric, x, y)
+    answer = flat_answer(metric, x, y)
     if answer.numel() == len(x):
         return answer
     if answer.numel() == 1:
-        return torch.cat([_flat(metric, x[i : i + 1], y[i : i + 1]) for i in range(len(x))])
+        return torch.cat([flat_answer(metric, x[i : i + 1], y[i : i + 1]) for i in range(len(x))])
     raise SubjectError(
         f"{metric.declared.name} returned {answer.numel()} values for {len(x)} pairs of images; "
         "an image_metric returns one for each pair, or one for the batch"
     )
 
 
-def _flat(metric: Implementation, x: Tensor, y: Tensor) -> Tensor:
+def flat_answer(metric: Implementation, x: Tensor, y: Tensor) -> Tensor:
+    """What the metric answers for a batch: every number of it, float64 on the CPU."""
     answer = metric(x.clone(), y.clone())
     found = next(tensors_in(answer), None)
+    if found is None and isinstance(answer, np.ndarray):
+        found = torch.as_tensor(answer)
     if found is None:
         return torch.tensor([metric.number(x.clone(), y.clone())], dtype=torch.float64)
     return found.detach().double().flatten().cpu()
+
+
+def judged(metric: Implementation, original: Tensor, distorted: Tensor) -> Tensor:
+    """`scores` with each image in its place: the distorted one is the input of
+    `options.distorted`, by default the last."""
+    swapped = metric.options.get("distorted") == next(iter(metric.declared.inputs), None)
+    return scores(metric, distorted, original) if swapped else scores(metric, original, distorted)
 
 
 def sign_of(metric: Implementation) -> int:
@@ -138,34 +171,45 @@ def sign_of(metric: Implementation) -> int:
     return {"higher": 1, "lower": -1}[metric.options["better"]]
 
 
-def distortions(
-    pictures: Pictures, generator: torch.Generator
-) -> Mapping[str, dict[float, Tensor]]:
-    """Name → strength → distorted pictures, each strength worse than the one before."""
-    state = generator.get_state()
-
-    def noisy(strength: float) -> Tensor:
-        generator.set_state(state)  # the same field at every strength
-        return pictures.noisy(strength, generator)
-
-    return {
-        "noise": {s: noisy(s) for s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)},
-        "blur": {s: pictures.blurred(s) for s in (0.5, 1.0, 2.0, 4.0)},
-    }
-
-
-def resolvable(metric: Implementation, case: Case, pictures: Pictures, other: Tensor) -> float:
+def resolvable(
+    metric: Implementation,
+    case: Case,
+    pictures: Pictures,
+    other: Tensor,
+    dtype: torch.dtype | None = None,
+) -> float:
     """How far rounding may move the metric of a pair: its own sensitivity times √N u.
 
     A stable computation returns the exact value for inputs that are off by relative errors, in
     N values of an image each about √N u after sums over up to N terms (λ = 8 standard deviations
     of a random walk of roundings: Higham & Mary, SISC 41(5), 2019). The sensitivity is measured:
-    the change under relative perturbations of 2⁻¹⁰, over 2⁻¹⁰.
+    the change under relative perturbations of 2⁻¹⁰, over 2⁻¹⁰. At most 0.4 % of the value: what
+    rounds more is no measure. dtype: in which the metric computes; by default as declared or as
+    it is seen to.
     """
     values = scores(metric, pictures.values, other)
     step = 2.0**-10
     moved = pictures.noisy(step, case.generator("rounding"))
     change = (scores(metric, moved, other) - values).abs().max() / step
     count = pictures.values[0].numel()
-    unit = torch.finfo(precision(metric, case)).eps / 2
-    return float(8 * count**0.5 * unit * (values.abs().max() + change))
+    unit = torch.finfo(dtype or _inner(metric, case, pictures, other)).eps / 2
+    largest = values.abs().max()
+    return min(float(8 * count**0.5 * unit * (largest + change)), _COARSEST * float(largest))
+
+
+def _inner(metric: Implementation, case: Case, pictures: Pictures, other: Tensor) -> torch.dtype:
+    """The declared `compute_dtype`; else float32 where the metric is seen to compute in it."""
+    declared = precision(metric, case)
+    if declared != torch.float64 or "compute_dtype" in metric.options:
+        return declared
+    x, y = pictures.values[:1], other[:1]
+
+    seen: list[Tensor] = []
+
+    def answer() -> list[Tensor]:
+        with torch.no_grad():
+            found = list(tensors_in(metric(x.clone(), y.clone())))
+        seen.extend(a for a in found if a.is_floating_point() and a.dtype != torch.float64)
+        return found
+
+    return torch.float32 if is_single_inside(answer) or seen else torch.float64

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
-from dlcheck.numerics.moments import Moments
+from dlcheck.numerics.moments import Moments, MomentStream
+from dlcheck.references.metrics.feature_sets import compared_sets, copied, must_be_finite
+from dlcheck.references.metrics.trace_of_root import (
+    nuclear_norm,
+    trace_if_regular,
+    trace_of_root,
+)
 from dlcheck.registry import reference
+
+_STRIPE = 128
+_ASYMMETRY = 1e-6  # relative: what float32 leaves of symmetry
 
 
 @reference(
@@ -31,68 +41,142 @@ from dlcheck.registry import reference
 def frechet_distance(a: Tensor, b: Tensor, ddof: int = 1, algorithm: str = "auto") -> Tensor:
     """‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁Σ₂)^½) of the rows of a [n, d] and b [m, d].
 
-    In float64 whatever the features are; returns []. Needs n, m > ddof. `algorithm` is
-    `"cholesky"` (chosen where n, m > d), `"singular_values"` (chosen otherwise), or
-    `"procrustes"`: slower, a sum of squares, and so right to its last digits near 0.
+    In float64 whatever the features are, integers too; returns [], never negative. `algorithm`:
+
+    - `"cholesky"`, from the covariances: the fastest, chosen where n, m > d and neither covariance
+      is singular to rounding;
+    - `"singular_values"`, from the rows: chosen otherwise, right to its last digits for any rank;
+    - `"procrustes"`, from the rows, a sum of squares: slower, right to its last digits near 0 too.
+
+    Raises ValueError for NaN, infinity, other widths or devices, n or m ≤ ddof, and TypeError for
+    what holds no real numbers.
     """
+    if algorithm != "auto" and algorithm not in _ALGORITHMS:
+        raise ValueError(f"algorithm is auto, {', '.join(_ALGORITHMS)}, not {algorithm!r}")
+    compared_sets(a, b, least=ddof + 1)
+    must_be_finite("first", a)
+    must_be_finite("second", b)
     if algorithm == "auto":
-        full = min(len(a), len(b)) > a.shape[1]
-        algorithm = "cholesky" if full else "singular_values"
-    return _ALGORITHMS[algorithm](a.double(), b.double(), ddof)
+        return _chosen(a, b, ddof)
+    return _ALGORITHMS[algorithm](a, b, ddof)
+
+
+def frechet_distance_from_moments(
+    mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covariance_b: Tensor
+) -> Tensor:
+    """The same from means [d] and covariances [d, d], as files of statistics hold them; [].
+
+    Raises ValueError where a covariance is not square or not symmetric to 10⁻⁶ (it is made so),
+    where a variance is negative, or where a number is not finite.
+    """
+    one = _symmetric("first", mean_a, covariance_a)
+    two = _symmetric("second", mean_b, covariance_b)
+    return _distance(mean_a.double() - mean_b.double(), one, two)
 
 
 def from_moments(first: Moments, second: Moments, ddof: int = 1) -> Tensor:
-    """The same from moments: what a stream of batches leaves; returns []."""
-    one, two = first.covariance(ddof), second.covariance(ddof)
-    total = (first.mean - second.mean).square().sum() + one.trace() + two.trace()
-    # The rounding of three sums that cancel can leave −10⁻¹⁵ of what is ≥ 0.
-    return (total - 2 * _trace_of_root(one, two)).clamp_min(0)
+    """The same from moments with one origin: what two streams of batches leave; returns []."""
+    return _distance(first.mean - second.mean, first.covariance(ddof), second.covariance(ddof))
 
 
 class StreamingFrechetDistance:
-    """The same by update(a, b), compute() and reset(): one d × d scatter for each side."""
+    """The same by update(a, b), compute(), merge(other) and reset(); counts may differ.
+
+    Holds one [d, d] matrix a side and at most 512 rows; before there are more than d rows, those
+    themselves. The result is what `frechet_distance` says of all rows at once.
+    """
 
     def __init__(self, ddof: int = 1) -> None:
         self.ddof = ddof
         self.reset()
 
     def reset(self) -> None:
-        self._sides: list[Moments] = []
+        self._sides: tuple[MomentStream, MomentStream] | None = None
+        self._width = 0
 
     def update(self, a: Tensor, b: Tensor) -> None:
-        new = [Moments.of(a), Moments.of(b)]
-        old = self._sides
-        self._sides = [x.merged(y) for x, y in zip(old, new, strict=True)] if old else new
+        """Take rows a [n, d] and b [m, d]; one of the two may be empty. Raises as
+        `frechet_distance` does, and then nothing of the batch is taken."""
+        compared_sets(a, b, least=0)
+        if self._width and a.shape[1] != self._width:
+            raise ValueError(
+                f"this batch has {a.shape[1]} features and those before had {self._width}; reset() "
+                "before another network's features"
+            )
+        must_be_finite("first", a)
+        must_be_finite("second", b)
+        if self._sides is None:
+            if not len(a) + len(b):
+                return
+            origin = (a if len(a) else b)[0].double()
+            self._sides, self._width = (MomentStream(origin), MomentStream(origin)), a.shape[1]
+        for stream, rows in zip(self._sides, (a, b), strict=True):
+            if len(rows):
+                stream.update(rows)
+
+    def merge(self, other: StreamingFrechetDistance) -> None:
+        """Take what the other saw, as if it had been given here."""
+        if other._sides is None:
+            return
+        if self._sides is None:
+            origin = other._sides[0].origin
+            self._sides, self._width = (MomentStream(origin), MomentStream(origin)), other._width
+        if self._width != other._width:
+            raise ValueError(
+                f"this stream has {self._width} features and the other {other._width}; both must "
+                "come from the same layer of the same network"
+            )
+        for mine, theirs in zip(self._sides, other._sides, strict=True):
+            mine.merge(theirs)
 
     def compute(self) -> Tensor:
-        first, second = self._sides
-        return from_moments(first, second, self.ddof)
+        """[]. Raises ValueError where a side has no more rows than ddof."""
+        rows = [stream.rows for stream in self._sides or ()] or [0, 0]
+        if self._sides is None or min(rows) <= self.ddof:
+            raise ValueError(
+                f"the sets have {rows[0]} and {rows[1]} rows, and this needs at least "
+                f"{self.ddof + 1} in each: call update() before compute()"
+            )
+        one, two = self._sides
+        first, second = one.kept(), two.kept()
+        if first is not None and second is not None:
+            return _chosen(first, second, self.ddof)
+        return from_moments(one.moments(), two.moments(), self.ddof)
 
 
-def _trace_of_root(one: Tensor, two: Tensor) -> Tensor:
-    """tr (Σ₁Σ₂)^½. With Σ₁ = LLᵀ, Σ₁Σ₂ has the eigenvalues of the symmetric LᵀΣ₂L."""
-    factor, failed = torch.linalg.cholesky_ex(one)
-    if not bool(failed):
-        values: Tensor = torch.linalg.eigvalsh(factor.mT @ two @ factor)
-        return values.clamp_min(0).sqrt().sum()
-    return _nuclear_norm(_root(one).mT @ _root(two))
+def _chosen(a: Tensor, b: Tensor, ddof: int) -> Tensor:
+    """From the covariances where both are regular, else from the rows."""
+    if min(len(a), len(b)) <= a.shape[1]:
+        return _singular_values(a, b, ddof)
+    first, second = _moments(a, b)
+    one, two = first.covariance(ddof), second.covariance(ddof)
+    trace = trace_if_regular(one, two)
+    if trace is None:
+        return _singular_values(a, b, ddof)
+    return _summed(first.mean - second.mean, one, two, trace)
 
 
-def _nuclear_norm(matrix: Tensor) -> Tensor:
-    values: Tensor = torch.linalg.svdvals(matrix)
-    return values.sum()
+def _distance(step: Tensor, one: Tensor, two: Tensor) -> Tensor:
+    return _summed(step, one, two, trace_of_root(one, two))
 
 
-def _root(covariance: Tensor) -> Tensor:
-    """R with RRᵀ = Σ, eigenvalues below the rounding of the largest taken for the 0 they are."""
-    values, vectors = torch.linalg.eigh(covariance)
-    cut = len(values) * torch.finfo(values.dtype).eps * values.max()
-    root: Tensor = vectors * torch.where(values > cut, values, 0).sqrt()
-    return root
+def _summed(step: Tensor, one: Tensor, two: Tensor, trace: Tensor) -> Tensor:
+    # The rounding of three sums that cancel can leave −10⁻¹⁵ of what is ≥ 0.
+    return (step.square().sum() + one.trace() + two.trace() - 2 * trace).clamp_min(0)
+
+
+def _moments(a: Tensor, b: Tensor) -> tuple[Moments, Moments]:
+    """The moments of both about the first row of the first."""
+    streams = MomentStream(a[0].double()), MomentStream(a[0].double())
+    for stream, rows in zip(streams, (a, b), strict=True):
+        stream.update(rows)
+    first, second = streams
+    return first.moments(), second.moments()
 
 
 def _cholesky(a: Tensor, b: Tensor, ddof: int) -> Tensor:
-    return from_moments(Moments.of(a), Moments.of(b), ddof)
+    first, second = _moments(a, b)
+    return from_moments(first, second, ddof)
 
 
 def _centred(rows: Tensor, ddof: int) -> tuple[Tensor, Tensor]:
@@ -102,11 +186,17 @@ def _centred(rows: Tensor, ddof: int) -> tuple[Tensor, Tensor]:
     return mean, torch.linalg.qr(factor, mode="r").R if len(rows) > rows.shape[1] else factor
 
 
+def _factors(a: Tensor, b: Tensor, ddof: int) -> tuple[Tensor, Tensor, Tensor]:
+    """μ₁ − μ₂ and factors A₁, A₂ of the covariances."""
+    (first, one), (second, two) = (_centred(rows, ddof) for rows in copied(a, b))
+    return first - second, one, two
+
+
 def _singular_values(a: Tensor, b: Tensor, ddof: int) -> Tensor:
     """With Σᵢ = AᵢᵀAᵢ, tr (Σ₁Σ₂)^½ is the sum of the singular values of A₁A₂ᵀ."""
-    (first, one), (second, two) = _centred(a, ddof), _centred(b, ddof)
-    total = (first - second).square().sum() + one.square().sum() + two.square().sum()
-    return (total - 2 * _nuclear_norm(one @ two.mT)).clamp_min(0)
+    step, one, two = _factors(a, b, ddof)
+    total = step.square().sum() + one.square().sum() + two.square().sum()
+    return (total - 2 * nuclear_norm(one @ two.mT)).clamp_min(0)
 
 
 def _procrustes(a: Tensor, b: Tensor, ddof: int) -> Tensor:
@@ -114,12 +204,12 @@ def _procrustes(a: Tensor, b: Tensor, ddof: int) -> Tensor:
 
     ‖A₁ − QᵀA₂‖² = tr Σ₁ + tr Σ₂ − 2 tr(Q A₁A₂ᵀ), and with A₂A₁ᵀ = USVᵀ the best Q is UVᵀ.
     """
-    (first, one), (second, two) = _centred(a, ddof), _centred(b, ddof)
+    step, one, two = _factors(a, b, ddof)
     rows = max(len(one), len(two))
     one, two = (torch.nn.functional.pad(x, (0, 0, 0, rows - len(x))) for x in (one, two))
     u, _, vh = torch.linalg.svd(two @ one.mT)
     best: Tensor = u @ vh
-    return (first - second).square().sum() + (one - best.mT @ two).square().sum()
+    return step.square().sum() + (one - best.mT @ two).square().sum()
 
 
 _ALGORITHMS: Mapping[str, Callable[[Tensor, Tensor, int], Tensor]] = {
@@ -127,6 +217,36 @@ _ALGORITHMS: Mapping[str, Callable[[Tensor, Tensor, int], Tensor]] = {
     "singular_values": _singular_values,
     "procrustes": _procrustes,
 }
+
+
+def _symmetric(name: str, mean: Tensor, covariance: Tensor) -> Tensor:
+    """The covariance in float64, once it is seen to be one."""
+    if covariance.shape != (len(mean), len(mean)) or mean.ndim != 1:
+        raise ValueError(
+            f"the {name} mean has the shape {tuple(mean.shape)} and its covariance "
+            f"{tuple(covariance.shape)}; they must be [d] and [d, d]"
+        )
+    covariance = covariance.double()
+    largest = float(covariance.abs().max())
+    if not math.isfinite(largest + float(mean.abs().max())):
+        raise ValueError(f"the {name} moments hold NaN or infinity: compute them anew")
+    apart = _asymmetry(covariance)
+    if apart > _ASYMMETRY * largest or float(covariance.diagonal().min()) < 0:
+        raise ValueError(
+            f"the {name} covariance is off by {apart:.3g} from its transpose, with elements up to "
+            f"{largest:.3g}, or has a negative variance; give Σ(x − μ)(x − μ)ᵀ/(n − 1) of the rows"
+        )
+    return covariance if apart == 0 else (covariance + covariance.mT) / 2
+
+
+def _asymmetry(matrix: Tensor) -> float:
+    """max |M − Mᵀ|, stripe by stripe, so that no second matrix is made."""
+    worst = 0.0
+    for start in range(0, len(matrix), _STRIPE):
+        stripe = slice(start, start + _STRIPE)
+        apart = matrix[stripe, start:] - matrix[start:, stripe].mT
+        worst = max(worst, float(apart.abs_().max()))
+    return worst
 
 
 def by_matrix_root(a: Tensor, b: Tensor) -> Tensor:

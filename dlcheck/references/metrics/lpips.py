@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import copy
 import functools
-import importlib.util
-import math
 import warnings
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
+from dlcheck.references.metrics.image_inputs import Takes, checked_pair
+from dlcheck.references.metrics.lpips_networks import NETWORKS, backbone, heads
 from dlcheck.registry import reference
 
-# network → (torchvision's name, the file of its ImageNet weights in torch hub's cache, the
-# indices in `.features` after which a layer is compared: the ReLUs of each stage)
-_NETWORKS: Mapping[str, tuple[str, str, tuple[int, ...]]] = {
-    "alex": ("alexnet", "alexnet-owt-7be5be79.pth", (1, 4, 7, 9, 11)),
-    "vgg": ("vgg16", "vgg16-397923af.pth", (3, 8, 15, 22, 29)),
-    "squeeze": ("squeezenet1_1", "squeezenet1_1-b8a52dc0.pth", (1, 4, 7, 9, 10, 11, 12)),
-}
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # ImageNet's, for [−1, 1]
 
 
@@ -33,10 +23,11 @@ _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # ImageNet's, 
     source="Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, "
     "CVPR 2018, eq. 1; the code has w where the paper has w²",
     inputs={"x": "image[-1:1] b 3 h w", "y": "image[-1:1] b 3 h w"},
-    traits=["nonnegative", "symmetric"],
+    traits=["nonnegative", "symmetric", "flat_at_identity"],
     options={
         "interval": [-1, 1],
         "better": "lower",
+        "distortions": ["noise", "blur", "jpeg", "contrast"],
         "perfect": 0.0,
         "range": [0, "inf"],
         "reduction": "none",
@@ -44,34 +35,60 @@ _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # ImageNet's, 
     },
 )
 class LPIPS(nn.Module):
-    """The distance of images x and y [b, 3, h, w] with values in [−1, 1]; returns [b].
+    """The distance of images x and y [b, 3, h, w] with values in `interval`; returns [b].
 
     The linear heads w ≥ 0 are those that the `lpips` package ships. The backbone is, in this
     order: the state dict in the file `weights`; ImageNet's weights, if torch hub's cache holds
     them (nothing is downloaded); random ones from `seed`, and then the distance is a random
     projection that ranks distortions well but is not the published number. `origin` says which.
-    `net` is `"alex"` (sides of at least 31 pixels), `"vgg"` (16) or `"squeeze"` (24).
+    `net` is `"alex"` (sides of at least 31 pixels), `"vgg"` (16) or `"squeeze"` (24). Images that
+    hold 0 to 1 are taken with `interval=(0, 1)`, which brings them to [−1, 1]. Parameters are of
+    the module's type, and images are brought to it. Raises what `checked_pair` and `backbone` do.
     """
 
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, net: str = "alex", weights: str | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        net: str = "alex",
+        weights: str | None = None,
+        seed: int = 0,
+        interval: tuple[float, float] = (-1.0, 1.0),
+    ) -> None:
         super().__init__()
-        features, self.origin = _backbone(net, weights, seed)
-        self.features = copy.deepcopy(features)
-        self.taps = _NETWORKS[net][2]
+        low, high = interval
+        if not low < high:
+            raise ValueError(f"interval is (lowest, highest) value of an image, not {interval}")
+        self.interval = (float(low), float(high))
+        features, self.origin = backbone(net, weights, seed)
+        self.features = copy.deepcopy(features).to(memory_format=torch.channels_last)
+        self.taps = NETWORKS[net].taps
+        self.takes = Takes(
+            metric="LPIPS", smallest=NETWORKS[net].smallest, why=f"for net {net!r}", colour=True
+        )
         self.register_buffer("shift", torch.tensor(_SHIFT)[:, None, None])
         self.register_buffer("scale", torch.tensor(_SCALE)[:, None, None])
-        for layer, head in enumerate(_heads(net)):
+        for layer, head in enumerate(heads(net)):
             self.register_buffer(f"head{layer}", head.clone())
         self.requires_grad_(requires_grad=False)
         self.eval()
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        # One batch of both: the convolutions run once, on twice the rows.
-        values = (torch.cat([x, y]) - self.shift) / self.scale
-        total = x.new_zeros(len(x))
+        low, high = self.interval
+        x, y = checked_pair(x, y, self.takes, high - low, low=low)
+        # On a processor one pair at a time stays in its cache.
+        rows = 1 if x.device.type == "cpu" else len(x)
+        pairs = zip(x.split(rows), y.split(rows), strict=True)
+        return torch.cat([self._distance(torch.cat(pair)) for pair in pairs])
+
+    def _distance(self, both: Tensor) -> Tensor:
+        """Of the first half of images [2b, 3, h, w] and the second: the layers run once."""
+        low, high = self.interval
+        values = (both.to(self.shift) - low) * (2 / (high - low)) - 1
+        values = (values - self.shift) / self.scale
+        values = values.contiguous(memory_format=torch.channels_last)
+        total = values.new_zeros(len(both) // 2)
         layer = 0
         for index, module in enumerate(self.features[: self.taps[-1] + 1]):
             values = module(values)
@@ -83,7 +100,7 @@ class LPIPS(nn.Module):
         return total
 
     def extra_repr(self) -> str:
-        return f"backbone={self.origin}"
+        return f"backbone={self.origin}, interval={self.interval}"
 
 
 class PackageLPIPS(nn.Module):
@@ -108,9 +125,9 @@ def _package(net: str, weights: str | None, seed: int) -> nn.Module:
 
         made: nn.Module = lpips.LPIPS(net=net, pretrained=True, pnet_rand=True, verbose=False)
     # The package names a layer "slice3.6.weight" where torchvision names it "6.weight".
-    own = _backbone(net, weights, seed)[0].state_dict()
-    backbone: Any = made.net
-    backbone.load_state_dict({name: own[name.partition(".")[2]] for name in backbone.state_dict()})
+    own = backbone(net, weights, seed)[0].state_dict()
+    layers: Any = made.net
+    layers.load_state_dict({name: own[name.partition(".")[2]] for name in layers.state_dict()})
     return made.eval()
 
 
@@ -118,47 +135,3 @@ def _unit(features: Tensor) -> Tensor:
     """Features [b, c, h, w] over their norm along the channels; a zero vector stays zero."""
     norm: Tensor = torch.linalg.vector_norm(features, dim=1, keepdim=True)
     return features / (norm + 1e-10)
-
-
-@functools.cache
-def _backbone(net: str, weights: str | None, seed: int) -> tuple[nn.Sequential, str]:
-    """The convolutional layers of a network, and where their weights come from."""
-    if net not in _NETWORKS:
-        raise ValueError(f"net is one of {', '.join(_NETWORKS)}, not {net!r}")
-    name, file, _ = _NETWORKS[net]
-    with torch.device("meta"):  # no memory for a classifier that nothing calls
-        features: nn.Sequential = getattr(torchvision.models, name)(weights=None).features
-    features = features.to_empty(device="cpu").eval()
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / file
-    path = Path(weights) if weights else cached
-    if weights or cached.exists():
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        own = {
-            k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")
-        }
-        features.load_state_dict(own or state)
-        return features, str(path)
-    _randomize(features, seed)
-    return features, f"random, seed {seed}"
-
-
-@torch.no_grad()
-def _randomize(features: nn.Sequential, seed: int) -> None:
-    """torch's own default: weights and biases uniform in ±1/√fan_in."""
-    generator = torch.Generator().manual_seed(seed)
-    for module in features.modules():
-        if isinstance(module, nn.Conv2d):
-            limit = 1 / math.sqrt(module.weight[0].numel())
-            for parameter in module.parameters(recurse=False):
-                parameter.uniform_(-limit, limit, generator=generator)
-
-
-@functools.cache
-def _heads(net: str) -> tuple[Tensor, ...]:
-    """The weights w_l [c, 1, 1] of every compared layer, from the installed `lpips` package."""
-    found = importlib.util.find_spec("lpips")
-    if found is None or found.origin is None:
-        raise ModuleNotFoundError("LPIPS needs the linear heads that the package lpips ships")
-    path = Path(found.origin).parent / "weights" / "v0.1" / f"{net}.pth"
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return tuple(state[f"lin{layer}.model.1.weight"][0] for layer in range(len(state)))
