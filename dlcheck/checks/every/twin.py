@@ -58,6 +58,7 @@ def _again(
     made = build(subject.declared, case.sizes, device, dtype, case.recipe.seed)
     if made.module is not None and subject.module is not None:
         guarded(made.module.load_state_dict, subject.module.state_dict())
+        guarded(made.module.train, subject.module.training)
     return made
 
 
