@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from dlcheck.benchmark import Benchmark
     from dlcheck.expansion import Overrides
-    from dlcheck.model import Outcome, Subject, Suite, Trial
+    from dlcheck.model import BenchmarkTrial, Outcome, Subject, Suite, Trial
     from dlcheck.results import RunWriter
 
 COULD_NOT_MEASURE = 7  # beside pytest's own exit codes 0 to 5
@@ -36,13 +37,14 @@ _OPTIONS = {
 }
 _STATE = pytest.StashKey["State"]()
 _OUTCOME = pytest.StashKey["Outcome"]()
+_BENCHMARK = pytest.StashKey["Benchmark"]()
 _SENT = pytest.StashKey[bool]()
 
 
 class TrialFailed(Exception):
     """Carries an outcome from the trial to its report; its text is the failure message."""
 
-    def __init__(self, outcome: Outcome, text: str) -> None:
+    def __init__(self, outcome: Outcome | Benchmark, text: str) -> None:
         super().__init__(text)
         self.outcome = outcome
 
@@ -58,6 +60,7 @@ class State:
     command: str
     names: set[str] = dataclasses.field(default_factory=set)  # subjects seen at collection
     outcomes: list[Outcome] = dataclasses.field(default_factory=list)
+    benchmarks: list[Benchmark] = dataclasses.field(default_factory=list)
     writer: RunWriter | None = None
     written: list[Path] = dataclasses.field(default_factory=list)
     only_usage_errors: bool = True
@@ -246,7 +249,8 @@ def _python_suite(collector: pytest.Collector, name: str, suite: Suite) -> pytes
 def _subject_classes(
     suite: Suite, config: pytest.Config, where: str, file: str
 ) -> Iterator[tuple[str, type]]:
-    from dlcheck.expansion import expand
+    from dlcheck.benchmark_plans import CLASS
+    from dlcheck.expansion import expand, expand_benchmarks
 
     state = state_of(config)
     trials = expand(suite, state.overrides, where)
@@ -256,22 +260,59 @@ def _subject_classes(
             check: _check_function(check, list(of_check), config, file)
             for check, of_check in groupby(of_subject, key=lambda trial: trial.check.name)
         }
-        body = {**functions, "__dlcheck_subject__": name, "__module__": Path(file).stem}
-        yield name, type(name, (), body)
+        yield name, _class_of(name, functions, file)
+    if suite.benchmarks:
+        points = expand_benchmarks(suite, state.overrides, f"{where}::{CLASS}")
+        timed = {
+            name: _benchmark_function(name, list(of_plan), config, file)
+            for name, of_plan in groupby(points, key=lambda point: point.plan.name)
+        }
+        state.names |= {plan.subject or plan.name for plan in suite.benchmarks}
+        yield CLASS, _class_of(CLASS, timed, file)
+
+
+def _class_of(name: str, functions: dict[str, Callable[..., None]], file: str) -> type:
+    body = {**functions, "__dlcheck_subject__": name, "__module__": Path(file).stem}
+    return type(name, (), body)
 
 
 def _check_function(
     name: str, trials: list[Trial], config: pytest.Config, file: str
 ) -> Callable[..., None]:
-    """A test function that claims the suite's file and line as its own, parametrised by trial."""
     first = trials[0]
-    code = _run_trial_item.__code__.replace(
-        co_filename=file, co_firstlineno=max(first.subject.line, 1), co_name=name
-    )
-    function: Any = types.FunctionType(code, _run_trial_item.__globals__, name)
-    function.__doc__ = first.check.claim
+    place = (file, first.subject.line)
+    function = _function(_run_trial_item, name, place, first.check.claim)
+    return _parametrised(function, trials, first.check.tags | first.subject.tags, config)
+
+
+def _benchmark_function(
+    name: str, trials: list[BenchmarkTrial], config: pytest.Config, file: str
+) -> Callable[..., None]:
+    """With the fixture of pytest-benchmark where that is active, so that it stores the times."""
+    plan = trials[0].plan
+    stores = config.pluginmanager.hasplugin("benchmark")
+    body = _run_stored_benchmark_item if stores else _run_benchmark_item
+    function = _function(body, name, (file, plan.line), "is timed")
+    return _parametrised(function, trials, plan.tags | {"benchmark"}, config)
+
+
+def _function(body: Any, name: str, place: tuple[str, int], claim: str) -> Any:
+    """A test function that claims the suite's file and line as its own."""
+    file, line = place
+    code = body.__code__.replace(co_filename=file, co_firstlineno=max(line, 1), co_name=name)
+    function: Any = types.FunctionType(code, body.__globals__, name)
+    function.__doc__ = claim
     function.__test__ = True
-    for tag in sorted(first.check.tags | first.subject.tags):
+    return function
+
+
+def _parametrised(
+    function: Any,
+    trials: list[Trial] | list[BenchmarkTrial],
+    tags: Iterable[str],
+    config: pytest.Config,
+) -> Callable[..., None]:
+    for tag in sorted(tags):
         _register_mark(tag, config)
         function = getattr(pytest.mark, tag)(function)
     params = [
@@ -290,6 +331,20 @@ def _register_mark(tag: str, config: pytest.Config) -> None:
 def _run_trial_item(self: object, trial: Trial, request: pytest.FixtureRequest) -> None:
     __tracebackhide__ = True
     run_item(trial, request.node)
+
+
+def _run_benchmark_item(
+    self: object, trial: BenchmarkTrial, request: pytest.FixtureRequest
+) -> None:
+    __tracebackhide__ = True
+    run_benchmark_item(trial, request.node, None)
+
+
+def _run_stored_benchmark_item(
+    self: object, trial: BenchmarkTrial, benchmark: Any, request: pytest.FixtureRequest
+) -> None:
+    __tracebackhide__ = True
+    run_benchmark_item(trial, request.node, benchmark)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -417,6 +472,62 @@ def run_item(trial: Trial, node: pytest.Item | None) -> None:
     raise TrialFailed(outcome, describe(outcome))
 
 
+def run_benchmark_item(trial: BenchmarkTrial, node: pytest.Item, fixture: Any) -> None:
+    """Measure a point: returns, skips where it could not be measured, or raises TrialFailed."""
+    __tracebackhide__ = True
+    from dlcheck.errors import DeviceUnavailable, UsageError
+    from dlcheck.reporting.comparison_shown import sentence
+    from dlcheck.requirements import why_absent
+    from dlcheck.timing.run import run_benchmark
+
+    state = state_of(node.config)
+    if absent := why_absent(trial.subject.requires):
+        pytest.skip(absent)
+    try:
+        found = run_benchmark(trial)
+    except DeviceUnavailable as error:
+        if trial.device.partition(":")[0] in state.required:
+            pytest.fail(f"{error}, and --require was given", pytrace=False)
+        pytest.skip(str(error))
+    except UsageError as error:
+        pytest.fail(str(error), pytrace=False)
+    found = dataclasses.replace(found, reproduce=_command(node, trial, state))
+    node.stash[_BENCHMARK] = found
+    if fixture is not None:
+        _store(fixture, found)
+    if found.fault:
+        raise TrialFailed(found, f"{sentence(found)}\nagain: {found.reproduce}")
+    if not found.is_measured:
+        pytest.skip(sentence(found))
+
+
+def _store(fixture: Any, found: Benchmark) -> None:
+    """Our samples as those of pytest-benchmark, so that its storage and its tables hold them."""
+    fixture.params = {"device": found.device, "dtype": found.dtype, **found.params}
+    fixture.extra_info["dlcheck"] = {
+        name: value
+        for name, value in {
+            "verdict": found.verdict.value if found.verdict else None,
+            "against": found.against.target if found.against else None,
+            "ratio": found.ratio.median if found.ratio else None,
+            "interval": list(found.ratio.interval) if found.ratio else None,
+            "pairs": len(found.subject.seconds),
+            "throughput": found.throughput,
+            "peak_bytes": found.subject.peak_bytes,
+            "refused": found.refused,
+        }.items()
+        if value not in (None, "")
+    }
+    fixture.pedantic(_nothing, rounds=1, iterations=found.subject.calls)
+    fixture.has_error = bool(found.refused)  # such times are stored nowhere
+    if fixture.stats is not None:  # None where it is disabled, as under xdist
+        fixture.stats.stats.data[:] = [] if found.refused else found.subject.seconds
+
+
+def _nothing() -> None:
+    """What pytest-benchmark times in place of what is timed already."""
+
+
 def _required(outcome: Outcome, trial: Trial, state: State) -> Outcome:
     from dlcheck.model import Verdict
 
@@ -427,7 +538,7 @@ def _required(outcome: Outcome, trial: Trial, state: State) -> Outcome:
     return outcome
 
 
-def _command(node: pytest.Item, trial: Trial, state: State) -> str:
+def _command(node: pytest.Item, trial: Trial | BenchmarkTrial, state: State) -> str:
     """The exact command that runs this trial again, with every override that was in force."""
     place, _, inside = node.nodeid.partition("::")
     path = os.path.relpath(node.config.rootpath / place, state.root)
@@ -451,12 +562,15 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Iterator[pytest.TestReport]:
     report = yield
-    outcome = item.stash.get(_OUTCOME, None)
-    if outcome is None or call.when != "call":
+    outcome, timed = item.stash.get(_OUTCOME, None), item.stash.get(_BENCHMARK, None)
+    if (outcome is None and timed is None) or call.when != "call":
         return report
     from dlcheck.results import encode, environment, plain
 
-    report.dlcheck = encode(outcome)
+    if outcome is not None:
+        report.dlcheck = encode(outcome)
+    if timed is not None:
+        report.dlcheck_benchmark = timed.to_data()
     if hasattr(item.config, "workerinput") and _SENT not in item.config.stash:
         # The controller never loads torch: what it knows of devices comes from a worker.
         item.config.stash[_SENT] = True
@@ -469,7 +583,7 @@ def pytest_runtest_makereport(
 @pytest.hookimpl(tryfirst=True)
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, Any] | None:
     verdict = getattr(report, "dlcheck", {}).get("verdict")
-    if verdict == "inconclusive" and report.skipped:
+    if report.skipped and (verdict == "inconclusive" or hasattr(report, "dlcheck_benchmark")):
         return "inconclusive", "?", ("INCONCLUSIVE", {"yellow": True})
     return None
 
@@ -488,13 +602,20 @@ class Recorder:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         encoded = getattr(report, "dlcheck", None)
-        if encoded is None:
+        timed = getattr(report, "dlcheck_benchmark", None)
+        if encoded is None and timed is None:
             return
+        from dlcheck.benchmark import Benchmark
         from dlcheck.results import RunWriter, decode, environment, new_run_path
 
         state = state_of(self.config)
-        outcome = decode(encoded)
-        state.outcomes.append(outcome)
+        line: Outcome | Benchmark
+        if timed is not None:
+            line = Benchmark.from_data(timed)
+            state.benchmarks.append(line)
+        else:
+            line = decode(encoded)
+            state.outcomes.append(line)
         if state.writer is None:
             meta = {
                 **environment(),
@@ -504,7 +625,7 @@ class Recorder:
                 "profile": state.overrides.profile,
             }
             state.writer = RunWriter(new_run_path(state.root), meta)
-        state.writer.append(outcome)
+        state.writer.append(line)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if not report.failed:
@@ -537,8 +658,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         state.written = _write_reports(state)
     if state.usage_errors and state.only_usage_errors and exitstatus in (1, 2):
         session.exitstatus = pytest.ExitCode.USAGE_ERROR
-    elif exitstatus == pytest.ExitCode.OK and any(
-        outcome.verdict.value == "inconclusive" for outcome in state.outcomes
+    elif exitstatus == pytest.ExitCode.OK and (
+        any(outcome.verdict.value == "inconclusive" for outcome in state.outcomes)
+        or not all(benchmark.is_measured for benchmark in state.benchmarks)
     ):
         session.exitstatus = COULD_NOT_MEASURE
 
@@ -565,15 +687,21 @@ def _write_reports(state: State) -> list[Path]:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    if _STATE not in config.stash or not state_of(config).outcomes:
+    if _STATE not in config.stash:
         return
+    state = state_of(config)
+    if not state.outcomes and not state.benchmarks:
+        return
+    from dlcheck.reporting.comparison_shown import lines_of
     from dlcheck.reporting.report import Report
 
-    state = state_of(config)
     terminalreporter.section("dlcheck")
     for line in _inconclusive(state.outcomes):
         terminalreporter.write_line(line)
-    terminalreporter.write_line(Report(state.outcomes, {}).verdict_line)
+    for line in lines_of(state.benchmarks):
+        terminalreporter.write_line(line)
+    if state.outcomes:
+        terminalreporter.write_line(Report(state.outcomes, {}).verdict_line)
     if state.writer is not None:
         terminalreporter.write_line(f"record: {os.path.relpath(state.writer.path, state.root)}")
     for path in state.written:

@@ -9,7 +9,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dlcheck.benchmark import Benchmark as Benchmark
     from dlcheck.gradients.check import check_gradient as check_gradient
+    from dlcheck.model import BenchmarkPlan as BenchmarkPlan
     from dlcheck.model import Evidence as Evidence
     from dlcheck.model import ExpectedFailure as ExpectedFailure
     from dlcheck.model import Figure as Figure
@@ -21,13 +23,18 @@ if TYPE_CHECKING:
     from dlcheck.registry import check as check
     from dlcheck.registry import reference as reference
     from dlcheck.reporting.batch_size_study import BatchSizeStudy as BatchSizeStudy
+    from dlcheck.reporting.comparison import Comparison as Comparison
     from dlcheck.reporting.report import Report as Report
     from dlcheck.study import batch_size as batch_size
+    from dlcheck.timing.compare import compare as compare
     from dlcheck.validation import parametrize as parametrize
     from dlcheck.validation import validate as validate
 
 _HOME = {
     "BatchSizeStudy": "reporting.batch_size_study",
+    "Benchmark": "benchmark",
+    "BenchmarkPlan": "model",
+    "Comparison": "reporting.comparison",
     "Evidence": "model",
     "ExpectedFailure": "model",
     "Figure": "model",
@@ -40,6 +47,7 @@ _HOME = {
     "batch_size": "study",
     "check": "registry",
     "check_gradient": "gradients.check",
+    "compare": "timing.compare",
     "parametrize": "validation",
     "reference": "registry",
     "validate": "validation",

@@ -38,7 +38,7 @@ def environment(**more: Any) -> dict[str, Any]:
         "versions": {name: known for name in _PACKAGES if (known := _version(name))},
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpu": {"model": _cpu_model(), "cores": os.cpu_count() or 0},
+        "cpu": {"model": cpu_model(), "cores": os.cpu_count() or 0},
     }
     if memory := _memory():
         found["memory GiB"] = memory
@@ -84,7 +84,8 @@ def _own_version() -> str:
     return dlcheck.__version__
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """The processor as the system names it."""
     try:
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             if line.startswith("model name"):

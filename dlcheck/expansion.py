@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
+from dlcheck.benchmark_plans import size_axes, timed_subject
 from dlcheck.errors import UsageError, unknown
-from dlcheck.model import NOTHING, Subject, Suite, Trial
+from dlcheck.model import NOTHING, BenchmarkTrial, Subject, Suite, Trial
 from dlcheck.requirements import why_absent
 from dlcheck.suite import applying, complete, matrix_of
 
@@ -66,6 +67,37 @@ def expand_subject(
                 profile=overrides.profile,
                 seed=overrides.seed,
                 timeout=overrides.timeout,
+            )
+
+
+def expand_benchmarks(
+    suite: Suite, overrides: Overrides | None = None, where: str = ""
+) -> Iterator[BenchmarkTrial]:
+    """The points of the suite's benchmarks: device × dtype × the axes of each."""
+    overrides = overrides or Overrides()
+    for plan in suite.benchmarks:
+        subject = swapped(timed_subject(plan, suite), overrides.targets)
+        matrix = {"device": ["cpu", "cuda"], "dtype": ["float32"], **suite.matrix, **plan.matrix}
+        matrix["device"] = tuple(dict.fromkeys(overrides.devices)) or matrix["device"]
+        matrix["dtype"] = tuple(dict.fromkeys(overrides.dtypes)) or matrix["dtype"]
+        axes = [axis for axis in matrix if axis not in ("device", "dtype")]
+        dims = size_axes(axes, plan, subject)
+        for device, dtype, *values in product(
+            matrix["device"], matrix["dtype"], *(matrix[axis] for axis in axes)
+        ):
+            params = dict(zip(axes, values, strict=True))
+            swept = {axis: value for axis, value in params.items() if axis in dims}
+            others = {axis: value for axis, value in params.items() if axis not in dims}
+            yield BenchmarkTrial(
+                suite=where or suite.name,
+                plan=plan,
+                subject=with_params(subject, others),
+                device=device,
+                dtype=dtype,
+                sizes={**plan.sizes, **swept},
+                params=params,
+                profile=overrides.profile,
+                seed=overrides.seed,
             )
 
 

@@ -216,12 +216,68 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkPlan:
+    """A benchmark as it is declared: what is timed, against what, on which inputs and sizes.
+
+    `target` is an import path or the object itself; in a suite `subject` may name a subject of
+    the same suite instead. `matrix` maps `device`, `dtype`, a dim of the inputs or a constructor
+    argument to the values it takes. `items`, `flops` and `bytes` are of one call: numbers, or
+    formulas in the dims.
+    """
+
+    name: str
+    target: Any = None
+    subject: str = ""
+    against: Any = None
+    kind: str = ""
+    args: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    against_args: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    inputs: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    sizes: Mapping[str, int] = field(default_factory=lambda: NOTHING)
+    matrix: Mapping[str, Sequence[Any]] = field(default_factory=lambda: NOTHING)
+    backward: bool = False  # time the call and its gradients
+    items: float | str | None = None
+    item: str = ""
+    flops: float | str | None = None
+    bytes: float | str | None = None
+    options: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    traits: frozenset[str] = frozenset()
+    tags: frozenset[str] = frozenset()
+    requires: tuple[str, ...] = ()
+    file: str = field(default="", compare=False)
+    line: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkTrial:
+    """One point of a plan: one pytest item, one measurement. `subject` holds its declaration,
+    `against` as the reference."""
+
+    suite: str
+    plan: BenchmarkPlan
+    subject: Subject
+    device: str
+    dtype: str
+    sizes: Mapping[str, int]
+    params: Mapping[str, Any] = field(default_factory=lambda: NOTHING)  # the axes but those two
+    profile: str = "default"
+    seed: int = 0
+
+    @property
+    def point(self) -> str:
+        """The place in the grid, as the node id writes it: `cpu-float32-n=64`."""
+        axes = (f"{name}={label(value)}" for name, value in self.params.items())
+        return "-".join([self.device, self.dtype, *axes])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
     """Subjects × checks × devices × dtypes, with the claim that they stand for."""
 
     name: str
-    subjects: tuple[Subject, ...]
+    subjects: tuple[Subject, ...] = ()
     claim: str = ""
+    benchmarks: tuple[BenchmarkPlan, ...] = ()
     matrix: Mapping[str, Sequence[Any]] = field(default_factory=lambda: NOTHING)
     optional: bool = False  # `dlcheck run` runs it only where it is named
     file: str = field(default="", compare=False)

@@ -1,6 +1,6 @@
-"""Outcomes and their environment ⇄ JSON lines. Loads no torch.
+"""Outcomes, benchmarks and their environment ⇄ JSON lines. Loads no torch.
 
-A record is append-only: one line of metadata, then one line per outcome, flushed as it comes, so
+A record is append-only: one line of metadata, then one for each of them, flushed as it comes, so
 that a crash loses nothing. Everything else is rendered from it.
 """
 
@@ -15,12 +15,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from dlcheck.benchmark import Benchmark
 from dlcheck.environment import environment as environment
 from dlcheck.environment import git, utc_now
 from dlcheck.errors import UsageError
 from dlcheck.model import Evidence, Figure, Outcome, Statement, Verdict
 
-SCHEMA = 1
+SCHEMA = 2  # 2: benchmarks beside outcomes; a reader of 1 says that it is too old
 _NUMBERS = ("error", "bound", "signal", "resolution", "alpha")  # the float fields of Evidence
 _TEXTS = ("unit", "what", "expected", "got", "where", "cause")
 _NOT_FINITE = ("nan", "inf", "-inf")
@@ -148,10 +149,11 @@ def plain(value: Any) -> Any:
 
 @dataclass(slots=True)
 class Run:
-    """A recorded run: its environment and its outcomes."""
+    """A recorded run: its environment, its outcomes and its benchmarks."""
 
     meta: dict[str, Any]
     outcomes: list[Outcome] = field(default_factory=list)
+    benchmarks: list[Benchmark] = field(default_factory=list)
     path: Path | None = None
 
 
@@ -181,8 +183,12 @@ class RunWriter:
         self.path, self._file = _opened(path)
         self._write({"schema": SCHEMA, "meta": plain(meta)})
 
-    def append(self, outcome: Outcome) -> None:
-        self._write(encode(outcome))
+    def append(self, outcome: Outcome | Benchmark) -> None:
+        """An outcome is a table of its fields, a benchmark one below the key "benchmark"."""
+        if isinstance(outcome, Benchmark):
+            self._write({"benchmark": outcome.to_data()})
+        else:
+            self._write(encode(outcome))
 
     def _write(self, data: Mapping[str, Any]) -> None:
         # ASCII only: foreign text may hold half a surrogate pair, or what counts as a line break.
@@ -226,12 +232,19 @@ def read_run(path: Path) -> Run:
     run = Run(meta, path=path)
     for number, line in enumerate(lines[1:], 2):
         try:
-            run.outcomes.append(decode(json.loads(line)))
+            _add(run, json.loads(line))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             if number < len(lines):
                 raise UsageError(f"{path}:{number}: this is no outcome: {error}") from None
             meta["note"] = "the last line is torn: the run was cut off"
     return run
+
+
+def _add(run: Run, data: Mapping[str, Any]) -> None:
+    if "benchmark" in data:
+        run.benchmarks.append(Benchmark.from_data(data["benchmark"]))
+    else:
+        run.outcomes.append(decode(data))
 
 
 def _meta(path: Path, line: str) -> dict[str, Any]:

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any, NoReturn
 
+from dlcheck.benchmark_plans import plan_problems
 from dlcheck.errors import Problem, SuiteError
-from dlcheck.model import ExpectedFailure, Subject, Suite
+from dlcheck.model import BenchmarkPlan, ExpectedFailure, Subject, Suite
 from dlcheck.selection import applying, complete, matching, matrix_of, nothing_applies
 from dlcheck.suite_problems import problems_of
-from dlcheck.suite_records import DEVICES, DTYPES, parse_suite, to_data
+from dlcheck.suite_records import DEVICES, DTYPES, Parsed, parse_suite, to_data
 from dlcheck.toml_text import KeyPath, Lines, to_toml_value
 
 __all__ = [
@@ -69,11 +70,17 @@ def _read(path: Path) -> Suite:
         _refuse(path, f"this is not TOML: {error}", max(line, 1))
     lines = Lines(text)
     parsed = parse_suite(data, file=str(path), lines=lines)
-    whole = [parsed.is_whole(i) for i in range(len(parsed.suite.subjects))]
-    wrong = [*parsed.wrong, *problems_of(parsed.suite, whole)]
+    wrong = [*parsed.wrong, *_senseless(parsed.suite, parsed)]
     if wrong:
         raise SuiteError(_problem(message, where, path, lines) for where, message in wrong)
     return parsed.suite
+
+
+def _senseless(suite: Suite, parsed: Parsed) -> Iterator[tuple[KeyPath, str]]:
+    """What does not make sense in a suite of which the form has been read."""
+    yield from problems_of(suite, [parsed.is_whole(i) for i in range(len(suite.subjects))])
+    whole = [parsed.is_whole(i, "benchmark") for i in range(len(suite.benchmarks))]
+    yield from plan_problems(suite, whole)
 
 
 def _problem(message: str, where: KeyPath, path: Path, lines: Lines) -> Problem:
@@ -110,7 +117,7 @@ def check_suite(suite: Suite) -> None:
     if not wrong:
         parsed = parse_suite(to_data(suite, objects=True))
         wrong = parsed.wrong
-        wrong += problems_of(suite, [parsed.is_whole(i) for i in range(len(suite.subjects))])
+        wrong += _senseless(suite, parsed)
     if wrong:
         raise SuiteError(_python_problem(suite, path, message) for path, message in wrong)
 
@@ -123,6 +130,9 @@ def _python_problem(suite: Suite, path: KeyPath, message: str) -> Problem:
             if repr(subject.name) not in message:
                 message = f"subject {subject.name!r}: {message}"
             return Problem(message, subject.file or suite.file, subject.line)
+        case ("benchmark", int(i), *_) if isinstance(suite.benchmarks[i], BenchmarkPlan):
+            plan = suite.benchmarks[i]
+            return Problem(message, plan.file or suite.file, plan.line)
     return Problem(message, suite.file if isinstance(suite.file, str) else "")
 
 
@@ -146,11 +156,22 @@ _SUITE_TYPES: _Types = {
     "matrix": ((Mapping,), "a table of axes"),
     "optional": ((bool,), "true or false"),
     "subjects": ((tuple, list), "a tuple of Subject"),
+    "benchmarks": ((tuple, list), "a tuple of BenchmarkPlan"),
+}
+_PLAN_TYPES: _Types = {
+    **dict.fromkeys(("name", "subject", "kind", "item", "file"), ((str,), "a string")),
+    **dict.fromkeys(
+        ("args", "against_args", "inputs", "sizes", "matrix", "options"),
+        ((Mapping,), "a table by name"),
+    ),
+    "backward": ((bool,), "true or false"),
+    **dict.fromkeys(("traits", "tags", "requires"), _STRINGS),
 }
 
 
 def _wrong_types(suite: Any) -> Iterator[tuple[KeyPath, str]]:
     yield from _wrong_fields(suite, _SUITE_TYPES, ())
+    yield from _wrong_plans(suite)
     subjects = suite.subjects if isinstance(suite.subjects, (tuple, list)) else ()
     for i, given in enumerate(subjects):
         path: KeyPath = ("subject", i)
@@ -165,6 +186,16 @@ def _wrong_types(suite: Any) -> Iterator[tuple[KeyPath, str]]:
                 yield from _wrong_fields(entry, _EXPECTED_TYPES, path)
             else:
                 yield path, f"expect_failures is a tuple of ExpectedFailure, not {entry!r}"
+
+
+def _wrong_plans(suite: Any) -> Iterator[tuple[KeyPath, str]]:
+    for i, plan in enumerate(
+        suite.benchmarks if isinstance(suite.benchmarks, (tuple, list)) else ()
+    ):
+        if isinstance(plan, BenchmarkPlan):
+            yield from _wrong_fields(plan, _PLAN_TYPES, ("benchmark", i))
+        else:
+            yield (), f"benchmarks is a tuple of BenchmarkPlan, not of {type(plan).__name__}"
 
 
 def _wrong_fields(record: Any, types: _Types, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
@@ -192,11 +223,13 @@ def to_toml(suite: Suite) -> str:
     parts = _assignments({key: data[key] for key in ("suite", "claim", "optional") if key in data})
     if "defaults" in data:
         parts += ["", "[defaults]", *_assignments(data["defaults"])]
-    for table in data["subject"]:
+    for table in data.get("subject", []):
         expected = table.pop("expect_failure", [])
         parts += ["", "[[subject]]", *_assignments(table)]
         for entry in expected:
             parts += ["[[subject.expect_failure]]", *_assignments(entry)]
+    for table in data.get("benchmark", []):
+        parts += ["", "[[benchmark]]", *_assignments(table)]
     return "\n".join(parts) + "\n"
 
 

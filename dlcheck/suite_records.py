@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dlcheck.benchmark_tables import plan_data, plan_from
 from dlcheck.errors import UsageError, unknown
-from dlcheck.model import ExpectedFailure, Subject, Suite, label
+from dlcheck.model import BenchmarkPlan, ExpectedFailure, Subject, Suite, label
 from dlcheck.toml_text import KeyPath, Lines
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
@@ -35,6 +36,7 @@ SUITE_KEYS: Mapping[str, Key] = {
     "defaults": Key("table", "what every subject of the suite shares"),
     "optional": Key("boolean", "true: run only where it is named"),
     "subject": Key("tables", "the things under test"),
+    "benchmark": Key("tables", "what is timed, against what"),
 }
 SUBJECT_KEYS: Mapping[str, Key] = {
     "name": Key("string", "part of the test ids"),
@@ -60,7 +62,29 @@ EXPECT_KEYS: Mapping[str, Key] = {
     "reason": Key("string", "why it fails: an issue, a documented deviation"),
     "when": Key("table", "axis → value at which it fails; everywhere, if absent"),
 }
-_FORMS: Mapping[str, tuple[type, str]] = {
+BENCHMARK_KEYS: Mapping[str, Key] = {
+    "name": Key("string", "part of the test ids"),
+    "subject": Key("string", "name of a subject of this suite: its target, inputs, reference"),
+    "target": Key("string", "package.module:attribute or path/file.py:attribute"),
+    "against": Key("string", "import path of what it is timed against, called the same way"),
+    "kind": SUBJECT_KEYS["kind"],
+    "args": SUBJECT_KEYS["args"],
+    "against_args": Key("table", "constructor arguments of what it is timed against"),
+    "inputs": SUBJECT_KEYS["inputs"],
+    "sizes": Key("table", "dim of the inputs → its size, like { b = 64, n = 1024 }"),
+    "matrix": Key("table", "axis → values: device, dtype, a dim, or a constructor argument"),
+    "backward": Key("boolean", "true: time the gradients too"),
+    "items": Key("formula", "how many items a call works on, for the throughput"),
+    "item": Key("string", "what one of them is: row, image, token"),
+    "flops": Key("formula", "floating-point operations of a call, in the dims: 5 * b * n"),
+    "bytes": Key("formula", "bytes that a call must read and write, in the dims and itemsize"),
+    "options": SUBJECT_KEYS["options"],
+    "traits": SUBJECT_KEYS["traits"],
+    "tags": SUBJECT_KEYS["tags"],
+    "requires": SUBJECT_KEYS["requires"],
+}
+_FORMS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
+    "formula": ((int, float, str), "a number or a formula"),
     "string": (str, "a string"),
     "boolean": (bool, "true or false"),
     "table": (dict, "a table"),
@@ -68,6 +92,7 @@ _FORMS: Mapping[str, tuple[type, str]] = {
     "tables": (list, "an array of tables"),
 }
 _NAME = re.compile(r"(?!__)[^\W\d][\w.+-]*")
+_IDENTIFIER = re.compile(r"[^\W\d]\w*")
 _TAG = re.compile(r"[A-Za-z]\w*", re.ASCII)
 _DEVICE = re.compile(rf"({'|'.join(DEVICES)})(:\d+)?")
 
@@ -79,9 +104,9 @@ class Parsed:
     suite: Suite
     wrong: list[tuple[KeyPath, str]]
 
-    def is_whole(self, subject: int) -> bool:
-        """Is nothing wrong with the form of this subject?"""
-        return not any(path[:2] == ("subject", subject) for path, _ in self.wrong)
+    def is_whole(self, number: int, tables: str = "subject") -> bool:
+        """Is nothing wrong with the form of this subject, or of this benchmark?"""
+        return not any(path[:2] == (tables, number) for path, _ in self.wrong)
 
 
 def parse_suite(data: Mapping[str, Any], file: str = "", lines: Lines | None = None) -> Parsed:
@@ -94,16 +119,22 @@ def parse_suite(data: Mapping[str, Any], file: str = "", lines: Lines | None = N
         keys = {"matrix": Key("table", "axes of every subject")}
         wrong += _wrong_form(defaults, keys, ("defaults",), "[defaults]")
         wrong += _wrong_matrix(_table(defaults, "matrix"), ("defaults", "matrix"))
-    tables = data.get("subject", [])
-    if not tables:
+    if not data.get("subject", []) and not data.get("benchmark", []):
         wrong.append((("suite",), "the suite has no [[subject]]; see: dlcheck new"))
-    tables = tables if isinstance(tables, list) else []
-    for i, table in enumerate(tables):
-        if isinstance(table, dict):
-            wrong += _wrong_subject(table, ("subject", i))
-        else:
-            wrong.append((("subject", i), f"a subject is a table, [[subject]], not {_say(table)}"))
-    wrong += _duplicates(tables)
+    tables, benchmarks = (
+        given if isinstance(given := data.get(key, []), list) else []
+        for key in ("subject", "benchmark")
+    )
+    for key, found, judge in (
+        ("subject", tables, _wrong_subject),
+        ("benchmark", benchmarks, _wrong_benchmark),
+    ):
+        for i, table in enumerate(found):
+            if isinstance(table, dict):
+                wrong += judge(table, (key, i))
+            else:
+                wrong.append(((key, i), f"a {key} is a table, [[{key}]], not {_say(table)}"))
+        wrong += _duplicates(found, key)
     suite = Suite(
         name=_string(data, "suite"),
         claim=_string(data, "claim"),
@@ -112,6 +143,14 @@ def parse_suite(data: Mapping[str, Any], file: str = "", lines: Lines | None = N
         subjects=tuple(
             _subject(table, file, lines.of(("subject", i)) if lines else 0)
             for i, table in enumerate(tables)
+        ),
+        benchmarks=tuple(
+            plan_from(
+                table if isinstance(table, dict) else {},
+                file,
+                lines.of(("benchmark", i)) if lines else 0,
+            )
+            for i, table in enumerate(benchmarks)
         ),
         file=file,
     )
@@ -184,12 +223,28 @@ def _wrong_expected(table: Mapping[str, Any], path: KeyPath) -> Found:
                 yield here, f"an expected failure needs a {key}"
 
 
-def _duplicates(tables: Sequence[Any]) -> Found:
+def _wrong_benchmark(table: Mapping[str, Any], path: KeyPath) -> Found:
+    name = table.get("name")
+    owner = f"benchmark {name!r}" if isinstance(name, str) else "a benchmark"
+    yield from _wrong_form(table, BENCHMARK_KEYS, path, owner)
+    if "name" not in table:
+        yield path, f"{owner} needs a name"
+    elif isinstance(name, str) and not _IDENTIFIER.fullmatch(name):
+        yield (*path, "name"), f"{name!r} cannot be a name: use letters, digits and _"
+    if ("target" in table) == ("subject" in table):
+        yield path, f"{owner} needs a target, or a subject of the suite, and not both"
+    for tag in _strings(table, "tags"):
+        if not _TAG.fullmatch(tag):
+            yield (*path, "tags"), f"tag {tag!r} cannot be a pytest mark: use letters, digits, _"
+    yield from _wrong_matrix(_table(table, "matrix"), (*path, "matrix"))
+
+
+def _duplicates(tables: Sequence[Any], key: str = "subject") -> Found:
     seen: set[str] = set()
     for i, table in enumerate(tables):
         name = _string(table, "name")
         if name and name in seen:
-            yield ("subject", i, "name"), f"two subjects are named {name!r}"
+            yield (key, i, "name"), f"two {key}s are named {name!r}"
         seen.add(name)
 
 
@@ -266,8 +321,19 @@ def to_data(suite: Suite, *, objects: bool = False) -> dict[str, Any]:
         data["optional"] = True
     if suite.matrix:
         data["defaults"] = {"matrix": _plain(suite.matrix)}
-    data["subject"] = [_subject_data(subject, objects=objects) for subject in suite.subjects]
+    if suite.subjects or not suite.benchmarks:
+        data["subject"] = [_subject_data(subject, objects=objects) for subject in suite.subjects]
+    if suite.benchmarks:
+        data["benchmark"] = [_benchmark_data(plan, objects=objects) for plan in suite.benchmarks]
     return data
+
+
+def _benchmark_data(plan: BenchmarkPlan, *, objects: bool) -> dict[str, Any]:
+    table = {key: _plain(value) for key, value in plan_data(plan).items()}
+    for key in ("target", "against"):
+        if key in table and not isinstance(table[key], str):
+            table[key] = _named(table[key], key, objects=objects)
+    return table
 
 
 def _subject_data(subject: Subject, *, objects: bool) -> dict[str, Any]:

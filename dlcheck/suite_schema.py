@@ -16,7 +16,15 @@ from typing import Any
 
 from dlcheck import kinds
 from dlcheck.model import Kind
-from dlcheck.suite_records import DEVICES, DTYPES, EXPECT_KEYS, SUBJECT_KEYS, SUITE_KEYS, Key
+from dlcheck.suite_records import (
+    BENCHMARK_KEYS,
+    DEVICES,
+    DTYPES,
+    EXPECT_KEYS,
+    SUBJECT_KEYS,
+    SUITE_KEYS,
+    Key,
+)
 
 PATH = Path(__file__).with_name("suite.schema.json")
 _FORMS: Mapping[str, dict[str, Any]] = {
@@ -25,6 +33,7 @@ _FORMS: Mapping[str, dict[str, Any]] = {
     "table": {"type": "object"},
     "array": {"type": "array", "items": {"type": "string"}},
     "tables": {"type": "array"},
+    "formula": {"type": ["number", "string"]},
 }
 
 
@@ -35,13 +44,20 @@ def schema() -> dict[str, Any]:
         "title": "dlcheck suite",
         **_table(
             SUITE_KEYS,
-            required=["suite", "subject"],
+            required=["suite"],
             defaults=_table({}, matrix={"$ref": "#/definitions/matrix"}),
             subject={"type": "array", "minItems": 1, "items": {"$ref": "#/definitions/subject"}},
+            benchmark={
+                "type": "array",
+                "minItems": 1,
+                "items": {"$ref": "#/definitions/benchmark"},
+            },
         ),
+        "anyOf": [{"required": ["subject"]}, {"required": ["benchmark"]}],
         "definitions": {
             "matrix": _matrix(),
             "subject": _subject(),
+            "benchmark": _benchmark(),
             "traits of_every_kind": {"enum": sorted(kinds.COMMON_TRAITS)},
             "options of_every_kind": {"enum": sorted(kinds.COMMON_OPTIONS)},
         },
@@ -87,6 +103,21 @@ def _subject() -> dict[str, Any]:
             expect_failure={"type": "array", "items": expected},
         ),
         "allOf": [_of_kind(kind) for kind in kinds.BUILT_IN.values()],
+    }
+
+
+def _benchmark() -> dict[str, Any]:
+    sizes = {"type": "object", "additionalProperties": {"type": "integer", "minimum": 1}}
+    return {
+        **_table(
+            BENCHMARK_KEYS,
+            required=["name"],
+            kind={"anyOf": [{"enum": sorted(kinds.BUILT_IN)}, {"type": "string"}]},
+            inputs={"type": "object", "additionalProperties": {"type": "string"}},
+            sizes=sizes,
+            matrix={"$ref": "#/definitions/matrix"},
+        ),
+        "oneOf": [{"required": ["target"]}, {"required": ["subject"]}],
     }
 
 

@@ -15,9 +15,9 @@ ROOT = Path(__file__).parents[1]
 # Low to high. A module may import its own layer and those below; a package stands for all in it.
 LAYERS = (
     ("errors", "model", "domains", "formulas", "kinds", "sources", "targets", "toml_text",
-     "declarations"),
+     "declarations", "ratio", "benchmark", "benchmark_tables"),
     ("registry", "suite", "suite_records", "suite_problems", "suite_schema", "selection",
-     "inherited", "expansion", "settings", "shipped", "requirements"),
+     "inherited", "expansion", "settings", "shipped", "requirements", "benchmark_plans"),
     ("numerics", "stats", "measure", "datasets", "isolation", "originals", "features",
      "gradients", "human_judgements", "lanes"),
     ("arrangement", "constructors", "taken", "subjects", "mutants", "regimes", "inside",
@@ -26,7 +26,7 @@ LAYERS = (
     ("runner", "proof"),
     ("results", "environment"),
     ("reporting",),
-    ("validation", "study", "scoring"),
+    ("validation", "study", "scoring", "timing"),
     ("cli", "_dlcheck_pytest", "__main__"),
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -34,7 +34,8 @@ FOR_REFERENCES = {"model", "registry", "numerics", "references"}
 TORCH_FREE = [
     "dlcheck", "dlcheck.model", "dlcheck.domains", "dlcheck.kinds", "dlcheck.sources",
     "dlcheck.targets", "dlcheck.suite", "dlcheck.suite_schema", "dlcheck.registry",
-    "dlcheck.expansion", "dlcheck.settings", "dlcheck.shipped", "dlcheck.results",
+    "dlcheck.expansion", "dlcheck.settings", "dlcheck.shipped", "dlcheck.benchmark",
+    "dlcheck.results",
     *sorted(
         "dlcheck." + ".".join(path.relative_to(ROOT / "dlcheck").with_suffix("").parts)
         for package in ("reporting", "cli")

@@ -108,8 +108,8 @@ def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
 
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "new.jsonl"
-    path.write_text('{"schema": 2, "meta": {}}\n{"verdict": "splendid"}\n')
-    with pytest.raises(UsageError, match=r"schema 2 is newer .* upgrade dlcheck"):
+    path.write_text('{"schema": 3, "meta": {}}\n{"verdict": "splendid"}\n')
+    with pytest.raises(UsageError, match=r"schema 3 is newer .* upgrade dlcheck"):
         read_run(path)
 
 

@@ -24,6 +24,7 @@ VERBS = {
         "gradient",
         "check one gradient against differences; --self-test says what would be found",
     ),
+    "bench": ("bench", "time one implementation against another, or alone"),
     "batch-size": ("batch_size", "which batch size to train with, and why, measured"),
     "metric": ("metric", "FID, KID, IS, LPIPS, SSIM, … of folders of images or files of features"),
     "list": ("listing", "list checks, kinds, traits, options, references, suites, elements"),
@@ -43,6 +44,8 @@ dlcheck VERB --help says more. First steps:
   dlcheck run --profile quick                                 the shipped suites
   dlcheck validate torch.nn:GELU --kind activation            one implementation
   dlcheck gradient torch:tanh --inputs 'x=float b n'           one gradient
+  dlcheck bench mypkg.ops:softmax --against torch.nn.functional:softmax --input 'x=float b n' \
+      --size b=64,n=1024                                      one speed, against another
   dlcheck batch-size mypkg.train:setup                        time, memory, steps against the batch
   dlcheck metric fid real/ generated/ --weights FILE          two folders of images
   dlcheck new loss --target mypkg.losses:FocalLoss            a suite of your own

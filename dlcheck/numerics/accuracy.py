@@ -125,7 +125,7 @@ class Errors:
         cls, baseline: Tensor, exact: Tensor, response: Tensor, inside: torch.dtype | None = None
     ) -> Errors:
         """The errors of `baseline` [*] in its type against `exact` [*] in float64."""
-        b, r = baseline.double(), exact
+        b, r = baseline.double(), exact.double()
         finite = torch.isfinite(r) & torch.isfinite(b) & torch.isfinite(response)
         units = Units.of(baseline.dtype, r[finite], response[finite], inside)
         fine, coarse = ((b - r)[finite] / w for w in (units.fine, units.coarse))
@@ -196,7 +196,7 @@ def accuracy(
     is for other values, if these happen to give a tiny result.
     """
     dtype = candidate.dtype
-    c, b, r = candidate.double(), baseline.double(), exact
+    c, b, r = candidate.double(), baseline.double(), exact.double()
     partial = math.sqrt(terms) * torch.where(response == response, response, 0.0)
     pattern = _wrong_pattern(c, b, r, r.abs() + partial > torch.finfo(dtype).max)
     finite = torch.isfinite(r) & torch.isfinite(c) & torch.isfinite(b) & torch.isfinite(response)

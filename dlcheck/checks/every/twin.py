@@ -16,13 +16,14 @@ from dlcheck.targets import load_target
 
 
 def reference_of(subject: Implementation, case: Case, dtype: torch.dtype) -> Implementation:
-    """The reference built in `dtype`, with the subject's parameters and buffers."""
+    """The reference built in `dtype`, with the subject's parameters, buffers and mode."""
     made = own_reference_of(subject, case, dtype)
     if made.module is not None and subject.module is not None:
         own, state = subject.module.state_dict(), {}
         for theirs, ours in paired_names(subject, made).items():
             state[theirs] = own[ours]
         made.module.load_state_dict(state, strict=False)
+        made.module.train(subject.module.training)
     return made
 
 
@@ -57,6 +58,7 @@ def _again(
     made = build(subject.declared, case.sizes, device, dtype, case.recipe.seed)
     if made.module is not None and subject.module is not None:
         guarded(made.module.load_state_dict, subject.module.state_dict())
+        guarded(made.module.train, subject.module.training)
     return made
 
 

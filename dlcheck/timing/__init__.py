@@ -1,0 +1,1 @@
+"""A subject timed beside a reference: built, held to its answers, doubted, measured."""
