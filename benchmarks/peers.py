@@ -2,7 +2,7 @@
 
     PYTHONPATH=SITE python benchmarks/peers.py --output reports/peers.md
 
-SITE holds torchmetrics, piq, pytorch-fid, torch-fidelity and pytorch-msssim. The suite declares each
+SITE holds torchmetrics, piq, pytorch-fid, torch-fidelity, pytorch-msssim. The suite declares each
 known failure, strictly: one that is gone fails here too.
 """
 
