@@ -35,7 +35,7 @@ def outcomes(name: str, target: str = "", profile: str = "quick", only: str = ""
     return found
 
 
-@pytest.mark.parametrize("name", ["focal_loss", "adabelief", "drop_path", "mixup", "training_loop"])
+@pytest.mark.parametrize("name", ["focal_loss", "adabelief", "drop_path", "mixup", "training_loop", "frechet_distance"])
 def test_the_example_passes(name: str) -> None:
     found = outcomes(name)
     assert all(one.verdict in (Verdict.PASSED, Verdict.SKIPPED) for one in found), [
@@ -50,6 +50,11 @@ def test_the_example_passes(name: str) -> None:
         ("focal_loss", "focal_loss.py:BrokenFocalLoss", "grows_with_the_error"),
         ("adabelief", "adabelief.py:BrokenAdaBelief", "decay_shrinks_weights"),
         ("mixup", "mixup.py:BrokenMixup", "labels_weigh_what_pixels_cover"),
+        (
+            "frechet_distance",
+            "frechet_distance.py:BrokenFrechetDistance",
+            "a_transport_costs_what_it_moves",
+        ),
     ],
 )
 def test_the_twin_fails_as_the_docs_say(name: str, twin: str, check: str) -> None:
