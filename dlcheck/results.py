@@ -6,14 +6,17 @@ that a crash loses nothing. Everything else is rendered from it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from io import FileIO
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any, Self
 
 from dlcheck.benchmark import Benchmark
 from dlcheck.environment import environment as environment
@@ -60,11 +63,12 @@ def _encode_evidence(piece: Evidence) -> dict[str, Any]:
 def _encode_figure(figure: Figure) -> dict[str, Any]:
     data = {f.name: getattr(figure, f.name) for f in fields(figure)}
     series = {
-        name: [[_number(x), _number(y)] for x, y in points]
+        str(name): [[_number(x), _number(y)] for x, y in points]
         for name, points in figure.series.items()
     }
     return {
-        **data,
+        **{name: str(data[name]) for name in ("title", "x", "y", "note")},
+        **{name: bool(data[name]) for name in ("log_x", "log_y")},
         "series": series,
         "marks": list(figure.marks),
         "steps": list(figure.steps),
@@ -90,23 +94,46 @@ def _encode_value(value: Any) -> Any:
 
 
 def decode(data: Mapping[str, Any]) -> Outcome:
-    """The outcome that was encoded."""
+    """The outcome that was encoded; fields that a later dlcheck added are left out.
+
+    Raises ValueError, TypeError or KeyError where the data is no outcome.
+    """
     return Outcome(
         **{
-            **data,
+            **_known(Outcome, data),
             "verdict": Verdict(data["verdict"]),
             "evidence": tuple(_decode_evidence(piece) for piece in data["evidence"]),
             "seconds": float(data["seconds"]),
-            "tags": tuple(data["tags"]),
-            "textbook": Statement(**stated) if (stated := data.get("textbook")) else None,
+            "tags": tuple(map(str, data["tags"])),
+            "textbook": Statement(**_known(Statement, stated))
+            if (stated := data.get("textbook"))
+            else None,
         }
     )
+
+
+def _known(noun: type, data: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that the noun has. Raises TypeError where one is of another type."""
+    kept = {}
+    for name, kind in _typed_fields(noun):
+        if name not in data:
+            continue
+        kept[name] = data[name]
+        if kind is not None and type(data[name]) is not kind:
+            raise TypeError(f"{name} is {data[name]!r:.40}, no {kind.__name__}")
+    return kept
+
+
+@cache
+def _typed_fields(noun: type) -> tuple[tuple[str, type | None], ...]:
+    plain_types = {"str": str, "int": int, "bool": bool}
+    return tuple((f.name, plain_types.get(str(f.type))) for f in fields(noun))
 
 
 def _decode_evidence(data: Mapping[str, Any]) -> Evidence:
     return Evidence(
         **{
-            **data,
+            **_known(Evidence, data),
             **{name: float(data[name]) for name in _NUMBERS},
             "p_values": tuple(float(p) for p in data["p_values"]),
             "values": {name: _decode_value(value) for name, value in data["values"].items()},
@@ -121,7 +148,7 @@ def _decode_figure(data: Mapping[str, Any]) -> Figure:
         for name, points in data["series"].items()
     }
     drawn = {way: tuple(data.get(way, ())) for way in ("marks", "steps")}  # older records: no steps
-    return Figure(**{**data, **drawn, "series": series})
+    return Figure(**{**_known(Figure, data), **drawn, "series": series})
 
 
 def _decode_value(value: Any) -> Any:
@@ -149,7 +176,10 @@ def plain(value: Any) -> Any:
 
 @dataclass(slots=True)
 class Run:
-    """A recorded run: its environment, its outcomes and its benchmarks."""
+    """A recorded run: its environment, its outcomes and its benchmarks.
+
+    `meta["incomplete"]` says what is missing where the record was cut off or damaged.
+    """
 
     meta: dict[str, Any]
     outcomes: list[Outcome] = field(default_factory=list)
@@ -176,26 +206,52 @@ class RunWriter:
     """Writes a record line by line; a context manager.
 
     Never writes over a record: where the path is taken in the meantime, `path` is the next free.
+    A line is on the disk whole or not at all: where there is no space for it, it is taken back,
+    `problem` says so, and the run goes on. The last line says that the run ended.
     """
 
     def __init__(self, path: Path, meta: Mapping[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path, self._file = _opened(path)
-        self._write({"schema": SCHEMA, "meta": plain(meta)})
+        self.written, self.lost, self.problem = 0, 0, ""
+        self._write({"schema": SCHEMA, "meta": plain(meta), "ends": True})
 
     def append(self, outcome: Outcome | Benchmark) -> None:
-        """An outcome is a table of its fields, a benchmark one below the key "benchmark"."""
-        if isinstance(outcome, Benchmark):
-            self._write({"benchmark": outcome.to_data()})
+        """An outcome is a table of its fields, a benchmark one below the key "benchmark".
+
+        Never raises for want of space: see `problem`.
+        """
+        encoded = (
+            {"benchmark": outcome.to_data()} if isinstance(outcome, Benchmark) else encode(outcome)
+        )
+        try:
+            self._write(encoded)
+        except OSError as error:
+            self.lost += 1
+            self.problem = f"{error.strerror or error}"
         else:
-            self._write(encode(outcome))
+            self.written += 1
 
     def _write(self, data: Mapping[str, Any]) -> None:
         # ASCII only: foreign text may hold half a surrogate pair, or what counts as a line break.
-        self._file.write(json.dumps(data, allow_nan=False, separators=(",", ":")) + "\n")
-        self._file.flush()
+        line = (json.dumps(data, allow_nan=False, separators=(",", ":")) + "\n").encode("ascii")
+        whole = self._file.tell()
+        rest = memoryview(line)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError:
+            self._file.truncate(whole)
+            self._file.seek(whole)
+            raise
 
-    def close(self) -> None:
+    def close(self, *, interrupted: bool = False) -> None:
+        """Say that the run ended, and whether a person ended it."""
+        if self._file.closed:
+            return
+        end = {"outcomes": self.written, "lost": self.lost, "interrupted": interrupted}
+        with contextlib.suppress(OSError):
+            self._write({"end": end})
         self._file.close()
 
     def __enter__(self) -> Self:
@@ -207,57 +263,127 @@ class RunWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        self.close(interrupted=kind is not None)
 
 
-def _opened(path: Path) -> tuple[Path, TextIO]:
+def _opened(path: Path) -> tuple[Path, FileIO]:
     for free in _names_from(path):
         try:
-            return free, free.open("x", encoding="utf-8")
+            return free, FileIO(free, "x")  # unbuffered: what is not written is known at once
         except FileExistsError:
             continue
     raise AssertionError("the numbers have ended")
 
 
 def read_run(path: Path) -> Run:
-    """A record. A torn last line is left out, and `meta["note"]` says so.
+    """A record. Lines that cannot be read are left out, and `meta["incomplete"]` counts them.
 
-    Raises UsageError where the file is no record, or is of a newer schema.
+    Raises UsageError where the file is no record, or is of another schema.
     """
     try:
-        lines = path.read_text("utf-8").rstrip("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from None
-    meta = _meta(path, lines[0])
-    run = Run(meta, path=path)
-    for number, line in enumerate(lines[1:], 2):
+        with path.open("rb") as file:
+            return _read(path, file)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _read(path: Path, file: Iterable[bytes]) -> Run:
+    lines = iter(file)
+    head = _head(path, next(lines, b""))
+    run, losses = Run(dict(head["meta"]), path=path), Losses(ended=not head.get("ends"))
+    for number, line in enumerate(lines, 2):
         try:
-            _add(run, json.loads(line))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            if number < len(lines):
-                raise UsageError(f"{path}:{number}: this is no outcome: {error}") from None
-            meta["note"] = "the last line is torn: the run was cut off"
+            data = json.loads(line)
+            if "end" in data:
+                losses.close(data["end"])
+            else:
+                _add(run, data)
+        except _DAMAGED as error:
+            losses.damaged(number, line, error)
+    if told := losses.told(path):
+        run.meta["incomplete"] = told
     return run
 
 
 def _add(run: Run, data: Mapping[str, Any]) -> None:
-    if "benchmark" in data:
-        run.benchmarks.append(Benchmark.from_data(data["benchmark"]))
-    else:
+    if "benchmark" not in data:
         run.outcomes.append(decode(data))
+        return
+    benchmark = Benchmark.from_data(data["benchmark"])
+    _ = benchmark.verdict  # raises where its samples are no times or do not pair
+    run.benchmarks.append(benchmark)
 
 
-def _meta(path: Path, line: str) -> dict[str, Any]:
+# What reading foreign data as ours may raise.
+_DAMAGED = (
+    *(ValueError, TypeError, KeyError, AttributeError, IndexError, ArithmeticError),
+    RecursionError,
+)
+
+
+@dataclass(slots=True)
+class Losses:
+    """What of a record is missing, and how that is said."""
+
+    ended: bool  # the last line was seen, or is not to be expected
+    torn: bool = False
+    lines: int = 0
+    first: str = ""
+    lost: int = 0
+    interrupted: bool = False
+
+    def close(self, end: Mapping[str, Any]) -> None:
+        self.ended = True
+        self.lost, self.interrupted = int(end.get("lost", 0)), bool(end.get("interrupted"))
+
+    def damaged(self, number: int, line: bytes, error: Exception) -> None:
+        if not line.strip():
+            return
+        if not line.endswith(b"\n"):
+            self.torn = True
+            return
+        self.lines += 1
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        self.first = self.first or f"line {number}: {said[:120]}"
+
+    def told(self, path: Path) -> str:
+        """In words; empty where nothing is missing."""
+        told = "; ".join(self._parts())
+        return f"the record {path.name} is not whole: {told}" if told else ""
+
+    def _parts(self) -> Iterator[str]:
+        if self.lines:
+            lines = "1 line is" if self.lines == 1 else f"{self.lines:,} lines are"
+            yield f"{lines} damaged and left out (the first: {self.first})"
+        if self.torn:
+            yield "the last line is torn, the run was cut off"
+        elif not self.ended:
+            yield "it has no end, the run was cut off or still goes on"
+        if self.lost:
+            outcomes = "1 outcome" if self.lost == 1 else f"{self.lost:,} outcomes"
+            yield f"{outcomes} could not be written"
+        if self.interrupted:
+            yield "the run was interrupted"
+
+
+def _head(path: Path, line: bytes) -> dict[str, Any]:
+    if not line.strip():
+        raise UsageError(f"{path} is empty: no run is recorded in it")
     try:
-        head = json.loads(line)
-        schema, meta = int(head["schema"]), dict(head["meta"])
-    except (ValueError, TypeError, KeyError):
-        raise UsageError(f"{path}:1: this is no record of dlcheck") from None
+        head = dict(json.loads(line))
+        schema, _ = int(head["schema"]), dict(head["meta"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise UsageError(
+            f"{path}:1: this is no record of dlcheck; dlcheck run and dlcheck validate write them "
+            "to .dlcheck/runs"
+        ) from None
     if schema > SCHEMA:
         raise UsageError(
             f"{path}: schema {schema} is newer than this dlcheck reads ({SCHEMA}); upgrade dlcheck"
         )
-    return meta
+    if schema < 1:
+        raise UsageError(f"{path}: there is no schema {schema}; this dlcheck reads 1 to {SCHEMA}")
+    return head
 
 
 def latest_run(root: Path) -> Path | None:

@@ -15,6 +15,7 @@ from outcomes import OUTCOMES, outcome
 
 from dlcheck.errors import UsageError
 from dlcheck.model import Evidence, Outcome
+from dlcheck.reporting.report import Report
 from dlcheck.results import (
     RunWriter,
     decode,
@@ -76,29 +77,91 @@ def test_each_outcome_is_on_disk_before_the_next_runs(tmp_path: Path) -> None:
     writer.close()
 
 
-def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
-    with RunWriter(tmp_path / "run.jsonl", {}) as writer:
+def recorded(folder: Path, *names: str) -> Path:
+    with RunWriter(folder / "run.jsonl", {"seed": 1}) as writer:
+        for name in names:
+            writer.append(outcome(name))
+    return writer.path
+
+
+def checks(path: Path) -> list[str]:
+    return [each.check for each in read_run(path).outcomes]
+
+
+def test_a_record_cut_anywhere_says_so_and_keeps_the_rest(tmp_path: Path) -> None:
+    path = recorded(tmp_path, "first", "second")
+    whole = path.read_bytes()
+    assert "incomplete" not in read_run(path).meta
+    ends = [k + 1 for k, byte in enumerate(whole) if byte == 10]
+    for cut in range(ends[0], len(whole) - 1, 7):
+        path.write_bytes(whole[:cut])
+        run = read_run(path)
+        # A line that lacks only its line break is whole.
+        assert len(run.outcomes) == sum(cut >= end - 1 for end in ends[1:3])
+        assert "cut off" in run.meta["incomplete"]
+        assert not Report(run.outcomes, run.meta).passed
+
+
+def test_damaged_lines_are_left_out_and_counted(tmp_path: Path) -> None:
+    path = recorded(tmp_path, "first", "second", "third")
+    lines = path.read_text().splitlines()
+    foreign = ['{"loss": 0.1}', "[1, 2]", "3", "null", "\x00" * 20, "[" * 100_000, "ünlesbar",
+               lines[2].replace('"l1"', "1"), lines[2].replace('"passed"', '"splendid"')]  # fmt: skip
+    path.write_text("\n".join([*lines[:2], lines[2][:30], *lines[3:4], *foreign, *lines[4:], ""]))
+    run = read_run(path)
+    assert [each.check for each in run.outcomes] == ["first", "third"]
+    assert "10 lines are damaged and left out (the first: line 3: " in run.meta["incomplete"]
+    assert "cut off" not in run.meta["incomplete"]
+
+
+def test_fields_of_a_later_dlcheck_are_left_out(tmp_path: Path) -> None:
+    path = recorded(tmp_path, "first")
+    path.write_text(path.read_text().replace('"check":', '"mood":"bright","check":'))
+    assert checks(path) == ["first"]
+    assert "incomplete" not in read_run(path).meta
+
+
+def test_a_run_that_was_interrupted_says_so(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), RunWriter(tmp_path / "run.jsonl", {}) as writer:
         writer.append(outcome("first"))
-        writer.append(outcome("second"))
-    text = writer.path.read_text()
-    for cut in range(1, 60, 7):
-        writer.path.write_text(text[: -1 - cut])
-        run = read_run(writer.path)
-        assert [each.check for each in run.outcomes] == ["first"]
-        assert "torn" in run.meta["note"]
+        raise KeyboardInterrupt
+    assert "interrupted" in read_run(writer.path).meta["incomplete"]
 
 
-def test_a_broken_line_in_the_middle_is_refused(tmp_path: Path) -> None:
-    with RunWriter(tmp_path / "run.jsonl", {}) as writer:
-        writer.append(outcome("first"))
-        writer.append(outcome("second"))
-    lines = writer.path.read_text().splitlines()
-    writer.path.write_text("\n".join([lines[0], lines[1][:30], lines[2]]))
-    with pytest.raises(UsageError, match=r"run\.jsonl:2: this is no outcome"):
-        read_run(writer.path)
+FULL = """
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from outcomes import outcome
+from dlcheck.results import RunWriter, read_run
+with RunWriter(Path("run.jsonl"), {{"seed": 1}}) as writer:
+    for k in range(20):
+        # Lines of several sizes: what does not fit is taken back, what fits again is kept.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4000 if k < 15 else -1, -1))
+        writer.append(outcome(f"check_{{k}}", message="x" * (700 if k % 2 else 10)))
+run = read_run(writer.path)
+assert writer.lost == 20 - len(run.outcomes) > 3, writer.lost
+assert "File too large" in writer.problem
+assert {{f"check_{{k}}" for k in range(15, 20)}} <= {{each.check for each in run.outcomes}}
+assert f"{{writer.lost}} outcomes could not be written" in run.meta["incomplete"]
+assert "damaged" not in run.meta["incomplete"]
+"""
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "schema", '{"schema": "a", "meta": {}}', "3"])
+def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
+    pytest.importorskip("resource")
+    code = FULL.format(tests=str(Path(__file__).parent))
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=60)
+
+
+def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
+    for text in ("", "\n", "  \n"):
+        (tmp_path / "run.jsonl").write_text(text)
+        with pytest.raises(UsageError, match="is empty: no run is recorded in it"):
+            read_run(tmp_path / "run.jsonl")
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "schema", '{"schema": "a", "meta": {}}', "3", "\x00\x7f", "["*99999])
 def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "other.jsonl"
     path.write_text(text)
@@ -110,6 +173,9 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "new.jsonl"
     path.write_text('{"schema": 3, "meta": {}}\n{"verdict": "splendid"}\n')
     with pytest.raises(UsageError, match=r"schema 3 is newer .* upgrade dlcheck"):
+        read_run(path)
+    path.write_text('{"schema": 0, "meta": {}}\n')
+    with pytest.raises(UsageError, match="there is no schema 0"):
         read_run(path)
 
 

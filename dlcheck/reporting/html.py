@@ -106,8 +106,8 @@ def _header(report: Report) -> Iterator[Child]:
     yield tag("p", report.verdict_line, class_="verdict")
     yield _proportions(report)
     yield tag("p", _origin(report), class_="quiet")
-    if note := report.meta.get("note"):
-        yield tag("p", f"Note: {note}.", class_="note")
+    if report.incomplete:
+        yield tag("p", f"Careful: {report.incomplete}.", class_="note")
 
 
 _SIGNS = {"passed": "✓", "failed": "✗", "inconclusive": "?"}

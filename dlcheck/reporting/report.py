@@ -33,8 +33,14 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Nothing failed, errored or stayed inconclusive, and at least one check ran."""
-        return self.ran and all(outcome.verdict.is_good for outcome in self.outcomes)
+        """Nothing failed, errored, stayed inconclusive or was lost, and at least one check ran."""
+        good = all(outcome.verdict.is_good for outcome in self.outcomes)
+        return self.ran and good and not self.incomplete
+
+    @property
+    def incomplete(self) -> str:
+        """What the record lacks, where it was cut off or damaged; empty where it is whole."""
+        return str(self.meta.get("incomplete", ""))
 
     @property
     def ran(self) -> bool:
@@ -67,7 +73,9 @@ class Report:
             return "Failed"
         if Verdict.ERRORED in self.counts:
             return "Errored"
-        return "Passed" if self.passed else "Inconclusive"
+        if Verdict.INCONCLUSIVE in self.counts:
+            return "Inconclusive"
+        return "Incomplete" if self.incomplete else "Passed"
 
     @property
     def verdict_line(self) -> str:
