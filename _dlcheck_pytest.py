@@ -7,6 +7,7 @@ nothing but the standard library and pytest is loaded; torch comes with the firs
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shlex
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from dlcheck.benchmark import Benchmark
     from dlcheck.expansion import Overrides
     from dlcheck.model import BenchmarkTrial, Outcome, Subject, Suite, Trial
-    from dlcheck.results import RunWriter
+    from dlcheck.results import Run, RunWriter
 
 COULD_NOT_MEASURE = 7  # beside pytest's own exit codes 0 to 5
 _OPTIONS = {
@@ -61,8 +62,10 @@ class State:
     names: set[str] = dataclasses.field(default_factory=set)  # subjects seen at collection
     outcomes: list[Outcome] = dataclasses.field(default_factory=list)
     benchmarks: list[Benchmark] = dataclasses.field(default_factory=list)
+    meta: dict[str, Any] = dataclasses.field(default_factory=dict)
     writer: RunWriter | None = None
     written: list[Path] = dataclasses.field(default_factory=list)
+    problems: list[str] = dataclasses.field(default_factory=list)  # what could not be written
     only_usage_errors: bool = True
     usage_errors: int = 0
 
@@ -606,7 +609,7 @@ class Recorder:
         if encoded is None and timed is None:
             return
         from dlcheck.benchmark import Benchmark
-        from dlcheck.results import RunWriter, decode, environment, new_run_path
+        from dlcheck.results import decode
 
         state = state_of(self.config)
         line: Outcome | Benchmark
@@ -616,16 +619,26 @@ class Recorder:
         else:
             line = decode(encoded)
             state.outcomes.append(line)
-        if state.writer is None:
-            meta = {
-                **environment(),
-                **getattr(report, "dlcheck_environment", {}),
-                "command": state.command,
-                "seed": state.overrides.seed,
-                "profile": state.overrides.profile,
-            }
-            state.writer = RunWriter(new_run_path(state.root), meta)
-        state.writer.append(line)
+        if not state.meta:
+            self._begin(state, getattr(report, "dlcheck_environment", {}))
+        if state.writer is not None:
+            state.writer.append(line)
+
+    def _begin(self, state: State, found: dict[str, Any]) -> None:
+        """Open the record. Where that fails the run goes on, and its end says so."""
+        from dlcheck.results import RunWriter, environment, new_run_path
+
+        state.meta = {
+            **environment(),
+            **found,
+            "command": state.command,
+            "seed": state.overrides.seed,
+            "profile": state.overrides.profile,
+        }
+        try:
+            state.writer = RunWriter(new_run_path(state.root), state.meta)
+        except OSError as error:
+            state.problems.append(f"no record was written: {error}")
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if not report.failed:
@@ -654,8 +667,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         return
     state = state_of(config)
     if state.writer is not None:
-        state.writer.close()
-        state.written = _write_reports(state)
+        state.writer.close(interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
+    if state.outcomes or state.benchmarks:
+        _write_reports(state)
     if state.usage_errors and state.only_usage_errors and exitstatus in (1, 2):
         session.exitstatus = pytest.ExitCode.USAGE_ERROR
     elif exitstatus == pytest.ExitCode.OK and (
@@ -665,25 +679,47 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         session.exitstatus = COULD_NOT_MEASURE
 
 
-def _write_reports(state: State) -> list[Path]:
-    from dlcheck.results import read_run
-
-    assert state.writer is not None
+def _write_reports(state: State) -> None:
+    """All that is asked for. What cannot be written is one line at the end, never a lost run."""
     summary_file = os.environ.get("GITHUB_STEP_SUMMARY")
     if not state.report and not summary_file:
-        return []
-    run = read_run(state.writer.path)
+        return
+    run = _recorded(state)
     if summary_file:
         from dlcheck.reporting.markdown import render_markdown
         from dlcheck.reporting.report import Report
 
-        with open(summary_file, "a", encoding="utf-8") as file:
-            file.write(render_markdown(Report(run.outcomes, run.meta)) + "\n")
+        text = render_markdown(Report(run.outcomes, run.meta)) + "\n"
+        try:
+            with open(summary_file, "a", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            state.problems.append(f"no step summary was written: {error}")
     if not state.report:
-        return []
+        return
     from dlcheck.reporting import write_reports
 
-    return write_reports(run, state.root / state.report)
+    try:
+        state.written = write_reports(run, state.root / state.report)
+    except OSError as error:
+        state.problems.append(f"no report was written to {state.report}: {error}")
+
+
+def _recorded(state: State) -> Run:
+    """The run from its record; from memory where the record lacks some of it."""
+    from dlcheck.errors import UsageError
+    from dlcheck.results import Run, read_run
+
+    writer = state.writer
+    if writer is not None and writer.lost:
+        state.problems.append(
+            f"{writer.lost:,} of {writer.written + writer.lost:,} outcomes are not in the record: "
+            f"{writer.problem}"
+        )
+    elif writer is not None:
+        with contextlib.suppress(UsageError):
+            return read_run(writer.path)
+    return Run(state.meta, state.outcomes, state.benchmarks)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -707,6 +743,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     for path in state.written:
         if path.suffix == ".html":
             terminalreporter.write_line(f"report: {os.path.relpath(path, state.root)}")
+    for problem in state.problems:
+        terminalreporter.write_line(f"dlcheck: {problem}", red=True)
 
 
 def _inconclusive(outcomes: Iterable[Outcome]) -> Iterator[str]:

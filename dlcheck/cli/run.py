@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -116,11 +118,24 @@ def _report(arguments: Sequence[str]) -> list[str]:
         return []
     added = []
     folder = str(project_table(Path.cwd())[0].get("report", "reports"))
+    if not _writable(Path(folder)):
+        print(
+            f"dlcheck run: {folder} cannot be written to: there will be no report and no "
+            "junit.xml; name another folder with --report FOLDER --junitxml FILE",
+            file=sys.stderr,
+        )
+        return []
     if not given & {"--report", "--dlcheck-report"}:
         added += ["--report", folder]
     if not given & {"--junitxml", "--junit-xml"}:
         added += ["--junitxml", f"{folder}/junit.xml", "-o", "junit_family=xunit2"]
     return added
+
+
+def _writable(folder: Path) -> bool:
+    """May files be made in a folder, which may not be there yet?"""
+    there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+    return there.is_dir() and os.access(there, os.W_OK)
 
 
 def _insulation(words: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dlcheck.cli import COULD_NOT_MEASURE, Parser, parse_pairs
-from dlcheck.model import PROFILES, Outcome, Verdict
+from dlcheck.model import PROFILES, Outcome
 from dlcheck.reporting.report import Report
 
 
@@ -48,8 +48,8 @@ def main(arguments: Sequence[str]) -> int:
     given = parser().parse_args(arguments)
     command = shlex.join(["dlcheck", "validate", *arguments])
     report = _validated(given, command)
-    _recorded(report, command, given)
     print(report.to_json() if given.json else str(report))
+    _recorded(report, command, given)
     if report.failures:
         return 1
     return 0 if report.passed else COULD_NOT_MEASURE
@@ -95,8 +95,6 @@ def _validated(given: Any, command: str) -> Report:
 
 
 def _with_command(outcome: Outcome, command: str) -> Outcome:
-    if outcome.verdict is Verdict.PASSED:
-        return outcome
     return replace(outcome, reproduce=f"{command} --check {outcome.check}")
 
 
@@ -114,14 +112,31 @@ def _progress() -> Callable[[int, int, str], None] | None:
 
 
 def _recorded(report: Report, command: str, given: Any) -> None:
-    from dlcheck.results import RunWriter, environment, new_run_path, read_run
+    """Write the record and the report that was asked for; what cannot be written is one line."""
+    from dlcheck.results import Run, RunWriter, environment, new_run_path
 
-    meta = environment(command=command, seed=given.seed, profile=given.profile)
-    with RunWriter(new_run_path(Path.cwd()), meta) as writer:
-        for outcome in report.outcomes:
-            writer.append(outcome)
-    if given.report:
-        from dlcheck.reporting import write_reports
+    meta = {
+        **report.meta,
+        **environment(command=command, seed=given.seed, profile=given.profile),
+    }
+    try:
+        with RunWriter(new_run_path(Path.cwd()), meta) as writer:
+            for outcome in report.outcomes:
+                writer.append(outcome)
+        if writer.lost:
+            _complain(f"{writer.lost:,} outcomes are not in the record: {writer.problem}")
+    except OSError as error:
+        _complain(f"no record was written: {error}")
+    if not given.report:
+        return
+    from dlcheck.reporting import write_reports
 
-        for path in write_reports(read_run(writer.path), Path(given.report)):
+    try:
+        for path in write_reports(Run(meta, report.outcomes), Path(given.report)):
             print(f"wrote {path}", file=sys.stderr)
+    except OSError as error:
+        _complain(f"no report was written to {given.report}: {error}")
+
+
+def _complain(text: str) -> None:
+    print(f"dlcheck validate: {text}", file=sys.stderr)

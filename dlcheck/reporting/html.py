@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dlcheck.model import Verdict
 from dlcheck.reporting import plots, tables
+from dlcheck.reporting.capped import capped_report
 from dlcheck.reporting.coverage import Cell, cells_of
 from dlcheck.reporting.grid import coverage, legend
 from dlcheck.reporting.markup import Child, Markup, clipped, join, tag
@@ -38,7 +39,7 @@ Section = tuple[str, str, Child]  # anchor, heading, content
 
 def render_html(run: Run | Report) -> str:
     """The whole page, told as amply as a megabyte allows."""
-    report = run if isinstance(run, Report) else Report(run.outcomes, run.meta)
+    report = capped_report(run if isinstance(run, Report) else Report(run.outcomes, run.meta))
     page = ""
     for detail in LEVELS:
         page = _document(report, detail)
@@ -238,6 +239,7 @@ def _lines(cells: Sequence[Cell], pen: Pen) -> Iterator[Markup]:
 
 def render_fragment(report: Report, limit: int = 200) -> str:
     """The report inside a notebook: what failed in full, the rest in a line each."""
+    report = capped_report(report)
     failures = [tag("pre", describe(outcome)) for outcome in report.failures[:20]]
     rows: list[list[Child]] = [
         [[verdict_mark(each.verdict), " ", each.check], each.subject, each.point, told(each)]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from dlcheck.model import Outcome, Verdict
+from dlcheck.reporting.capped import capped_report
 from dlcheck.reporting.coverage import Cell, Grid, cells_of, grids_of, reasons, suite_name
 from dlcheck.reporting.markup import clean
 from dlcheck.reporting.report import Report
@@ -20,6 +21,7 @@ _MARKUP = re.compile(r"([\\*_\[\]|~$])")  # what acts in the middle of a line, o
 
 def render_markdown(report: Report) -> str:
     """Verdict, what failed, what was not run, and a coverage table per suite and kind."""
+    report = capped_report(report)
     sign = "✓" if report.passed else "✗" if report.failures else "?"
     cells = cells_of(report.outcomes)
     parts = [

@@ -24,9 +24,11 @@ Attribute = str | int | float | bool | None
 _BARE = re.compile(r"[\w.#:%+-]+", re.ASCII)  # what HTML reads right without quotes
 _VOID = frozenset({"br", "hr", "link", "meta"})
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
-# What neither HTML nor a reader takes: controls, halves of surrogate pairs, directions of writing.
+# What neither HTML nor a reader takes: controls, halves of surrogate pairs, marks that turn the
+# direction of writing (and so let `safe` stand where `unsafe` is meant), what has no width.
 _UNFIT = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]"
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff"
+    "\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufffe\uffff]"
 )
 
 

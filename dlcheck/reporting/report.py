@@ -50,7 +50,8 @@ class Report:
     @property
     def unchecked(self) -> dict[str, list[str]]:
         """What a further declaration would have checked: "trait causal" → names of checks."""
-        return dict(self.meta.get("unchecked", {}))
+        found = self.meta.get("unchecked")
+        return dict(found) if isinstance(found, Mapping) else {}
 
     @property
     def failures(self) -> list[Outcome]:

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from dlcheck.model import Evidence, Outcome, Verdict
+from dlcheck.reporting.capped import capped, capped_report
 from dlcheck.reporting.coverage import Cell, cells_of, place, reasons
 from dlcheck.reporting.markup import clean
 from dlcheck.reporting.numbers import closeness, counted
@@ -27,6 +28,7 @@ _COLOURS = {
 
 def describe(outcome: Outcome, *, color: bool = False) -> str:
     """The failure message in at most 24 lines: claim, numbers, case, cause, place, run again."""
+    outcome = capped(outcome)
     head = [*_head(outcome, color=color), *_numbers(outcome)]
     tail = list(_tail(outcome))
     room = _LINES - len(tail)
@@ -129,6 +131,7 @@ def _field(name: str, text: str, *, wrap: bool = True) -> Iterator[str]:
 
 def summary(report: Report, *, color: bool = False) -> str:
     """The terminal report: a line per check, the failures in full, the verdict line last."""
+    report = capped_report(report)
     cells = cells_of(report.outcomes)
     lines = list(_listing(cells, color=color))
     for outcome in report.failures[:_TOLD]:
