@@ -24,7 +24,7 @@ LAYERS = (
      "strategies", "plans"),
     ("references", "checks", "benchmarks", "adapters"),
     ("runner", "proof"),
-    ("results", "environment"),
+    ("results", "encoding", "environment"),
     ("reporting",),
     ("validation", "study", "scoring", "timing"),
     ("cli", "_dlcheck_pytest", "__main__"),
@@ -35,7 +35,7 @@ TORCH_FREE = [
     "dlcheck", "dlcheck.model", "dlcheck.domains", "dlcheck.kinds", "dlcheck.sources",
     "dlcheck.targets", "dlcheck.suite", "dlcheck.suite_schema", "dlcheck.registry",
     "dlcheck.expansion", "dlcheck.settings", "dlcheck.shipped", "dlcheck.benchmark",
-    "dlcheck.results",
+    "dlcheck.results", "dlcheck.encoding",
     *sorted(
         "dlcheck." + ".".join(path.relative_to(ROOT / "dlcheck").with_suffix("").parts)
         for package in ("reporting", "cli")

@@ -105,8 +105,8 @@ def test_a_record_cut_anywhere_says_so_and_keeps_the_rest(tmp_path: Path) -> Non
 def test_damaged_lines_are_left_out_and_counted(tmp_path: Path) -> None:
     path = recorded(tmp_path, "first", "second", "third")
     lines = path.read_text().splitlines()
-    foreign = ['{"loss": 0.1}', "[1, 2]", "3", "null", "\x00" * 20, "[" * 100_000, "ünlesbar",
-               lines[2].replace('"l1"', "1"), lines[2].replace('"passed"', '"splendid"')]  # fmt: skip
+    foreign = ['{"loss": 0.1}', "[1, 2]", "3", "null", "\x00" * 20, "[" * 100_000, "ünlesbar"]
+    foreign += [lines[2].replace('"l1"', "1"), lines[2].replace('"passed"', '"splendid"')]
     path.write_text("\n".join([*lines[:2], lines[2][:30], *lines[3:4], *foreign, *lines[4:], ""]))
     run = read_run(path)
     assert [each.check for each in run.outcomes] == ["first", "third"]
@@ -122,9 +122,9 @@ def test_fields_of_a_later_dlcheck_are_left_out(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_interrupted_says_so(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), RunWriter(tmp_path / "run.jsonl", {}) as writer:
-        writer.append(outcome("first"))
-        raise KeyboardInterrupt
+    writer = RunWriter(tmp_path / "run.jsonl", {})
+    writer.append(outcome("first"))
+    writer.close(interrupted=True)
     assert "interrupted" in read_run(writer.path).meta["incomplete"]
 
 
@@ -161,7 +161,9 @@ def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
             read_run(tmp_path / "run.jsonl")
 
 
-@pytest.mark.parametrize("text", ["{}", "[]", "schema", '{"schema": "a", "meta": {}}', "3", "\x00\x7f", "["*99999])
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", "schema", '{"schema": "a", "meta": {}}', "3", "\x00\x7f", "[" * 99999]
+)
 def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "other.jsonl"
     path.write_text(text)

@@ -54,7 +54,7 @@ def capped_value(value: Any) -> Any:
 
 
 def capped(outcome: Outcome) -> Outcome:
-    """The outcome with its texts cut, each with a note of its length; itself where all are short."""
+    """The outcome with its long texts cut, each with a note of its length."""
     evidence = tuple(_evidence(piece) for piece in outcome.evidence)
     stated = _cut(outcome.textbook, _STATEMENT) if outcome.textbook else None
     outcome = _cut(outcome, _OUTCOME)
