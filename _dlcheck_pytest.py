@@ -689,7 +689,7 @@ def _write_reports(state: State) -> None:
         from dlcheck.reporting.markdown import render_markdown
         from dlcheck.reporting.report import Report
 
-        text = render_markdown(Report(run.outcomes, run.meta)) + "\n"
+        text = render_markdown(Report.of(run)) + "\n"
         try:
             with open(summary_file, "a", encoding="utf-8") as file:
                 file.write(text)
@@ -743,6 +743,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     for path in state.written:
         if path.suffix == ".html":
             terminalreporter.write_line(f"report: {os.path.relpath(path, state.root)}")
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        from dlcheck.reporting.annotations import workflow_commands
+
+        root = Path(os.environ.get("GITHUB_WORKSPACE") or state.root)
+        for command in workflow_commands(state.outcomes, root):
+            terminalreporter.write_line(command)
     for problem in state.problems:
         terminalreporter.write_line(f"dlcheck: {problem}", red=True)
 

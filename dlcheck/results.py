@@ -75,11 +75,8 @@ class RunWriter:
 
         Never raises for want of space: see `problem`.
         """
-        encoded = (
-            {"benchmark": outcome.to_data()} if isinstance(outcome, Benchmark) else encode(outcome)
-        )
         try:
-            self._write(encoded)
+            self._write(_encoded(outcome))
         except OSError as error:
             self.lost += 1
             self.problem = f"{error.strerror or error}"
@@ -87,8 +84,7 @@ class RunWriter:
             self.written += 1
 
     def _write(self, data: Mapping[str, Any]) -> None:
-        # ASCII only: foreign text may hold half a surrogate pair, or what counts as a line break.
-        line = (json.dumps(data, allow_nan=False, separators=(",", ":")) + "\n").encode("ascii")
+        line = _line(data).encode("ascii")
         whole = self._file.tell()
         rest = memoryview(line)
         try:
@@ -118,6 +114,22 @@ class RunWriter:
         trace: TracebackType | None,
     ) -> None:
         self.close(interrupted=kind is not None)
+
+
+def _encoded(each: Outcome | Benchmark) -> dict[str, Any]:
+    return {"benchmark": each.to_data()} if isinstance(each, Benchmark) else encode(each)
+
+
+def _line(data: Mapping[str, Any]) -> str:
+    """ASCII only: foreign text may hold half a surrogate pair, or what counts as a line break."""
+    return json.dumps(data, allow_nan=False, separators=(",", ":")) + "\n"
+
+
+def record_lines(run: Run) -> Iterator[str]:
+    """The lines of a record that reads as this run."""
+    yield _line({"schema": SCHEMA, "meta": plain(run.meta)})
+    yield from (_line(_encoded(each)) for each in run.outcomes)
+    yield from (_line(_encoded(each)) for each in run.benchmarks)
 
 
 def _opened(path: Path) -> tuple[Path, FileIO]:

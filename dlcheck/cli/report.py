@@ -1,4 +1,4 @@
-"""`dlcheck report [RUN]`: a recorded run as HTML and Markdown. Loads no torch."""
+"""`dlcheck report [RUN [OTHER]]`: a recorded run, or two side by side, as pages. Loads no torch."""
 
 from __future__ import annotations
 
@@ -7,21 +7,60 @@ from pathlib import Path
 
 from dlcheck.cli import Parser
 from dlcheck.errors import UsageError
-from dlcheck.reporting import write_reports
+from dlcheck.reporting import write_changes, write_reports
 from dlcheck.results import latest_run, read_run
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Render a record; returns the exit code."""
-    parser = Parser(prog="dlcheck report", description="Render a recorded run.")
-    parser.add_argument("run", nargs="?", help="a .jsonl record, or the beginning of its name in "
-                        ".dlcheck/runs (default: the latest)")  # fmt: skip
-    parser.add_argument("-o", "--output", default="reports", metavar="FOLDER")
+    """Render a record or two; returns the exit code."""
+    parser = Parser(
+        prog="dlcheck report",
+        description="Render a recorded run, or what changed between two.",
+        epilog="A RUN is a .jsonl record, or the beginning of its name in .dlcheck/runs.",
+    )
+    add = parser.add_argument
+    add("run", nargs="?", metavar="RUN", help="default: the latest")
+    add("other", nargs="?", metavar="OTHER", help="a later run: show what changed since RUN")
+    add("-o", "--output", default="reports", metavar="FOLDER")
+    add("--open", action="store_true", help="show the page in the browser")
     given = parser.parse_args(arguments)
-    run = read_run(_record(given.run, Path.cwd()))
-    for path in write_reports(run, Path(given.output)):
+    record, folder = _record(given.run, Path.cwd()), Path(given.output)
+    try:
+        written = _changes(record, given.other, folder) if given.other else _report(record, folder)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(
+            f"the report cannot be written to {folder}: {reason}. The record {record} is whole; "
+            "name another folder with --output"
+        ) from None
+    for path in written:
         print(f"wrote {path}")
+    if given.open:
+        _open(next(path for path in written if path.suffix == ".html"))
     return 0
+
+
+def _report(record: Path, folder: Path) -> list[Path]:
+    run = read_run(record)
+    if "incomplete" in run.meta:
+        print(f"careful: {run.meta['incomplete']}")
+    return write_reports(run, folder)
+
+
+def _changes(before: Path, after: str, folder: Path) -> list[Path]:
+    from dlcheck.reporting.changes import changes
+
+    found = changes(read_run(before), read_run(_record(after, Path.cwd())))
+    print(found)
+    return write_changes(found, folder)
+
+
+def _open(page: Path) -> None:
+    import webbrowser
+
+    address = page.absolute().as_uri()
+    if not webbrowser.open(address):
+        print(f"no browser could be started; open {address}")
 
 
 def _record(name: str | None, root: Path) -> Path:

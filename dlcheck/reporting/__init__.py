@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dlcheck.results import SCHEMA, Run, encode, plain
+from dlcheck.results import Run, record_lines
+
+if TYPE_CHECKING:
+    from dlcheck.reporting.changes import Changes
 
 
 def write_reports(run: Run, folder: Path) -> list[Path]:
@@ -19,21 +23,27 @@ def write_reports(run: Run, folder: Path) -> list[Path]:
     from dlcheck.reporting.markdown import render_markdown
     from dlcheck.reporting.report import Report
 
-    report = Report(run.outcomes, run.meta)
-    texts = {
-        "index.html": render_html(report),
-        "summary.md": render_markdown(report),
-        "run.jsonl": _record(run),
-    }
+    report = Report.of(run)
+    return _write_all(
+        {
+            "index.html": render_html(report),
+            "summary.md": render_markdown(report),
+            "run.jsonl": "".join(record_lines(run)),
+        },
+        folder,
+    )
+
+
+def write_changes(changes: Changes, folder: Path) -> list[Path]:
+    """Write changes.html and changes.md into a folder; the paths written."""
+    from dlcheck.reporting.changes_shown import markdown, page
+
+    return _write_all({"changes.html": page(changes), "changes.md": markdown(changes)}, folder)
+
+
+def _write_all(texts: Mapping[str, str], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     return [_write(folder / name, text) for name, text in texts.items()]
-
-
-def _record(run: Run) -> str:
-    lines = [{"schema": SCHEMA, "meta": plain(run.meta)}, *map(encode, run.outcomes)]
-    return "".join(
-        json.dumps(line, allow_nan=False, separators=(",", ":")) + "\n" for line in lines
-    )
 
 
 def _write(path: Path, text: str) -> Path:

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 
 from dlcheck.model import Figure
 from dlcheck.reporting.batch_size_study import BatchSizeStudy, Interval, Point
-from dlcheck.reporting.html import document
-from dlcheck.reporting.markup import Child, Markup, join, tag
+from dlcheck.reporting.html import document, notebook
+from dlcheck.reporting.markup import Child, Markup, tag
 from dlcheck.reporting.numbers import clocked, counted, duration
+from dlcheck.reporting.numbers import size_of as size_of
 from dlcheck.reporting.plots import numbers
 from dlcheck.reporting.svg import draw
 from dlcheck.reporting.tables import table
@@ -72,15 +73,6 @@ def _cells(study: BatchSizeStudy, point: Point) -> tuple[str, ...]:
         f"{point.samples:,.0f}" if point.samples is not None else "—",
         clocked(point.seconds_to_target) if point.seconds_to_target is not None else "—",
     )
-
-
-def size_of(count: float) -> str:
-    """Bytes in the unit that suits them: 39.3 kB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(count) < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
 
 
 def conclusions(study: BatchSizeStudy) -> Iterator[str]:
@@ -324,4 +316,5 @@ def fragment(study: BatchSizeStudy) -> str:
     """The study inside a notebook."""
     lines = tag("ul", [tag("li", line) for line in conclusions(study)])
     head = tag("p", tag("b", _headline(study)), f": {counted(len(study.points), 'size')} measured")
-    return str(tag("div", join(head, lines, _table(study)), class_="dlcheck"))
+    notes = [tag("p", f"Not measured: {note}.", class_="quiet") for note in study.notes]
+    return notebook([head, lines, notes, _table(study)])

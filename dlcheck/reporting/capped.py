@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, TypeVar
 
+from dlcheck.benchmark import Benchmark
 from dlcheck.model import Evidence, Figure, Outcome, Statement
 from dlcheck.reporting.report import Report
 
@@ -24,6 +25,10 @@ _OUTCOME = {
 _EVIDENCE = {**dict.fromkeys(("what", "expected", "got", "where", "cause"), 2000), "unit": 60}
 _FIGURE = {"title": 200, "x": 100, "y": 100, "note": 1000}
 _STATEMENT = {"id": 20, "says": 400, "verdict": 40, "condition": 400}
+_BENCHMARK = {
+    **dict.fromkeys(("name", "suite", "device", "dtype", "point", "hardware", "item"), 200),
+    **dict.fromkeys(("refused", "agreement", "reproduce"), 2000),
+}
 _VALUES = 40
 _SERIES = 60
 _NAME = 100
@@ -31,13 +36,21 @@ _VALUE = 400
 _METADATA = 2000
 _ENTRIES = 200
 
-Noun = TypeVar("Noun", Outcome, Evidence, Figure, Statement)
+Noun = TypeVar("Noun", Outcome, Evidence, Figure, Statement, Benchmark)
 
 
 def capped_report(report: Report) -> Report:
     """The report with every outcome cut to what is read."""
     meta = {short(name, _NAME): capped_value(value) for name, value in report.meta.items()}
-    return Report([capped(outcome) for outcome in report.outcomes], meta)
+    outcomes = [capped(outcome) for outcome in report.outcomes]
+    return Report(outcomes, meta, [capped_benchmark(each) for each in report.benchmarks])
+
+
+def capped_benchmark(benchmark: Benchmark) -> Benchmark:
+    """The benchmark with its long texts cut."""
+    sizes, params = capped_value(benchmark.sizes), capped_value(benchmark.params)
+    notes = tuple(short(note, _METADATA) for note in benchmark.notes[:_VALUES])
+    return replace(_cut(benchmark, _BENCHMARK), sizes=sizes, params=params, notes=notes)
 
 
 def capped_value(value: Any) -> Any:

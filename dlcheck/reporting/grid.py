@@ -51,7 +51,7 @@ def _table(grid: Grid) -> Markup:
         tag("tbody", [_row(grid, check) for check in grid.checks]),
         class_="grid",
     )
-    return tag("div", table, class_="scroll", role="region", aria_label=title, tabindex=0)
+    return tag("div", table, class_="scroll", role="group", aria_label=title, tabindex=0)
 
 
 def _row(grid: Grid, check: str) -> Markup:
@@ -77,7 +77,7 @@ def _linked(cell: Cell | None) -> Markup | None:
         tag("i", label) if label else None,
         href=f"#{cell.anchor}",
         class_=cell.verdict.value + (" close" if close else ""),
-        aria_label=f"{WORDS[cell.verdict]} {label}".rstrip(),
+        aria_label=f"{cell.verdict.symbol}{label} {WORDS[cell.verdict]}",
     )
 
 

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from dlcheck.model import Verdict
 from dlcheck.reporting import plots, tables
 from dlcheck.reporting.capped import capped_report
 from dlcheck.reporting.coverage import Cell, cells_of
 from dlcheck.reporting.grid import coverage, legend
-from dlcheck.reporting.markup import Child, Markup, clipped, join, tag
+from dlcheck.reporting.markup import Child, Markup, clipped, tag
 from dlcheck.reporting.numbers import counted, duration
 from dlcheck.reporting.report import Report
+from dlcheck.reporting.speeds import speeds
 from dlcheck.reporting.statements import statements
 from dlcheck.reporting.terminal import describe, told
 from dlcheck.reporting.trials import LEVELS, WORDS, Detail, Pen, trial, verdict_mark
@@ -39,7 +41,7 @@ Section = tuple[str, str, Child]  # anchor, heading, content
 
 def render_html(run: Run | Report) -> str:
     """The whole page, told as amply as a megabyte allows."""
-    report = capped_report(run if isinstance(run, Report) else Report(run.outcomes, run.meta))
+    report = capped_report(run if isinstance(run, Report) else Report.of(run))
     page = ""
     for detail in LEVELS:
         page = _document(report, detail)
@@ -55,8 +57,8 @@ def _document(report: Report, detail: Detail) -> str:
 
 def document(title: str, content: Child) -> str:
     """One page around its content: style, policy and script inside."""
-    style = (_HERE / "page.css").read_text("utf-8")
-    script = (_HERE / "page.js").read_text("utf-8")
+    style = _terse((_HERE / "page.css").read_text("utf-8"))
+    script = _terse((_HERE / "page.js").read_text("utf-8"))
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -69,6 +71,12 @@ def document(title: str, content: Child) -> str:
     )
     body = tag("body", content, tag("script", Markup(script)))
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+
+
+def _terse(code: str) -> str:
+    """Without indentation and lines that only comment."""
+    lines = (line.strip() for line in code.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("//"))
 
 
 def _policy(script: str) -> str:
@@ -126,21 +134,28 @@ def _proportions(report: Report) -> Markup:
 def _origin(report: Report) -> list[Child]:
     """When, from which commit, on what, by which command."""
     meta = report.meta
-    commit = meta.get("git") or {}
+    commit, versions = (_mapping(meta.get(name)) for name in ("git", "versions"))
     devices = {outcome.device for outcome in report.outcomes
                if outcome.verdict is not Verdict.SKIPPED}  # fmt: skip
     parts = [
         str(meta.get("time", "")).replace("T", " ").replace("+00:00", " UTC"),
-        f"commit {commit['commit']}{', changed' if commit.get('dirty') else ''}" if commit else "",
+        f"commit {commit['commit']}{', changed' if commit.get('dirty') else ''}"
+        if "commit" in commit
+        else "",
         f"on {', '.join(sorted(devices))}" if devices else "",
-        f"torch {torch}" if (torch := meta.get("versions", {}).get("torch")) else "",
+        f"torch {versions['torch']}" if "torch" in versions else "",
         f"profile {meta['profile']}" if "profile" in meta else "",
         f"seed {meta['seed']}" if "seed" in meta else "",
-        f"{duration(meta['seconds'])} in all" if "seconds" in meta else "",
+        f"{duration(meta['seconds'])} in all" if isinstance(meta.get("seconds"), float) else "",
     ]
     line = " · ".join(part for part in parts if part)
     command = meta.get("command")
     return [line, tag("code", clipped(str(command), 1000), class_="call") if command else None]
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """Metadata may come from anyone's hands."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _sections(report: Report, cells: Sequence[Cell], detail: Detail) -> Iterator[Section]:
@@ -153,13 +168,14 @@ def _sections(report: Report, cells: Sequence[Cell], detail: Detail) -> Iterator
     loose = [cell for cell in cells if cell.verdict is Verdict.INCONCLUSIVE]
     yield "failures", f"Failures ({len(bad):,})", _told(bad, pen, detail.failures)
     yield "inconclusive", f"Inconclusive ({len(loose):,})", _told(loose, pen, detail.failures)
+    yield "benchmarks", "Benchmarks", speeds(report.benchmarks)
     yield "statements", "The textbook's statements", statements(cells)
     yield "coverage", "Coverage", _coverage(cells)
     yield "statistics", "Statistical claims", tables.statistical(cells, detail.rows)
     yield "figures", "Figures", plots.gallery(cells, detail)
     yield "trials", "Trials", _trials(cells, replace(pen, brief=detail.brief))
     yield "slowest", "Slowest trials", tables.slowest(cells)
-    yield "not-run", "Not run", tables.not_run(report.outcomes)
+    yield "not-run", "Not run", tables.not_run(report)
     yield "environment", "Environment", tables.environment(report.meta) if report.meta else None
 
 
@@ -253,4 +269,10 @@ def render_fragment(report: Report, limit: int = 200) -> str:
         f"and {left:,} more" if left else None,
     )
     head = tag("p", tag("b", report.headline), f": {report.verdict_line}")
-    return str(tag("div", join(head, failures, listing), class_="dlcheck"))
+    return notebook([head, failures, listing])
+
+
+def notebook(content: Child) -> str:
+    """A cell of a notebook: a fragment with its own style, for light and dark."""
+    style = _terse((_HERE / "fragment.css").read_text("utf-8"))
+    return str(tag("div", tag("style", Markup(style)), content, class_="dlcheck"))

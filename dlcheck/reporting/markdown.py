@@ -9,31 +9,74 @@ from dlcheck.model import Outcome, Verdict
 from dlcheck.reporting.capped import capped_report
 from dlcheck.reporting.coverage import Cell, Grid, cells_of, grids_of, reasons, suite_name
 from dlcheck.reporting.markup import clean
+from dlcheck.reporting.numbers import counted
 from dlcheck.reporting.report import Report
+from dlcheck.reporting.speeds import HEAD as SPEED_HEAD
+from dlcheck.reporting.speeds import SPEEDS, gravest_first
+from dlcheck.reporting.speeds import cells as speed_cells
 from dlcheck.reporting.statements import ruling_of, statements_of
 from dlcheck.reporting.terminal import told
 
-_FAILURES = 50  # GitHub shows a summary of up to 1 MiB; a longer list is not read
+LIMIT = 60_000  # bytes: GitHub takes 1 MiB in a job's summary and 65,536 characters in a comment
+_FAILURES = 50  # a longer list is not read
 _WIDE = 12  # subjects beside each other; more stand in further tables
 _TEXT = 160
 _MARKUP = re.compile(r"([\\*_\[\]|~$])")  # what acts in the middle of a line, on GitHub too
 
 
-def render_markdown(report: Report) -> str:
-    """Verdict, what failed, what was not run, and a coverage table per suite and kind."""
+def render_markdown(report: Report, limit: int = LIMIT) -> str:
+    """Verdict, what failed, what was not run, benchmarks, statements, and coverage tables.
+
+    limit: bytes. What tells most comes first; what does not fit is counted, never cut in two.
+    """
     report = capped_report(report)
-    sign = "✓" if report.passed else "✗" if report.failures else "?"
     cells = cells_of(report.outcomes)
     parts = [
-        f"## {sign} dlcheck: {report.headline.lower()}",
-        f"{report.verdict_line}.",
+        *_head(report),
         *_failures("Failures", report.failures),
         *_failures("Inconclusive", [o for o in report.outcomes if _is_loose(o)]),
         *_reasons(report),
+        *_benchmarks(report),
         *_statements(cells),
         *_coverage(cells),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(fitting(parts, limit)) + "\n"
+
+
+def _head(report: Report) -> Iterator[str]:
+    sign = "✓" if report.passed else "✗" if report.headline in ("Failed", "Errored") else "?"
+    yield f"## {sign} dlcheck: {report.headline.lower()}"
+    yield f"{report.verdict_line}."
+    if report.incomplete:
+        yield f"Careful: {text(report.incomplete, 400)}."
+
+
+def fitting(parts: Sequence[str], limit: int) -> Iterator[str]:
+    """The parts up to the limit, and how many were left out; of a table the rows that fit."""
+    room = limit - 200  # for what is said of the rest
+    for k, part in enumerate(parts):
+        size = len(part.encode()) + 2
+        if size <= room:
+            yield part
+            room -= size
+            continue
+        kept, rows = _rows_that_fit(part, room)
+        if kept:
+            yield kept
+        rest = counted(len(parts) - k - 1, "further part") if len(parts) > k + 1 else ""
+        told = " and ".join(said for said in (rows, rest) if said)
+        yield f"… {told} left out: the whole is in the report (index.html)."
+        return
+
+
+def _rows_that_fit(part: str, room: int) -> tuple[str, str]:
+    lines, size = part.split("\n"), 0
+    for k, line in enumerate(lines):
+        size += len(line.encode()) + 1
+        if size > room:
+            kept = "\n".join(lines[:k]) if k > 2 else ""  # a head alone is no table
+            return kept, counted(len(lines) - max(k, 2), "row")
+    return part, ""
 
 
 def _is_loose(outcome: Outcome) -> bool:
@@ -55,7 +98,7 @@ def _failures(heading: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
         ]
         for each in outcomes[:_FAILURES]
     ]
-    yield _table(["", "subject", "check", "point", "measured", "run again"], rows)
+    yield table(["", "subject", "check", "point", "measured", "run again"], rows)
     if len(outcomes) > _FAILURES:
         yield f"… and {len(outcomes) - _FAILURES:,} more."
 
@@ -64,6 +107,21 @@ def _reasons(report: Report) -> Iterator[str]:
     found = list(reasons(report.outcomes).items())
     if found:
         yield "\n".join(f"- {count:,} not run: {text(reason)}" for reason, count in found[:5])
+
+
+def _benchmarks(report: Report) -> Iterator[str]:
+    if not report.benchmarks:
+        return
+    yield "### Benchmarks"
+    shown = sorted(report.benchmarks, key=gravest_first)[:_FAILURES]
+    rows = []
+    for each in shown:
+        name, *rest = map(text, speed_cells(each))
+        rest[1] += f": {text(each.refused)}" if each.refused else ""
+        rows.append([SPEEDS[each.verdict][0], name, *rest])
+    yield table(["", *SPEED_HEAD], rows)
+    if left := len(report.benchmarks) - len(shown):
+        yield f"… and {left:,} more."
 
 
 def _statements(cells: Sequence[Cell]) -> Iterator[str]:
@@ -82,7 +140,7 @@ def _statements(cells: Sequence[Cell]) -> Iterator[str]:
         ]
         for each in found
     ]
-    yield _table(["", "", "the textbook says", "it is", "measured", "where it fails"], rows)
+    yield table(["", "", "the textbook says", "it is", "measured", "where it fails"], rows)
 
 
 def _coverage(cells: Sequence[Cell]) -> Iterator[str]:
@@ -103,14 +161,15 @@ def _grid(grid: Grid) -> Iterator[str]:
             [code(check), *(_cell(grid.cells.get((check, subject))) for subject in subjects)]
             for check in grid.checks
         ]
-        yield _table(["check", *(text(subject) for subject in subjects)], rows)
+        yield table(["check", *(text(subject) for subject in subjects)], rows)
 
 
 def _cell(cell: Cell | None) -> str:
     return f"{cell.verdict.symbol} {cell.label}".strip() if cell is not None else ""
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Cells that are Markdown already, as a table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -56,6 +56,14 @@ def join(*children: Child) -> Markup:
     return Markup("".join(_text(child) for child in children))
 
 
+def heading(names: Iterable[str]) -> Markup:
+    """The head of a table. A column without a name has no heading."""
+    return tag(
+        "thead",
+        tag("tr", [tag("th", name, scope="col") if name else tag("td") for name in names]),
+    )
+
+
 def _text(child: Child) -> str:
     match child:
         case None:

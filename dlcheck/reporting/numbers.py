@@ -79,3 +79,12 @@ def clocked(seconds: float) -> str:
 def counted(count: int, noun: str) -> str:
     """`1 trial`, `2 trials`."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def size_of(count: float) -> str:
+    """Bytes in the unit that suits them: 39.3 kB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

@@ -20,14 +20,15 @@ def gallery(cells: Sequence[Cell], detail: Detail) -> Markup | None:
     found = every[: detail.figures]
     if not found:
         return None
-    points = _share(detail.points, sum(len(figure.series) for _, figure in found), 12, 200)
+    series = sum(len(figure.series) for _, figure in found)
+    points, tips = _share(detail.points, series, 12, 200), _share(detail.tips, series, 2, 60)
     rows = _share(detail.numbers, len(found), 8, 60)
     shown = []
     first: set[str] = set()
     for k, (cell, figure) in enumerate(found):
         anchor = None if cell.anchor in first else f"{cell.anchor}.figure"
         first.add(cell.anchor)
-        shown.append(plot(figure, f"figure{k}", cell, anchor, points=points, rows=rows))
+        shown.append(plot(figure, f"figure{k}", cell, anchor, points=points, tips=tips, rows=rows))
     left = len(every) - len(found)
     note = tag("p", f"{left:,} more figures are in the record.", class_="quiet") if left else None
     return join(tag("div", shown, class_="gallery"), note)
@@ -55,14 +56,21 @@ def anchors(cells: Sequence[Cell], detail: Detail) -> frozenset[str]:
 
 
 def plot(
-    figure: Figure, name: str, cell: Cell, anchor: str | None, *, points: int, rows: int
+    figure: Figure,
+    name: str,
+    cell: Cell,
+    anchor: str | None,
+    *,
+    points: int,
+    tips: int,
+    rows: int,
 ) -> Markup:
     """One figure with caption, note and table. anchor: what trials link to."""
     origin: list[Child] = [tag("span", cell.subject, class_="subject"), " ", link(cell)]
     return tag(
         "figure",
         tag("figcaption", tag("b", figure.title), origin),
-        tag("div", draw(figure, name, points), class_="scroll"),
+        tag("div", draw(figure, name, points, tips), class_="scroll"),
         tag("p", figure.note, class_="quiet") if figure.note else None,
         tag("details", tag("summary", "Numbers"), numbers(figure, rows), class_="data"),
         id=anchor,

@@ -7,9 +7,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dlcheck.benchmark import Benchmark
 from dlcheck.errors import ValidationFailed
 from dlcheck.model import Outcome, Verdict
-from dlcheck.results import encode, plain
+from dlcheck.ratio import Speed
+from dlcheck.reporting.numbers import counted
+from dlcheck.results import Run, encode, plain
 
 _WORDS = {
     Verdict.FAILED: "failed",
@@ -21,21 +24,46 @@ _WORDS = {
 }
 
 
+def told_speeds(benchmarks: Sequence[Benchmark]) -> str:
+    """`5 benchmarks: 1 slower, 4 same`."""
+    speeds: tuple[Speed | None, ...] = (*Speed, None)
+    found = {speed: sum(each.verdict is speed for each in benchmarks) for speed in speeds}
+    said = [f"{count:,} {speed_word(speed)}" for speed, count in found.items() if count]
+    return f"{counted(len(benchmarks), 'benchmark')}: {', '.join(said)}"
+
+
+def speed_word(speed: Speed | None) -> str:
+    """The verdict in words; a subject may have been timed alone."""
+    return speed.value if speed is not None else "timed alone"
+
+
 class Report:
-    """The outcomes of a run with its environment.
+    """The outcomes and benchmarks of a run with its environment.
 
     `str(report)` is the terminal report; in a notebook it shows itself as HTML.
     """
 
-    def __init__(self, outcomes: Sequence[Outcome], meta: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        outcomes: Sequence[Outcome],
+        meta: Mapping[str, Any],
+        benchmarks: Sequence[Benchmark] = (),
+    ) -> None:
         self.outcomes = list(outcomes)
         self.meta = dict(meta)
+        self.benchmarks = list(benchmarks)
+
+    @classmethod
+    def of(cls, run: Run) -> Report:
+        """The report of a recorded run."""
+        return cls(run.outcomes, run.meta, run.benchmarks)
 
     @property
     def passed(self) -> bool:
         """Nothing failed, errored, stayed inconclusive or was lost, and at least one check ran."""
         good = all(outcome.verdict.is_good for outcome in self.outcomes)
-        return self.ran and good and not self.incomplete
+        measured = all(benchmark.is_measured for benchmark in self.benchmarks)
+        return self.ran and good and measured and not self.incomplete
 
     @property
     def incomplete(self) -> str:
@@ -44,8 +72,10 @@ class Report:
 
     @property
     def ran(self) -> bool:
-        """Did at least one check run?"""
-        return any(outcome.verdict is not Verdict.SKIPPED for outcome in self.outcomes)
+        """Did at least one check or benchmark run?"""
+        return bool(self.benchmarks) or any(
+            outcome.verdict is not Verdict.SKIPPED for outcome in self.outcomes
+        )
 
     @property
     def unchecked(self) -> dict[str, list[str]]:
@@ -70,20 +100,22 @@ class Report:
         """The run in a word or two."""
         if not self.ran:
             return "Nothing ran"
-        if Verdict.FAILED in self.counts:
+        if Verdict.FAILED in self.counts or any(each.disagrees for each in self.benchmarks):
             return "Failed"
         if Verdict.ERRORED in self.counts:
             return "Errored"
-        if Verdict.INCONCLUSIVE in self.counts:
+        measured = all(benchmark.is_measured for benchmark in self.benchmarks)
+        if Verdict.INCONCLUSIVE in self.counts or not measured:
             return "Inconclusive"
         return "Incomplete" if self.incomplete else "Passed"
 
     @property
     def verdict_line(self) -> str:
-        """One sentence: `3 failed, 120 passed, 40 not run`."""
-        if not self.outcomes:
-            return "no check ran"
-        return ", ".join(f"{count:,} {_WORDS[verdict]}" for verdict, count in self.counts.items())
+        """One sentence: `3 failed, 120 passed, 40 not run; 2 benchmarks: 1 slower, 1 same`."""
+        said = [", ".join(f"{count:,} {_WORDS[each]}" for each, count in self.counts.items())]
+        if self.benchmarks:
+            said.append(told_speeds(self.benchmarks))
+        return "; ".join(part for part in said if part) or "no check ran"
 
     def raise_for_failures(self) -> None:
         """Raise ValidationFailed, whose text is the terminal report, unless the report passed."""
@@ -98,6 +130,7 @@ class Report:
             "verdict": self.verdict_line,
             "counts": {verdict.value: count for verdict, count in self.counts.items()},
             "outcomes": [encode(outcome) for outcome in self.outcomes],
+            **({"benchmarks": [b.to_data() for b in self.benchmarks]} if self.benchmarks else {}),
         }
         return json.dumps(data, indent=2, allow_nan=False)
 

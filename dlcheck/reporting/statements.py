@@ -89,7 +89,7 @@ def statements(cells: Sequence[Cell]) -> Markup | None:
         f"{counted(len(found), 'statement')} came out as ruled here. A statement that is only half "
         "true has the case where it fails measured beside it."
     )
-    head = ("", "the textbook says", "it is", "measured", "where it fails", "trials")
+    head = ("no.", "the textbook says", "it is", "measured", "where it fails", "trials")
     rows = [_row(each) for each in found]
     return join(tag("p", text, class_="quiet"), table(head, rows, "statements"))
 

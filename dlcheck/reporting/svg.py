@@ -36,8 +36,12 @@ class _Plot:
     top: float
 
 
-def draw(figure: Figure, anchor: str, limit: int = 200) -> Markup:
-    """The figure as an SVG element. anchor: makes its ids unique. limit: points per series."""
+def draw(figure: Figure, anchor: str, limit: int = 200, tips: int = 60) -> Markup:
+    """The figure as an SVG element.
+
+    anchor: makes its ids unique. limit: points per series. tips: how many of them tell their
+    numbers under the pointer; the table beneath tells all, and to everyone.
+    """
     plot = _planned(figure)
     title, description = f"{anchor}-title", f"{anchor}-text"
     return tag(
@@ -47,6 +51,7 @@ def draw(figure: Figure, anchor: str, limit: int = 200) -> Markup:
         _grid(plot),
         _legend(figure),
         tag("g", _series(plot, limit), class_="data"),
+        tag("g", _tips(plot, tips), class_="tips"),
         role="img",
         aria_labelledby=f"{title} {description}",
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
@@ -210,6 +215,21 @@ def _series(plot: _Plot, limit: int) -> Iterator[Markup]:
             tag("path", d=shapes, class_="mark") if shapes else None,
             class_=f"s{k % COLOURS}",
         )
+
+
+def _tips(plot: _Plot, limit: int) -> Iterator[Markup]:
+    """Of every series points spread evenly, each with its numbers as a title."""
+    figure = plot.figure
+    for name, points in figure.series.items():
+        seen = [
+            point
+            for point in points
+            if drawable(point[0], log=plot.x.log) and drawable(point[1], log=plot.y.log)
+        ]
+        called = f"{_shortened(name)}: " if len(figure.series) > 1 else ""
+        for x, y in seen[:: -(-len(seen) // limit) or 1]:
+            told = f"{called}{figure.x or 'x'} {typeset(x)}, {figure.y or 'y'} {typeset(y, 4)}"
+            yield tag("path", tag("title", told), d=f"M{_px(plot.x(x))} {_px(plot.y(y))}h.1")
 
 
 def _strokes(plot: _Plot, points: Sequence[Point]) -> Iterator[list[Point]]:

@@ -10,8 +10,9 @@ from typing import Any
 from dlcheck.model import Evidence, Outcome, Verdict
 from dlcheck.reporting.coverage import Cell, reasons
 from dlcheck.reporting.grid import tally
-from dlcheck.reporting.markup import Child, Markup, clipped, join, tag
+from dlcheck.reporting.markup import Child, Markup, clipped, heading, join, tag
 from dlcheck.reporting.numbers import counted, duration, typeset
+from dlcheck.reporting.report import Report
 from dlcheck.reporting.trials import verdict_mark
 
 _SIZES = ("n", "N", "samples", "seeds", "draws")
@@ -25,7 +26,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Child]], class_: str = ""
         "div",
         tag(
             "table",
-            tag("thead", tag("tr", [tag("th", name) for name in head])),
+            heading(head),
             tag("tbody", [_row(row) for row in rows]),
             class_=class_ or None,
         ),
@@ -35,7 +36,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Child]], class_: str = ""
 
 def _row(row: Sequence[Child]) -> Markup:
     first, *rest = row
-    return tag("tr", tag("th", first), [tag("td", cell) for cell in rest])
+    return tag("tr", tag("th", first, scope="row"), [tag("td", cell) for cell in rest])
 
 
 def link(cell: Cell) -> Markup:
@@ -47,7 +48,7 @@ def link(cell: Cell) -> Markup:
 
 
 def statistical(cells: Sequence[Cell], limit: int) -> Markup | None:
-    """Claims judged from samples: effect, what could have been seen, and the strikes.
+    """Claims judged from samples: effect, interval, size, strikes and error budget.
 
     Those nearest to failing come first; limit: rows.
     """
@@ -61,24 +62,40 @@ def statistical(cells: Sequence[Cell], limit: int) -> Markup | None:
     if not found:
         return None
     found.sort(key=lambda each: _nearness(each[2]))
-    head = ("claim", "subject", "measured", "effect", "detectable", "n", "p")
     rows = [_claim(*each) for each in found[:limit]]
-    alarms = sum(min(max(piece.alpha, 0.0), 1.0) ** piece.strikes for _, _, piece in found)
+    alarms = sum(_budget(piece) for _, _, piece in found)
     budget = (
-        f"{counted(len(found), 'claim')} judged from samples, those nearest to failing first. "
-        f"If all are right, the probability that any fails is at most {typeset(alarms, 2)}."
+        f"{counted(len(found), 'claim')} judged from samples, those nearest to failing first. A "
+        "claim fails if every strike has p at most alpha; its error budget is the probability of "
+        "that where the claim holds. The interval is the effect seen, give or take the smallest "
+        "effect that would have been noticed. If all claims hold, the probability that any fails "
+        f"is at most {typeset(alarms, 2)}."
     )
     more, left = rows[_NEAREST:], len(found) - len(rows)
     return join(
         tag("p", budget, class_="quiet"),
-        table(head, rows[:_NEAREST], "statistics numeric"),
-        _further(head, more) if more else None,
+        table(_CLAIM, rows[:_NEAREST], "statistics numeric filtered"),
+        _further(_CLAIM, more) if more else None,
         tag("p", f"{left:,} more are told with their trials.", class_="quiet") if left else None,
     )
 
 
+_CLAIM = ("claim", "subject", "measured", "effect", "interval", "n", "p", "error budget")
+
+
+def _budget(piece: Evidence) -> float:
+    """The probability of a false alarm: every strike at most alpha."""
+    return min(max(piece.alpha, 0.0), 1.0) ** max(piece.strikes, 0)
+
+
+def _interval(piece: Evidence) -> str:
+    """Effects are distances: none is below 0."""
+    low, high = max(0.0, piece.error - piece.bound), piece.error + piece.bound
+    return f"{typeset(low)} to {typeset(high)}"
+
+
 def _further(head: Sequence[str], rows: Sequence[Sequence[Child]]) -> Markup:
-    listing = table(head, rows, "statistics numeric")
+    listing = table(head, rows, "statistics numeric filtered")
     return tag("details", tag("summary", f"{len(rows):,} further claims"), listing, class_="data")
 
 
@@ -96,9 +113,10 @@ def _claim(cell: Cell, outcome: Outcome, piece: Evidence) -> list[Child]:
         [cell.subject, f" {outcome.point}" if several else None],
         clipped(piece.what, 120),
         typeset(piece.error) + unit,
-        typeset(piece.bound),
+        _interval(piece),
         _sample_size(piece),
         ", ".join(typeset(p, 2) for p in piece.p_values),
+        typeset(_budget(piece), 2),
     ]
 
 
@@ -117,13 +135,17 @@ def devices(outcomes: Sequence[Outcome]) -> Markup:
     return table(("device", "trials"), [(name, tally(found)) for name, found in places.items()])
 
 
-def not_run(outcomes: Sequence[Outcome]) -> Markup | None:
-    """Why trials were not run, with counts."""
-    found = reasons(outcomes)
-    if not found:
-        return None
+def not_run(report: Report) -> Markup | None:
+    """Why trials were not run, with counts, and what a further declaration would have checked."""
+    found = reasons(report.outcomes)
     rows = [(clipped(reason, 300), f"{count:,}") for reason, count in found.items()]
-    return table(("reason", "trials"), rows[:30], "numeric")
+    wanted = [(name, ", ".join(map(str, checks))) for name, checks in report.unchecked.items()]
+    if not rows and not wanted:
+        return None
+    return join(
+        table(("reason", "trials"), rows[:30], "numeric") if rows else None,
+        table(("if it were declared", "this would be checked"), wanted) if wanted else None,
+    )
 
 
 def slowest(cells: Sequence[Cell]) -> Markup | None:
@@ -151,7 +173,7 @@ def slowest(cells: Sequence[Cell]) -> Markup | None:
     return tag(
         "div",
         tag("p", f"{len(ran):,} trials took {duration(total)} of work in all.", class_="quiet"),
-        table(("check", "trial", "took", ""), rows, "slowest"),
+        table(("check", "trial", "took", ""), rows, "slowest filtered"),
     )
 
 
@@ -167,8 +189,13 @@ def environment(meta: Mapping[str, Any]) -> Markup:
 
 def _entries(meta: Mapping[str, Any]) -> Iterator[Markup]:
     for name, value in meta.items():
+        if name in _ELSEWHERE:
+            continue
         yield tag("dt", name)
         yield tag("dd", _value(value))
+
+
+_ELSEWHERE = ("unchecked", "incomplete")  # told in their own places
 
 
 def _value(value: Any) -> Child:

@@ -103,7 +103,12 @@ def _message(outcome: Outcome, room: int) -> Iterator[str]:
     lines = [line[:200] for line in clean(outcome.message).splitlines()]
     if len(lines) > room:
         lines = [*lines[:1], "  …", *lines[len(lines) - room + 2 :]] if room > 2 else lines[:room]
-    yield from ("  " + line for line in lines)
+    yield from (f"  {'· ' if _is_command(line) else ''}{line}" for line in lines)
+
+
+def _is_command(line: str) -> bool:
+    """Would the runner of a workflow obey this line of a stranger?"""
+    return line.lstrip().startswith(("::", "##["))
 
 
 def _tail(outcome: Outcome) -> Iterator[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dlcheck.model import Evidence, Outcome, Verdict
 from dlcheck.reporting.coverage import Cell, place
-from dlcheck.reporting.markup import Child, Markup, clipped, join, tag
+from dlcheck.reporting.markup import Child, Markup, clipped, heading, join, tag
 from dlcheck.reporting.numbers import closeness, counted, duration, typeset
 
 WORDS = {
@@ -36,16 +36,31 @@ class Detail:
     rows: int  # of the table of statistical claims
     figures: int
     points: int  # drawn in all figures together
+    tips: int  # points of all figures that tell their numbers under the pointer
     numbers: int  # rows of all tables under figures together
     brief: bool = False  # of trials that passed only the numbers, case and command
 
 
 LEVELS = (
     Detail(
-        failures=500, messages=250_000, pieces=4, rows=400, figures=80, points=6000, numbers=1500
+        failures=500,
+        messages=250_000,
+        pieces=4,
+        rows=400,
+        figures=80,
+        points=6000,
+        tips=1500,
+        numbers=1500,
     ),
     Detail(
-        failures=150, messages=150_000, pieces=1, rows=200, figures=40, points=3000, numbers=600
+        failures=150,
+        messages=150_000,
+        pieces=1,
+        rows=200,
+        figures=40,
+        points=3000,
+        tips=600,
+        numbers=600,
     ),
     Detail(
         failures=40,
@@ -54,6 +69,7 @@ LEVELS = (
         rows=100,
         figures=20,
         points=1500,
+        tips=240,
         numbers=240,
         brief=True,
     ),
@@ -257,7 +273,7 @@ def evidence_table(outcomes: Sequence[Outcome], pieces: int) -> Markup:
     rows = [row for each in outcomes for row in _rows(each, pieces, pointed=pointed)]
     table = tag(
         "table",
-        tag("thead", tag("tr", [tag("th", name) for name in head])),
+        heading(head),
         tag("tbody", rows),
         class_="evidence",
     )
@@ -274,10 +290,10 @@ def _rows(outcome: Outcome, limit: int, *, pointed: bool) -> Iterator[Markup]:
         yield _row(piece, [mark, outcome.point if pointed and k == 0 else None])
     if len(pieces) > limit:
         left = f"and {len(pieces) - limit} more, none closer"
-        yield tag("tr", tag("th"), tag("td", left, colspan=5, class_="quiet"))
+        yield tag("tr", tag("td"), tag("td", left, colspan=5, class_="quiet"))
 
 
-def _row(piece: Evidence, name: Child) -> Markup:
+def _row(piece: Evidence, name: Sequence[Child]) -> Markup:
     unit = f" {piece.unit}" if piece.unit else ""
     strikes = ", ".join(typeset(p, 2) for p in piece.p_values)
     what = (clipped(piece.what, 200) or "error") + (f"; p = {strikes}" if strikes else "")
@@ -287,4 +303,6 @@ def _row(piece: Evidence, name: Child) -> Markup:
         closeness(piece.tightness),
         typeset(piece.signal),
     )
-    return tag("tr", tag("th", name), tag("td", what), [tag("td", each) for each in numbers])
+    named = any(part is not None for part in name)
+    first = tag("th", name, scope="row") if named else tag("td")
+    return tag("tr", first, tag("td", what), [tag("td", each) for each in numbers])

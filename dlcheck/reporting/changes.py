@@ -1,0 +1,202 @@
+"""Two runs side by side: what changed its verdict, what is new, what is gone. Loads no torch."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dlcheck.benchmark import Benchmark
+from dlcheck.model import Outcome, Verdict
+from dlcheck.reporting.report import Report
+from dlcheck.results import Run
+
+_BAD = (Verdict.FAILED, Verdict.ERRORED)
+_CLOSE, _GROWN = 0.5, 2.0  # an error that is half of its bound, and was at most half of that
+
+
+class Turn(enum.Enum):
+    """How a trial stands to its namesake in the earlier run, gravest first."""
+
+    BROKE = "broke"  # fails, and did not
+    NEW_FAILURE = "new, and fails"
+    UNSETTLED = "no longer settled"  # inconclusive, and was not
+    NOT_RUN = "no longer run"
+    GONE = "gone"
+    CLOSER = "closer to its bound"  # passed twice, with the error much nearer to failing
+    MENDED = "mended"
+    CHANGED = "another verdict"
+    NEW = "new"
+    SAME = "as before"
+
+    @property
+    def is_bad(self) -> bool:
+        return self in (Turn.BROKE, Turn.NEW_FAILURE)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One trial in both runs; None where it is in one of them only."""
+
+    before: Outcome | None
+    after: Outcome | None
+
+    @property
+    def named(self) -> Outcome:
+        named = self.after or self.before
+        assert named is not None
+        return named
+
+    @property
+    def turn(self) -> Turn:
+        if self.after is None:
+            return Turn.GONE
+        if self.before is None:
+            return Turn.NEW_FAILURE if self.after.verdict in _BAD else Turn.NEW
+        if self.before.verdict is self.after.verdict:
+            return Turn.CLOSER if self._is_closer else Turn.SAME
+        return self._turned(self.before.verdict, self.after.verdict)
+
+    @staticmethod
+    def _turned(before: Verdict, after: Verdict) -> Turn:
+        if after in _BAD:
+            return Turn.CHANGED if before in _BAD else Turn.BROKE
+        if after is Verdict.SKIPPED:
+            return Turn.NOT_RUN
+        if after is Verdict.INCONCLUSIVE:
+            return Turn.CHANGED if before is Verdict.SKIPPED else Turn.UNSETTLED
+        return Turn.MENDED if before in (*_BAD, Verdict.INCONCLUSIVE) else Turn.CHANGED
+
+    @property
+    def _is_closer(self) -> bool:
+        one, two = (each.worst if each else None for each in (self.before, self.after))
+        if one is None or two is None or one.p_values or two.verdict is not Verdict.PASSED:
+            return False
+        return two.tightness >= max(_CLOSE, _GROWN * one.tightness)
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """One benchmark in both runs; None where it is in one of them only."""
+
+    before: Benchmark | None
+    after: Benchmark | None
+
+    @property
+    def named(self) -> Benchmark:
+        named = self.after or self.before
+        assert named is not None
+        return named
+
+    @property
+    def obstacle(self) -> str:
+        """Why the two times are not compared; empty where they may be."""
+        if self.before is None or self.after is None:
+            return "new" if self.before is None else "gone"
+        one, two = self.before, self.after
+        if (one.hardware, one.device, one.threads) != (two.hardware, two.device, two.threads):
+            return "not comparable: other hardware or threads"
+        if not one.subject.median or not two.subject.median:
+            return "not timed in both"
+        return ""
+
+    @property
+    def ratio(self) -> float | None:
+        """The later time over the earlier one: of one process each, so no verdict."""
+        if self.obstacle or self.before is None or self.after is None:
+            return None
+        earlier, later = self.before.subject.median, self.after.subject.median
+        return later / earlier if earlier and later else None
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What is different between two runs. `str()` is the terminal's view."""
+
+    before: Report
+    after: Report
+    trials: tuple[Change, ...]
+    benchmarks: tuple[Timed, ...]
+
+    @property
+    def turned(self) -> dict[Turn, list[Change]]:
+        """The trials by what became of them; turns that none took are absent."""
+        found: dict[Turn, list[Change]] = {}
+        for turn in Turn:
+            if changes := [each for each in self.trials if each.turn is turn]:
+                found[turn] = changes
+        return found
+
+    @property
+    def common(self) -> int:
+        """How many trials are in both."""
+        return sum(each.before is not None and each.after is not None for each in self.trials)
+
+    @property
+    def headline(self) -> str:
+        """The comparison in a few words."""
+        bad = sum(each.turn.is_bad for each in self.trials)
+        if not self.trials and not self.benchmarks:
+            return "Nothing to compare"
+        if not self.common and not any(not each.obstacle for each in self.benchmarks):
+            return "Nothing in common"
+        if bad:
+            return f"{bad:,} broke"
+        changed = sum(each.turn is not Turn.SAME for each in self.trials)
+        return "Nothing broke" if changed else "Nothing changed"
+
+    @property
+    def verdict_line(self) -> str:
+        """`2 broke, 1 mended, 120 as before`."""
+        said = ", ".join(f"{len(found):,} {turn.value}" for turn, found in self.turned.items())
+        return said or "no trial in either"
+
+    @property
+    def settings(self) -> list[tuple[str, str, str]]:
+        """What differs in the environments: name, before, after."""
+        one, two = dict(_flat(self.before.meta)), dict(_flat(self.after.meta))
+        names = [name for name in dict.fromkeys((*one, *two)) if name not in _OF_EVERY_RUN]
+        return [
+            (name, one.get(name, ""), two.get(name, ""))
+            for name in names
+            if one.get(name) != two.get(name)
+        ]
+
+    def __str__(self) -> str:
+        from dlcheck.reporting.changes_shown import terminal
+
+        return terminal(self)
+
+    def _repr_html_(self) -> str:
+        from dlcheck.reporting.changes_shown import fragment
+
+        return fragment(self)
+
+
+_OF_EVERY_RUN = ("time", "seconds", "command", "incomplete", "unchecked")
+
+
+def _flat(meta: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in meta.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", str(value)
+
+
+def changes(before: Run | Report, after: Run | Report) -> Changes:
+    """Compare two runs, trial by trial and benchmark by benchmark, by their node ids."""
+    one, two = (each if isinstance(each, Report) else Report.of(each) for each in (before, after))
+    first, second = ({each.id: each for each in report.outcomes} for report in (one, two))
+    times, again = ({each.id: each for each in report.benchmarks} for report in (one, two))
+    return Changes(
+        before=one,
+        after=two,
+        trials=tuple(
+            Change(first.get(name), second.get(name)) for name in dict.fromkeys((*second, *first))
+        ),
+        benchmarks=tuple(
+            Timed(times.get(name), again.get(name)) for name in dict.fromkeys((*again, *times))
+        ),
+    )
