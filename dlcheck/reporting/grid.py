@@ -15,19 +15,32 @@ _LEVEL = 3  # from so many subjects on, their names stand upright
 _SHOWN = tuple(WORDS)
 
 
-def coverage(cells: Sequence[Cell]) -> Markup:
-    """All suites, each with a heading, its verdicts and its tables."""
+def coverage(cells: Sequence[Cell], limit: int) -> Markup:
+    """All suites, each with a heading, its verdicts and its tables.
+
+    limit: cells of all tables together; what is in none is counted.
+    """
     suites: dict[str, list[Grid]] = defaultdict(list)
     for grid in grids_of(cells):
         suites[grid.suite].append(grid)
-    return join([_suite(suite, grids) for suite, grids in suites.items()])
+    parts = []
+    for suite, grids in suites.items():
+        shown = []
+        for grid in grids:
+            if len(grid.cells) <= limit:
+                shown.append(grid)
+                limit -= len(grid.cells)
+        parts.append(_suite(suite, grids, shown))
+    return join(parts)
 
 
-def _suite(suite: str, grids: Sequence[Grid]) -> Markup:
+def _suite(suite: str, grids: Sequence[Grid], shown: Sequence[Grid]) -> Markup:
     outcomes = [each for grid in grids for cell in grid.cells.values() for each in cell.outcomes]
+    left = sum(len(grid.cells) for grid in grids) - sum(len(grid.cells) for grid in shown)
     return join(
         tag("h3", suite_name(suite), " ", tag("small", tally(outcomes))),
-        tag("div", [_table(grid) for grid in grids], class_="grids"),
+        tag("div", [_table(grid) for grid in shown], class_="grids"),
+        tag("p", f"{left:,} further cells are in the record.", class_="quiet") if left else None,
     )
 
 
@@ -72,12 +85,12 @@ def _linked(cell: Cell | None) -> Markup | None:
     label = cell.label
     close = cell.verdict is Verdict.PASSED and (cell.tightness or 0) >= 0.5
     return tag(
-        "a",
+        "a" if cell.anchor else "span",
         cell.verdict.symbol,
         tag("i", label) if label else None,
-        href=f"#{cell.anchor}",
+        href=f"#{cell.anchor}" if cell.anchor else None,
         class_=cell.verdict.value + (" close" if close else ""),
-        aria_label=f"{cell.verdict.symbol}{label} {WORDS[cell.verdict]}",
+        aria_label=f"{cell.verdict.symbol}{label} {WORDS[cell.verdict]}" if cell.anchor else None,
     )
 
 

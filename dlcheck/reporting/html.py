@@ -16,7 +16,8 @@ from typing import Any
 from dlcheck.model import Verdict
 from dlcheck.reporting import plots, tables
 from dlcheck.reporting.capped import capped_report
-from dlcheck.reporting.coverage import Cell, cells_of
+from dlcheck.reporting.coverage import GRAVITY, Cell, cells_of
+from dlcheck.reporting.detail import Detail, levels_for
 from dlcheck.reporting.grid import coverage, legend
 from dlcheck.reporting.markup import Child, Markup, clipped, tag
 from dlcheck.reporting.numbers import counted, duration
@@ -24,7 +25,7 @@ from dlcheck.reporting.report import Report
 from dlcheck.reporting.speeds import speeds
 from dlcheck.reporting.statements import statements
 from dlcheck.reporting.terminal import describe, told
-from dlcheck.reporting.trials import LEVELS, WORDS, Detail, Pen, trial, verdict_mark
+from dlcheck.reporting.trials import WORDS, Pen, trial, verdict_mark
 from dlcheck.results import Run
 
 _HERE = Path(__file__).parent
@@ -42,17 +43,29 @@ Section = tuple[str, str, Child]  # anchor, heading, content
 def render_html(run: Run | Report) -> str:
     """The whole page, told as amply as a megabyte allows."""
     report = capped_report(run if isinstance(run, Report) else Report.of(run))
-    page = ""
-    for detail in LEVELS:
-        page = _document(report, detail)
+    page, cells = "", cells_of(report.outcomes)
+    for detail in levels_for(len(cells)):
+        page = _document(report, cells, detail)
         if len(page.encode()) < _LIMIT:
             break
     return page
 
 
-def _document(report: Report, detail: Detail) -> str:
+def _document(report: Report, cells: Sequence[Cell], detail: Detail) -> str:
     title = f"dlcheck: {report.headline}: {report.verdict_line}"
-    return document(title, _page(report, detail))
+    return document(title, _page(report, _listed(cells, detail.listed), detail))
+
+
+def _listed(cells: Sequence[Cell], limit: int) -> list[Cell]:
+    """Of a very long run only so many cells are told, the gravest; the others have no anchor."""
+    if not limit:
+        return list(cells)
+    told = {cell.anchor for cell in sorted(cells, key=_gravest_first)[:limit]}
+    return [cell if cell.anchor in told else replace(cell, anchor="") for cell in cells]
+
+
+def _gravest_first(cell: Cell) -> int:
+    return -GRAVITY.index(cell.verdict)
 
 
 def document(title: str, content: Child) -> str:
@@ -89,8 +102,7 @@ def _policy(script: str) -> str:
     return "; ".join(["default-src 'none'", *(" ".join(rule) for rule in allowed.items())])
 
 
-def _page(report: Report, detail: Detail) -> Iterator[Markup]:
-    cells = cells_of(report.outcomes)
+def _page(report: Report, cells: Sequence[Cell], detail: Detail) -> Iterator[Markup]:
     sections = [section for section in _sections(report, cells, detail) if section[2] is not None]
     yield tag("a", "Skip to the content", href="#content", class_="skip")
     yield tag("header", _header(report))
@@ -170,7 +182,7 @@ def _sections(report: Report, cells: Sequence[Cell], detail: Detail) -> Iterator
     yield "inconclusive", f"Inconclusive ({len(loose):,})", _told(loose, pen, detail.failures)
     yield "benchmarks", "Benchmarks", speeds(report.benchmarks)
     yield "statements", "The textbook's statements", statements(cells)
-    yield "coverage", "Coverage", _coverage(cells)
+    yield "coverage", "Coverage", _coverage(cells, detail)
     yield "statistics", "Statistical claims", tables.statistical(cells, detail.rows)
     yield "figures", "Figures", plots.gallery(cells, detail)
     yield "trials", "Trials", _trials(cells, replace(pen, brief=detail.brief))
@@ -186,13 +198,18 @@ def _failed_first(cell: Cell) -> bool:
 def _told(cells: Sequence[Cell], pen: Pen, in_full: int) -> Child:
     if not cells:
         return None
-    brief = replace(pen, brief=True)
+    brief, told = replace(pen, brief=True), [cell for cell in cells if cell.anchor]
+    left = len(cells) - len(told)
     return [
-        trial(cell, pen if k < in_full else brief, opened=k < _OPEN) for k, cell in enumerate(cells)
+        [
+            trial(cell, pen if k < in_full else brief, opened=k < _OPEN)
+            for k, cell in enumerate(told)
+        ],
+        tag("p", f"{left:,} more are in the record.", class_="quiet") if left else None,
     ]
 
 
-def _coverage(cells: Sequence[Cell]) -> Child:
+def _coverage(cells: Sequence[Cell], detail: Detail) -> Child:
     if not cells:
         return None
     outcomes = [each for cell in cells for each in cell.outcomes]
@@ -205,20 +222,23 @@ def _coverage(cells: Sequence[Cell]) -> Child:
         tag("p", text, class_="quiet"),
         legend(),
         tag("details", tag("summary", "By device"), tables.devices(outcomes), class_="data"),
-        coverage(cells),
+        coverage(cells, detail.cells),
     ]
 
 
 def _trials(cells: Sequence[Cell], pen: Pen) -> Child:
     """Every trial that is not told above, by subject."""
     subjects: dict[tuple[str, str], list[Cell]] = {}
-    for cell in cells:
+    told = [cell for cell in cells if cell.anchor]
+    for cell in told:
         subjects.setdefault((cell.suite, cell.subject), []).append(cell)
     if not subjects:
         return None
     note = "Told briefly, since the run is long; its record (run.jsonl) holds the rest."
+    left = len(cells) - len(told)
     return [
         tag("p", note, class_="quiet") if pen.brief else None,
+        tag("p", f"{left:,} more are in the record alone.", class_="quiet") if left else None,
         [_subject(found, pen) for found in subjects.values()],
     ]
 

@@ -7,11 +7,11 @@ from itertools import islice
 
 from dlcheck.model import Figure
 from dlcheck.reporting.coverage import Cell
+from dlcheck.reporting.detail import Detail
 from dlcheck.reporting.markup import Child, Markup, join, tag
 from dlcheck.reporting.numbers import typeset
 from dlcheck.reporting.svg import draw
 from dlcheck.reporting.tables import link, table
-from dlcheck.reporting.trials import Detail
 
 
 def gallery(cells: Sequence[Cell], detail: Detail) -> Markup | None:
@@ -26,7 +26,8 @@ def gallery(cells: Sequence[Cell], detail: Detail) -> Markup | None:
     shown = []
     first: set[str] = set()
     for k, (cell, figure) in enumerate(found):
-        anchor = None if cell.anchor in first else f"{cell.anchor}.figure"
+        told = cell.anchor and cell.anchor not in first
+        anchor = f"{cell.anchor}.figure" if told else None
         first.add(cell.anchor)
         shown.append(plot(figure, f"figure{k}", cell, anchor, points=points, tips=tips, rows=rows))
     left = len(every) - len(found)

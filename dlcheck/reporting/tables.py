@@ -40,7 +40,9 @@ def _row(row: Sequence[Child]) -> Markup:
 
 
 def link(cell: Cell) -> Markup:
-    """The name of a check that leads to its trial."""
+    """The name of a check that leads to its trial, where that is told."""
+    if not cell.anchor:
+        return tag("span", cell.check)
     return tag("a", cell.check, href=f"#{cell.anchor}")
 
 
