@@ -81,7 +81,7 @@ def cells(benchmark: Benchmark) -> list[str]:
         benchmark.name,
         benchmark.point,
         speed_word(benchmark.verdict),
-        typeset(ratio.median) if ratio else "",
+        f"{ratio.median:.4g}" if ratio else "",
         _span(ratio.interval) if ratio else "",
         clocked(subject.median) if subject.median else "",
         clocked(against.median) if against and against.median else "",
@@ -92,7 +92,7 @@ def cells(benchmark: Benchmark) -> list[str]:
 
 
 def _span(interval: tuple[float, float]) -> str:
-    return f"{typeset(interval[0])} to {typeset(interval[1])}"
+    return " to ".join(typeset(edge, 4) for edge in interval)
 
 
 def _disclosed(benchmark: Benchmark) -> Markup:
