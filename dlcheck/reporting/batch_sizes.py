@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from dlcheck.model import Figure
 from dlcheck.reporting.batch_size_study import BatchSizeStudy, Interval, Point
-from dlcheck.reporting.html import document, notebook
+from dlcheck.reporting.document import document, notebook
 from dlcheck.reporting.markup import Child, Markup, tag
 from dlcheck.reporting.numbers import clocked, counted, duration
 from dlcheck.reporting.numbers import size_of as size_of

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dlcheck.model import Outcome
 from dlcheck.reporting.capped import capped, capped_report
 from dlcheck.reporting.changes import Change, Changes, Timed, Turn, changes
-from dlcheck.reporting.html import document, notebook
+from dlcheck.reporting.document import document, notebook
 from dlcheck.reporting.markdown import LIMIT, code, fitting, text
 from dlcheck.reporting.markdown import table as markdown_table
 from dlcheck.reporting.markup import Child, Markup, clean, clipped, tag

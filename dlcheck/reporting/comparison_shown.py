@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from dlcheck.benchmark import Benchmark, Side
 from dlcheck.ratio import Speed
-from dlcheck.reporting.batch_sizes import size_of
+from dlcheck.reporting.document import notebook
 from dlcheck.reporting.markup import Markup, clean, tag
-from dlcheck.reporting.numbers import clocked, counted
+from dlcheck.reporting.numbers import clocked, counted, size_of
 from dlcheck.reporting.tables import table
 
 _WIDTH = 96
@@ -182,10 +182,10 @@ _COLUMNS: tuple[tuple[str, Callable[[Benchmark], str]], ...] = (
 def fragment(benchmarks: Sequence[Benchmark]) -> str:
     """The comparison inside a notebook."""
     if not benchmarks:
-        return str(tag("p", "nothing was measured", class_="dlcheck"))
+        return notebook(tag("p", "nothing was measured"))
     told = tag("ul", [tag("li", sentence(each)) for each in benchmarks])
     head = tag("p", tag("b", heading(benchmarks[0])))
-    return str(tag("div", head, speed_table(benchmarks), told, class_="dlcheck"))
+    return notebook([head, speed_table(benchmarks), told])
 
 
 def speed_table(benchmarks: Sequence[Benchmark]) -> Markup:

@@ -100,7 +100,7 @@ class Report:
         """The run in a word or two."""
         if not self.ran:
             return "Nothing ran"
-        if Verdict.FAILED in self.counts or any(each.disagrees for each in self.benchmarks):
+        if Verdict.FAILED in self.counts or any(each.fault for each in self.benchmarks):
             return "Failed"
         if Verdict.ERRORED in self.counts:
             return "Errored"

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dlcheck.benchmark import Benchmark
 from dlcheck.model import Figure
 from dlcheck.ratio import Speed
+from dlcheck.reporting.comparison_shown import sentence
 from dlcheck.reporting.markup import Child, Markup, clipped, join, tag
 from dlcheck.reporting.numbers import clocked, counted, size_of, typeset
 from dlcheck.reporting.plots import numbers
@@ -111,7 +112,7 @@ def _disclosed(benchmark: Benchmark) -> Markup:
 
 
 def _facts(benchmark: Benchmark) -> Iterator[Markup]:
-    yield from fact("refused", benchmark.refused)
+    yield from fact("in words", sentence(benchmark))
     yield from fact("outputs", benchmark.agreement)
     for role, side in (("subject", benchmark.subject), ("against", benchmark.against)):
         if side is None:
