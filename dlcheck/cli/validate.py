@@ -48,11 +48,19 @@ def main(arguments: Sequence[str]) -> int:
     given = parser().parse_args(arguments)
     command = shlex.join(["dlcheck", "validate", *arguments])
     report = _validated(given, command)
-    print(report.to_json() if given.json else str(report))
+    print(report.to_json() if given.json else _shown(report))
     _recorded(report, command, given)
     if report.failures:
         return 1
     return 0 if report.passed else COULD_NOT_MEASURE
+
+
+def _shown(report: Report) -> str:
+    from dlcheck.reporting.screen import folded, wants_color, width_of
+    from dlcheck.reporting.terminal import summary
+
+    text = summary(report, color=wants_color(sys.stdout))
+    return folded(text, width_of(sys.stdout))
 
 
 def _validated(given: Any, command: str) -> Report:

@@ -9,6 +9,7 @@ from typing import Any
 
 from dlcheck.benchmark import Benchmark
 from dlcheck.model import Outcome, Verdict
+from dlcheck.reporting.numbers import counted
 from dlcheck.reporting.report import Report
 from dlcheck.results import Run
 
@@ -20,7 +21,7 @@ class Turn(enum.Enum):
     """How a trial stands to its namesake in the earlier run, gravest first."""
 
     BROKE = "broke"  # fails, and did not
-    NEW_FAILURE = "new, and fails"
+    NEW_FAILURE = "new and failing"
     UNSETTLED = "no longer settled"  # inconclusive, and was not
     NOT_RUN = "no longer run"
     GONE = "gone"
@@ -97,6 +98,8 @@ class Timed:
         one, two = self.before, self.after
         if (one.hardware, one.device, one.threads) != (two.hardware, two.device, two.threads):
             return "not comparable: other hardware or threads"
+        if one.refused or two.refused:
+            return "refused"
         if not one.subject.median or not two.subject.median:
             return "not timed in both"
         return ""
@@ -142,7 +145,7 @@ class Changes:
         if not self.common and not any(not each.obstacle for each in self.benchmarks):
             return "Nothing in common"
         if bad:
-            return f"{bad:,} broke"
+            return counted(bad, "new failure")
         changed = sum(each.turn is not Turn.SAME for each in self.trials)
         return "Nothing broke" if changed else "Nothing changed"
 
