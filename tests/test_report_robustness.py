@@ -12,9 +12,9 @@ import pytest
 from benchmarks_made import BENCHMARKS, benchmark
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from outcomes import OUTCOMES, outcome
+from outcomes import OUTCOMES, outcome, rich
 from sessions import run_pytest
-from test_reporting import Page, checked, hostile, rich
+from test_reporting import Page, checked, hostile
 
 from dlcheck.benchmark import Benchmark
 from dlcheck.cli import main

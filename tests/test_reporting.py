@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from outcomes import FIGURES, OUTCOMES, outcome
+from outcomes import FIGURES, OUTCOMES, outcome, rich
 
 from dlcheck.errors import ValidationFailed
 from dlcheck.model import Evidence, Figure, Outcome, Verdict
@@ -298,49 +298,6 @@ def test_the_policy_names_the_one_script() -> None:
     assert policy is not None
     assert policy.startswith("default-src 'none'")
     assert f"script-src 'sha256-{digest}'" in policy
-
-
-def rich(k: int, verdict: Verdict) -> Outcome:
-    """An outcome as full as those of real suites."""
-    number = k / 997
-    figure = Figure(
-        title=f"Distance against noise {k}",
-        x="noise",
-        y="distance",
-        series={f"s{j}": [(i, i * number + j) for i in range(60)] for j in range(5)},
-    )
-    pieces = tuple(
-        Evidence(
-            error=number * 1e-13 if verdict is Verdict.PASSED else 1.0 + j,
-            bound=1e-12,
-            signal=1.0 + number,
-            unit="relative",
-            what=f"gradient of weight {j} along a random direction",
-            expected=f"{number:.10f} ± 2e-13",
-            got=f"{1 - number:.10f}",
-            where="element 0 of shape [2, 2]",
-            p_values=(0.2 + number / 2,) if k % 4 == 0 and verdict is Verdict.PASSED else (),
-            figures=(figure,) if k % 20 == 0 and j == 0 else (),
-            values={"n": 1000.0, "smallest detectable effect": number},
-        )
-        for j in range(3)
-    )
-    return outcome(
-        f"the_gradient_of_everything_matches_its_difference_{k % 50}",
-        subject=f"subject_of_the_suite_{k // 50}",
-        claim="The gradient of every input and parameter is the derivative that differences show.",
-        verdict=verdict,
-        evidence=pieces,
-        case="n=13 m=7, x: ties, x: transposed, seed=31234",
-        cases=20,
-        conclusive=19,
-        message="" if verdict is Verdict.PASSED else "Traceback\n" + "  frame of a stack\n" * 200,
-        reproduce=f"pytest 'suites/regularization.toml::subject_{k}::the_gradient[cpu-float64]'",
-        seconds=number,
-        target="package.module.submodule:Implementation",
-        file="/home/me/project/suites/regularization.toml",
-        line=10 + k // 50,
-    )
 
 
 @pytest.mark.parametrize("failing", [0, 20, 1000])
