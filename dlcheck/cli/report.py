@@ -16,17 +16,22 @@ def main(arguments: Sequence[str]) -> int:
     parser = Parser(
         prog="dlcheck report",
         description="Render a recorded run, or what changed between two.",
-        epilog="A RUN is a .jsonl record, or the beginning of its name in .dlcheck/runs.",
+        epilog="A RUN is a .jsonl record, the folder of a report, or the beginning of the name of a "
+        "record in .dlcheck/runs.",
     )
     add = parser.add_argument
     add("run", nargs="?", metavar="RUN", help="default: the latest")
     add("other", nargs="?", metavar="OTHER", help="a later run: show what changed since RUN")
     add("-o", "--output", default="reports", metavar="FOLDER")
+    add("--no-record", action="store_true", help="write no copy of the record beside the pages")
     add("--open", action="store_true", help="show the page in the browser")
     given = parser.parse_args(arguments)
     record, folder = _record(given.run, Path.cwd()), Path(given.output)
     try:
-        written = _changes(record, given.other, folder) if given.other else _report(record, folder)
+        if given.other:
+            written = _changes(record, given.other, folder)
+        else:
+            written = _report(record, folder, with_record=not given.no_record)
     except OSError as error:
         reason = error.strerror or error
         raise UsageError(
@@ -40,11 +45,11 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _report(record: Path, folder: Path) -> list[Path]:
+def _report(record: Path, folder: Path, *, with_record: bool) -> list[Path]:
     run = read_run(record)
     if "incomplete" in run.meta:
         print(f"careful: {run.meta['incomplete']}")
-    return write_reports(run, folder)
+    return write_reports(run, folder, with_record=with_record)
 
 
 def _changes(before: Path, after: str, folder: Path) -> list[Path]:
@@ -64,16 +69,21 @@ def _open(page: Path) -> None:
 
 
 def _record(name: str | None, root: Path) -> Path:
-    if name and Path(name).is_file():
-        return Path(name)
+    """The record that a person means: a file, a report's folder, or the beginning of a name."""
     folder = root / ".dlcheck" / "runs"
-    if name:
-        found = sorted(folder.glob(f"{name}*.jsonl"))
-        if len(found) == 1:
-            return found[0]
-        which = "several records begin with" if found else "there is no record"
-        raise UsageError(f"{which} {name!r} in {folder}")
-    latest = latest_run(root)
-    if latest is None:
-        raise UsageError(f"nothing is recorded in {folder} yet; run: dlcheck run")
-    return latest
+    if name is None:
+        latest = latest_run(root)
+        if latest is None:
+            raise UsageError(f"nothing is recorded in {folder} yet; run: dlcheck run")
+        return latest
+    path = Path(name)
+    if path.is_file():
+        return path
+    if (path / "run.jsonl").is_file():
+        return path / "run.jsonl"
+    found = sorted(each for each in folder.glob("*.jsonl") if each.name.startswith(name))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(f"{len(found)} records in {folder} begin with {name!r}: say more of it")
+    raise UsageError(f"there is no record {name!r}, neither as a file nor in {folder}")

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from dlcheck.reporting.changes import Changes
 
 
-def write_reports(run: Run, folder: Path) -> list[Path]:
-    """Write index.html, summary.md and run.jsonl into a folder; the paths written.
+def write_reports(run: Run, folder: Path, *, with_record: bool = True) -> list[Path]:
+    """Write index.html, summary.md and, unless told not to, run.jsonl; the paths written.
 
     Each file appears whole or not at all: a reader never sees half a report.
     """
@@ -28,7 +28,7 @@ def write_reports(run: Run, folder: Path) -> list[Path]:
         {
             "index.html": render_html(report),
             "summary.md": render_markdown(report),
-            "run.jsonl": "".join(record_lines(run)),
+            **({"run.jsonl": "".join(record_lines(run))} if with_record else {}),
         },
         folder,
     )

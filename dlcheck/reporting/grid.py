@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from dlcheck.model import Outcome, Verdict
 from dlcheck.reporting.coverage import Cell, Grid, grids_of, suite_name
@@ -15,10 +15,11 @@ _LEVEL = 3  # from so many subjects on, their names stand upright
 _SHOWN = tuple(WORDS)
 
 
-def coverage(cells: Sequence[Cell], limit: int) -> Markup:
+def coverage(cells: Sequence[Cell], limit: int, claims: Mapping[str, str]) -> Markup:
     """All suites, each with a heading, its verdicts and its tables.
 
-    limit: cells of all tables together; what is in none is counted.
+    claims: check → the anchor of its claim. limit: cells of all tables together; what is in none
+    is counted.
     """
     suites: dict[str, list[Grid]] = defaultdict(list)
     for grid in grids_of(cells):
@@ -30,16 +31,18 @@ def coverage(cells: Sequence[Cell], limit: int) -> Markup:
             if len(grid.cells) <= limit:
                 shown.append(grid)
                 limit -= len(grid.cells)
-        parts.append(_suite(suite, grids, shown))
+        parts.append(_suite(suite, grids, shown, claims))
     return join(parts)
 
 
-def _suite(suite: str, grids: Sequence[Grid], shown: Sequence[Grid]) -> Markup:
+def _suite(
+    suite: str, grids: Sequence[Grid], shown: Sequence[Grid], claims: Mapping[str, str]
+) -> Markup:
     outcomes = [each for grid in grids for cell in grid.cells.values() for each in cell.outcomes]
     left = sum(len(grid.cells) for grid in grids) - sum(len(grid.cells) for grid in shown)
     return join(
         tag("h3", suite_name(suite), " ", tag("small", tally(outcomes))),
-        tag("div", [_table(grid) for grid in shown], class_="grids"),
+        tag("div", [_table(grid, claims) for grid in shown], class_="grids"),
         tag("p", f"{left:,} further cells are in the record.", class_="quiet") if left else None,
     )
 
@@ -50,7 +53,7 @@ def tally(outcomes: Sequence[Outcome]) -> str:
     return ", ".join(f"{count:,} {WORDS[verdict]}" for verdict, count in found.items() if count)
 
 
-def _table(grid: Grid) -> Markup:
+def _table(grid: Grid, claims: Mapping[str, str]) -> Markup:
     upright = len(grid.subjects) >= _LEVEL
     heads = [
         tag("th", tag("span", subject, class_="upright" if upright else None), scope="col")
@@ -61,15 +64,16 @@ def _table(grid: Grid) -> Markup:
         "table",
         tag("caption", title, f", {counted(len(grid.subjects), 'subject')}"),
         tag("thead", tag("tr", tag("td"), heads)),
-        tag("tbody", [_row(grid, check) for check in grid.checks]),
+        tag("tbody", [_row(grid, check, claims.get(check)) for check in grid.checks]),
         class_="grid",
     )
     return tag("div", table, class_="scroll", role="group", aria_label=title, tabindex=0)
 
 
-def _row(grid: Grid, check: str) -> Markup:
+def _row(grid: Grid, check: str, claim: str | None) -> Markup:
     cells = [grid.cells.get((check, subject)) for subject in grid.subjects]
-    name = tag("th", _breakable(check), scope="row", class_="check")
+    text = tag("a", _breakable(check), href=f"#{claim}") if claim else _breakable(check)
+    name = tag("th", text, scope="row", class_="check")
     return tag("tr", name, [tag("td", _linked(cell)) for cell in cells])
 
 

@@ -144,6 +144,7 @@ def _sections(report: Report, cells: Sequence[Cell], detail: Detail) -> Iterator
     yield "statistics", "Statistical claims", tables.statistical(cells, detail.rows)
     yield "figures", "Figures", plots.gallery(cells, detail)
     yield "trials", "Trials", _trials(cells, replace(pen, brief=detail.brief))
+    yield "claims", "Claims", tables.claims(cells)
     yield "slowest", "Slowest trials", tables.slowest(cells)
     yield "not-run", "Not run", tables.not_run(report)
     yield "environment", "Environment", tables.environment(report.meta) if report.meta else None
@@ -180,7 +181,7 @@ def _coverage(cells: Sequence[Cell], detail: Detail) -> Child:
         tag("p", text, class_="quiet"),
         legend(),
         tag("details", tag("summary", "By device"), tables.devices(outcomes), class_="data"),
-        coverage(cells, detail.cells),
+        coverage(cells, detail.cells, tables.claimed(cells)),
     ]
 
 

@@ -18,6 +18,7 @@ from dlcheck.reporting.trials import verdict_mark
 _SIZES = ("n", "N", "samples", "seeds", "draws")
 _NEAREST = 20  # statistical claims shown at first
 _SLOWEST = 10
+_CLAIMS = 1000
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Child]], class_: str = "") -> Markup:
@@ -44,6 +45,27 @@ def link(cell: Cell) -> Markup:
     if not cell.anchor:
         return tag("span", cell.check)
     return tag("a", cell.check, href=f"#{cell.anchor}")
+
+
+# --- claims ------------------------------------------------------------------------------------
+
+
+def claims(cells: Sequence[Cell]) -> Markup | None:
+    """What every check says in words, once; the grid's rows lead here."""
+    found = {cell.check: cell.outcomes[0].claim for cell in cells if cell.outcomes[0].claim}
+    names = claimed(cells)
+    rows: list[list[Child]] = [
+        [tag("span", check, id=names[check]), found[check]] for check in sorted(names)
+    ]
+    note = "In full, with mathematics, source and mutants: dlcheck explain CHECK."
+    listing = table(("check", "claim"), rows, "claims")
+    return join(tag("p", note, class_="quiet"), listing) if rows else None
+
+
+def claimed(cells: Sequence[Cell]) -> dict[str, str]:
+    """Checks with a claim, and the anchors that lead to it."""
+    checks = sorted({cell.check for cell in cells if cell.outcomes[0].claim})
+    return {check: f"c{k}" for k, check in enumerate(checks[:_CLAIMS])}
 
 
 # --- statistical claims ------------------------------------------------------------------------
