@@ -281,18 +281,18 @@ def test_a_record_is_named_by_file_folder_or_beginning(
     for name in ("20260101-a", "20260102-b"):
         with RunWriter(tmp_path / ".dlcheck" / "runs" / f"{name}.jsonl", {}) as writer:
             writer.append(outcome())
-    for given in ([], ["20260101"], [str(writer.path)], ["reports"]):
-        assert main(["report", *given]) == 0
+    for words in ([], ["20260101"], [str(writer.path)], ["reports"]):
+        assert main(["report", *words]) == 0
     assert main(["report", "-o", "pages", "--no-record"]) == 0
     assert sorted(each.name for each in Path("pages").iterdir()) == ["index.html", "summary.md"]
     capsys.readouterr()
-    for given, message in (
+    for name, message in (
         ("2026", "2 records in .* begin with '2026'"),
         ("/nowhere/run.jsonl", "there is no record '/nowhere/run.jsonl'"),
         ("/dev/null", "there is no record '/dev/null'"),
         ("[*", r"there is no record '\[\*'"),
     ):
-        assert main(["report", given]) == 4
+        assert main(["report", name]) == 4
         (line,) = capsys.readouterr().err.splitlines()
         assert re.search(message, line)
 

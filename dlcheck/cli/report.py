@@ -16,8 +16,8 @@ def main(arguments: Sequence[str]) -> int:
     parser = Parser(
         prog="dlcheck report",
         description="Render a recorded run, or what changed between two.",
-        epilog="A RUN is a .jsonl record, the folder of a report, or the beginning of the name of a "
-        "record in .dlcheck/runs.",
+        epilog="A RUN is a .jsonl record, the folder of a report, or the beginning of the name "
+        "of a record in .dlcheck/runs.",
     )
     add = parser.add_argument
     add("run", nargs="?", metavar="RUN", help="default: the latest")
