@@ -128,7 +128,9 @@ def test_runs_in_two_processes(suite: pytest.Pytester) -> None:
     result.assert_outcomes(passed=1, failed=1)
     records = list((suite.path / ".dlcheck" / "runs").glob("*.jsonl"))
     assert len(records) == 1
-    assert len(records[0].read_text().splitlines()) == 3  # the environment and two outcomes
+    lines = [json.loads(line) for line in records[0].read_text().splitlines()]
+    assert len(lines) == 4  # the environment, two outcomes and the end
+    assert lines[-1] == {"end": {"outcomes": 2, "lost": 0, "interrupted": False}}
 
 
 def test_writes_junit(suite: pytest.Pytester) -> None:
@@ -333,5 +335,5 @@ def test_the_record_holds_every_outcome(suite: pytest.Pytester) -> None:
     (record,) = (suite.path / ".dlcheck" / "runs").glob("*.jsonl")
     lines = [json.loads(line) for line in record.read_text().splitlines()]
     assert lines[0]["meta"]["seed"] == 0
-    assert sorted(line["verdict"] for line in lines[1:]) == ["failed", "passed"]
+    assert sorted(line["verdict"] for line in lines[1:-1]) == ["failed", "passed"]
     assert "leaves_inputs_unchanged" in Path(suite.path / "out" / "index.html").read_text()

@@ -164,7 +164,7 @@ def test_a_report_that_cannot_be_written_is_one_message(
     assert main(["report", str(writer.path), "-o", str(tmp_path / "file")]) == 4
     (line,) = capsys.readouterr().err.splitlines()
     assert "the report cannot be written to" in line
-    assert "is whole" in line
+    assert "is untouched" in line
 
 
 SUITE = """

@@ -30,7 +30,7 @@ VERBS = {
     "list": ("listing", "list checks, kinds, traits, options, references, suites, elements"),
     "explain": ("explain", "a check, kind, trait or reference in full"),
     "new": ("new", "print a suite to fill in, for a kind"),
-    "report": ("report", "render a recorded run as HTML and Markdown"),
+    "report": ("report", "render a recorded run, or what changed between two, as pages"),
     "doctor": ("doctor", "what this machine, installation and configuration are"),
 }
 

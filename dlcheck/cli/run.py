@@ -116,19 +116,19 @@ def _report(arguments: Sequence[str]) -> list[str]:
     given = {word.partition("=")[0] for word in arguments}
     if given & {"--collect-only", "--co", "--fixtures", "--markers"}:
         return []
-    added = []
     folder = str(project_table(Path.cwd())[0].get("report", "reports"))
-    if not _writable(Path(folder)):
-        print(
-            f"dlcheck run: {folder} cannot be written to: there will be no report and no "
-            "junit.xml; name another folder with --report FOLDER --junitxml FILE",
-            file=sys.stderr,
-        )
-        return []
+    added = []
     if not given & {"--report", "--dlcheck-report"}:
         added += ["--report", folder]
     if not given & {"--junitxml", "--junit-xml"}:
         added += ["--junitxml", f"{folder}/junit.xml", "-o", "junit_family=xunit2"]
+    if added and not _writable(Path(folder)):
+        print(
+            f"dlcheck run: {folder} cannot be written to: nothing will be written there; name "
+            "other places with --report FOLDER --junitxml FILE",
+            file=sys.stderr,
+        )
+        return []
     return added
 
 
