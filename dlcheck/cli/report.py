@@ -35,8 +35,8 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         reason = error.strerror or error
         raise UsageError(
-            f"the report cannot be written to {folder}: {reason}. The record {record} is untouched; "
-            "name another folder with --output"
+            f"the report cannot be written to {folder}: {reason}. The record {record} is untouched"
+            "; name another folder with --output"
         ) from None
     for path in written:
         print(f"wrote {path}")
