@@ -118,7 +118,7 @@ def _benchmarks(report: Report) -> Iterator[str]:
     for each in shown:
         name, *rest = map(text, speed_cells(each))
         rest[1] += f": {text(each.refused)}" if each.refused else ""
-        rows.append([SPEEDS[each.verdict][0], name, *rest])
+        rows.append([SPEEDS[each.verdict], name, *rest])
     yield table(["", *SPEED_HEAD], rows)
     if left := len(report.benchmarks) - len(shown):
         yield f"… and {left:,} more."

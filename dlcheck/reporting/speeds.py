@@ -19,13 +19,13 @@ from dlcheck.reporting.trials import fact
 
 HEAD = ("benchmark", "point", "verdict", "ratio", "95 % interval", "a call takes", "against",
         "throughput", "peak memory", "of roofline")  # fmt: skip
-SPEEDS = {  # as a mark: the symbol, and the verdict whose colour it has
-    Speed.FASTER: ("▲", "passed"),
-    Speed.SAME: ("=", "passed"),
-    Speed.SLOWER: ("▼", "failed"),
-    Speed.UNCLEAR: ("?", "inconclusive"),
-    Speed.REFUSED: ("!", "errored"),
-    None: ("·", "skipped"),
+SPEEDS = {  # the symbol of a verdict
+    Speed.FASTER: "▲",
+    Speed.SAME: "=",
+    Speed.SLOWER: "▼",
+    Speed.UNCLEAR: "?",
+    Speed.REFUSED: "!",
+    None: "·",
 }
 _SHOWN = 300
 _PLOTS = 20
@@ -58,8 +58,9 @@ def gravest_first(benchmark: Benchmark) -> tuple[int, str]:
 
 
 def speed_mark(speed: Speed | None) -> Markup:
-    symbol, colour = SPEEDS[speed]
-    return tag("b", symbol, class_=colour, title=speed_word(speed))
+    """The symbol of a verdict, and its word for those who ask."""
+    word = speed_word(speed)
+    return tag("b", SPEEDS[speed], class_=word.split()[0], title=word)
 
 
 def _row(benchmark: Benchmark) -> list[Child]:
