@@ -35,7 +35,9 @@ def outcomes(name: str, target: str = "", profile: str = "quick", only: str = ""
     return found
 
 
-@pytest.mark.parametrize("name", ["focal_loss", "adabelief", "drop_path", "mixup", "training_loop", "frechet_distance"])
+@pytest.mark.parametrize(
+    "name", ["focal_loss", "adabelief", "drop_path", "mixup", "training_loop", "frechet_distance"]
+)
 def test_the_example_passes(name: str) -> None:
     found = outcomes(name)
     assert all(one.verdict in (Verdict.PASSED, Verdict.SKIPPED) for one in found), [

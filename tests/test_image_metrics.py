@@ -363,3 +363,24 @@ SLOW = {"weighted_sum", "weights_reversed", "luminance_at_each_scale", "strided_
 def test_wrong_metrics_are_found(name: str) -> None:
     target, declared = WRONG[name]
     assert failing(target, {**declared, "checks": [found_by(name)]}) == [found_by(name)]
+
+
+class Frozen(torch.nn.Module):
+    """A metric whose network is in evaluation inside a wrapper that is in train, as users write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Dropout(0.5)).eval()
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return (self.network(x) - self.network(y)).square().mean((1, 2, 3))
+
+
+def test_parts_keep_the_mode_that_they_are_in() -> None:
+    report = dlcheck.validate(
+        Frozen, kind="image_metric", device="cpu", profile="quick",
+        checks=["single_precision_has_the_same_value", "an_image_scores_perfectly_with_itself"],
+        options={"better": "lower", "perfect": 0.0},
+    )  # fmt: skip
+    report.raise_for_failures()
+    assert len(report.outcomes) == 2

@@ -23,7 +23,8 @@ def reference_of(subject: Implementation, case: Case, dtype: torch.dtype) -> Imp
         for theirs, ours in paired_names(subject, made).items():
             state[theirs] = own[ours]
         made.module.load_state_dict(state, strict=False)
-        made.module.train(subject.module.training)
+        if made.module.training != subject.module.training:  # parts may be frozen in evaluation
+            made.module.train(subject.module.training)
     return made
 
 
@@ -58,7 +59,8 @@ def _again(
     made = build(subject.declared, case.sizes, device, dtype, case.recipe.seed)
     if made.module is not None and subject.module is not None:
         guarded(made.module.load_state_dict, subject.module.state_dict())
-        guarded(made.module.train, subject.module.training)
+        for part, original in zip(made.module.modules(), subject.module.modules(), strict=True):
+            part.training = original.training
     return made
 
 
