@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 # Low to high. A module may import its own layer and those below; a package stands for all in it.
 LAYERS = (
     ("errors", "model", "domains", "formulas", "kinds", "sources", "targets", "toml_text",
-     "declarations", "ratio", "benchmark", "benchmark_tables"),
+     "declarations", "ratio", "benchmark", "benchmark_tables", "regression", "trends"),
     ("registry", "suite", "suite_records", "suite_problems", "suite_schema", "selection",
      "inherited", "expansion", "settings", "shipped", "requirements", "benchmark_plans"),
     ("numerics", "stats", "measure", "datasets", "isolation", "originals", "features",
@@ -24,7 +24,7 @@ LAYERS = (
      "strategies", "plans"),
     ("references", "checks", "benchmarks", "adapters"),
     ("runner", "proof"),
-    ("results", "encoding", "environment"),
+    ("results", "encoding", "environment", "history"),
     ("reporting",),
     ("validation", "study", "scoring", "timing"),
     ("cli", "_dlcheck_pytest", "__main__"),

@@ -1,7 +1,7 @@
 """The command line: one file per verb, imported when the verb is used.
 
-`dlcheck --help` loads nothing but this file. Exit codes are pytest's 0 to 5, and 7 where nothing
-failed but something could not be measured.
+`dlcheck --help` loads nothing but this file. Exit codes are pytest's 0 to 5, 6 where nothing failed
+but benchmarks got slower, and 7 where nothing failed but something could not be measured.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+FAILED = 1
 USAGE_ERROR = 4
+ONLY_REGRESSIONS = 6
 COULD_NOT_MEASURE = 7
 
 # verb → (module, what it does)
@@ -27,6 +29,8 @@ VERBS = {
     "bench": ("bench", "time one implementation against another, or alone"),
     "batch-size": ("batch_size", "which batch size to train with, and why, measured"),
     "metric": ("metric", "FID, KID, IS, LPIPS, SSIM, … of folders of images or files of features"),
+    "compare": ("compare", "what changed between two recorded runs: verdicts and times"),
+    "baseline": ("baseline", "give a recorded run a name to compare with"),
     "list": ("listing", "list checks, kinds, traits, options, references, suites, elements"),
     "explain": ("explain", "a check, kind, trait or reference in full"),
     "new": ("new", "print a suite to fill in, for a kind"),

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dlcheck.benchmark import Benchmark
 from dlcheck.model import Outcome, Verdict
 from dlcheck.reporting.numbers import counted
 from dlcheck.reporting.report import Report
 from dlcheck.results import Run
+from dlcheck.trends import Timed, timed
 
 _BAD = (Verdict.FAILED, Verdict.ERRORED)
 _CLOSE, _GROWN = 0.5, 2.0  # an error that is half of its bound, and was at most half of that
@@ -78,42 +78,6 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Timed:
-    """One benchmark in both runs; None where it is in one of them only."""
-
-    before: Benchmark | None
-    after: Benchmark | None
-
-    @property
-    def named(self) -> Benchmark:
-        named = self.after or self.before
-        assert named is not None
-        return named
-
-    @property
-    def obstacle(self) -> str:
-        """Why the two times are not compared; empty where they may be."""
-        if self.before is None or self.after is None:
-            return "new" if self.before is None else "gone"
-        one, two = self.before, self.after
-        if (one.hardware, one.device, one.threads) != (two.hardware, two.device, two.threads):
-            return "not comparable: other hardware or threads"
-        if one.refused or two.refused:
-            return "refused"
-        if not one.subject.median or not two.subject.median:
-            return "not timed in both"
-        return ""
-
-    @property
-    def ratio(self) -> float | None:
-        """The later time over the earlier one: of one process each, so no verdict."""
-        if self.obstacle or self.before is None or self.after is None:
-            return None
-        earlier, later = self.before.subject.median, self.after.subject.median
-        return later / earlier if earlier and later else None
-
-
-@dataclass(frozen=True, slots=True)
 class Changes:
     """What is different between two runs. `str()` is the terminal's view."""
 
@@ -137,15 +101,41 @@ class Changes:
         return sum(each.before is not None and each.after is not None for each in self.trials)
 
     @property
+    def broken(self) -> int:
+        """How many trials and benchmarks fail that did not."""
+        wrong = sum(each.newly_wrong for each in self.benchmarks)
+        return sum(each.turn.is_bad for each in self.trials) + wrong
+
+    @property
+    def regressions(self) -> list[Timed]:
+        return [each for each in self.benchmarks if each.is_regression]
+
+    @property
+    def nothing_in_common(self) -> bool:
+        """Is there nothing that is in both runs?"""
+        return not self.common and not any(each.befores and each.afters for each in self.benchmarks)
+
+    @property
+    def unmeasured(self) -> list[str]:
+        """What the two runs leave open, in words."""
+        found = [f"{each.named.id}: {each.told}" for each in self.benchmarks if each.is_unmeasured]
+        found += [f"{each.named.id}: {each.turn.value}" for each in self.trials
+                  if each.turn is Turn.UNSETTLED]  # fmt: skip
+        if self.nothing_in_common:
+            found.append("the runs have no trial and no benchmark in common")
+        return found + [each.incomplete for each in (self.before, self.after) if each.incomplete]
+
+    @property
     def headline(self) -> str:
         """The comparison in a few words."""
-        bad = sum(each.turn.is_bad for each in self.trials)
+        bad, slower = self.broken, len(self.regressions)
         if not self.trials and not self.benchmarks:
             return "Nothing to compare"
-        if not self.common and not any(not each.obstacle for each in self.benchmarks):
+        if self.nothing_in_common:
             return "Nothing in common"
-        if bad:
-            return counted(bad, "new failure")
+        if bad or slower:
+            parts = (counted(bad, "new failure"), counted(slower, "regression"))
+            return ", ".join(part for part in parts if not part.startswith("0 "))
         changed = sum(each.turn is not Turn.SAME for each in self.trials)
         return "Nothing broke" if changed else "Nothing changed"
 
@@ -177,7 +167,7 @@ class Changes:
         return fragment(self)
 
 
-_OF_EVERY_RUN = ("time", "seconds", "command", "incomplete", "unchecked")
+_OF_EVERY_RUN = ("time", "seconds", "command", "incomplete", "unchecked", "in turn")
 
 
 def _flat(meta: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -192,14 +182,11 @@ def changes(before: Run | Report, after: Run | Report) -> Changes:
     """Compare two runs, trial by trial and benchmark by benchmark, by their node ids."""
     one, two = (each if isinstance(each, Report) else Report.of(each) for each in (before, after))
     first, second = ({each.id: each for each in report.outcomes} for report in (one, two))
-    times, again = ({each.id: each for each in report.benchmarks} for report in (one, two))
     return Changes(
         before=one,
         after=two,
         trials=tuple(
             Change(first.get(name), second.get(name)) for name in dict.fromkeys((*second, *first))
         ),
-        benchmarks=tuple(
-            Timed(times.get(name), again.get(name)) for name in dict.fromkeys((*again, *times))
-        ),
+        benchmarks=timed(before, after),
     )

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from dlcheck.model import Outcome
-from dlcheck.reporting.capped import capped, capped_report
-from dlcheck.reporting.changes import Change, Changes, Timed, Turn, changes
+from dlcheck.regression import Trend
+from dlcheck.reporting.capped import capped, capped_benchmark, capped_report
+from dlcheck.reporting.changes import Change, Changes, Turn, changes
 from dlcheck.reporting.document import document, notebook
 from dlcheck.reporting.markdown import LIMIT, code, fitting, text
 from dlcheck.reporting.markdown import table as markdown_table
 from dlcheck.reporting.markup import Child, Markup, clean, clipped, tag
-from dlcheck.reporting.numbers import clocked, typeset
-from dlcheck.reporting.report import Report, speed_word
+from dlcheck.reporting.numbers import clocked
+from dlcheck.reporting.report import Report
 from dlcheck.reporting.tables import table
 from dlcheck.reporting.terminal import told
 from dlcheck.reporting.trials import verdict_mark
+from dlcheck.trends import Timed
 
 _SHOWN = 200  # trials of a turn
 _LISTED = 20  # of them in a terminal
 _HEAD = ("trial", "point", "before", "after", "run again")
-_SPEEDS = ("benchmark", "point", "before", "after", "after / before", "verdict before", "after")
+_SPEEDS = ("benchmark", "point", "before", "after", "verdict", "after / before")
+_TRENDS = {  # gravest first; as a mark: the symbol, and the verdict whose colour it has
+    Trend.SLOWER: ("▼", "failed"),
+    Trend.UNCLEAR: ("?", "inconclusive"),
+    Trend.NO_VERDICT: ("·", "skipped"),
+    Trend.FASTER: ("▲", "passed"),
+    Trend.SAME: ("=", "passed"),
+}
 
 
 def page(found: Changes) -> str:
@@ -40,7 +50,14 @@ def page(found: Changes) -> str:
 
 
 def _capped(found: Changes) -> Changes:
-    return changes(capped_report(found.before), capped_report(found.after))
+    trials = changes(capped_report(found.before), capped_report(found.after))
+    return replace(trials, benchmarks=tuple(map(_capped_timed, found.benchmarks)))
+
+
+def _capped_timed(each: Timed) -> Timed:
+    sides = (each.befores, each.afters)
+    befores, afters = (tuple(map(capped_benchmark, side)) for side in sides)
+    return replace(each, befores=befores, afters=afters, foreign=clipped(each.foreign, 300))
 
 
 def _header(found: Changes) -> Iterator[Child]:
@@ -125,21 +142,29 @@ def _benchmarks(benchmarks: Sequence[Timed]) -> list[Child] | None:
     if not benchmarks:
         return None
     note = (
-        "One process a side: a difference between two runs may be the machine's. dlcheck compare "
-        "judges regressions from fresh processes."
+        "The replicate is the process: a verdict needs several a side. A regression is at least "
+        "10 % slower, and by chance has at most 5 % anywhere among the benchmarks (exact "
+        "Mann–Whitney test, Holm). Times of other hardware, threads or torch are not compared."
     )
-    return [
-        tag("p", note, class_="quiet"),
-        table(_SPEEDS, [_timed(each) for each in benchmarks[:_SHOWN]], "benchmarks numeric"),
-    ]
+    rows = [_timed(each) for each in _gravest_first(benchmarks)[:_SHOWN]]
+    return [tag("p", note, class_="quiet"), table(_SPEEDS, rows, "benchmarks numeric")]
 
 
-def _timed(each: Timed) -> list[str]:
+def _gravest_first(benchmarks: Sequence[Timed]) -> list[Timed]:
+    order = list(_TRENDS)
+    return sorted(benchmarks, key=lambda each: (not each.newly_wrong, order.index(each.trend)))
+
+
+def _timed(each: Timed) -> list[Child]:
+    symbol, colour = _TRENDS[each.trend]
+    word = "regression" if each.is_regression else each.trend.value
+    mark: list[Child] = [tag("b", symbol, class_=colour), " ", word]
+    return [each.named.name, each.named.point, *_times(each), mark, each.told]
+
+
+def _times(each: Timed) -> list[str]:
     sides = (each.before, each.after)
-    times = [clocked(s.subject.median) if s and s.subject.median else "–" for s in sides]
-    words = [speed_word(s.verdict) if s else "–" for s in sides]
-    ratio = typeset(each.ratio) if each.ratio is not None else each.obstacle
-    return [each.named.name, each.named.point, *times, ratio, *words]
+    return [clocked(s.subject.median) if s and s.subject.median else "–" for s in sides]
 
 
 def _settings(found: Changes) -> Markup | None:
@@ -186,6 +211,13 @@ def markdown(found: Changes, limit: int = LIMIT) -> str:
         parts.append(
             markdown_table(["subject", "check", "point", "before", "after", "run again"], rows)
         )
+    if found.benchmarks:
+        rows = [
+            [text(each.named.name), text(each.named.point), *_times(each),
+             each.trend.value, text(each.told)]
+            for each in _gravest_first(found.benchmarks)[:_SHOWN]
+        ]  # fmt: skip
+        parts += ["### Benchmarks", markdown_table(list(_SPEEDS), rows)]
     return "\n\n".join(fitting(parts, limit)) + "\n"
 
 
@@ -202,9 +234,9 @@ def terminal(found: Changes) -> str:
             lines.append(f"  … and {len(trials) - _LISTED:,} more")
     if not found.common and found.trials:
         lines.append(clean(_strangers(_capped(found))))
-    for each in found.benchmarks[:_LISTED]:
-        name, point, *cells = map(clean, _timed(each))
-        lines.append(f"benchmark {name} [{point}]: {' → '.join(cells[:2])} ({cells[2]})")
+    for each in _gravest_first(found.benchmarks)[:_LISTED]:
+        name = clean(f"{each.named.name} [{each.named.point}]")
+        lines += [f"{each.trend.value}: {name}: {' → '.join(_times(each))}", f"    {each.told}"]
     return "\n".join([*lines, f"{found.headline}: {found.verdict_line}"])
 
 

@@ -13,6 +13,7 @@ from dlcheck.model import Outcome, Verdict
 from dlcheck.ratio import Speed
 from dlcheck.reporting.numbers import counted
 from dlcheck.results import Run, encode, plain
+from dlcheck.trends import middle, processes_of
 
 _WORDS = {
     Verdict.FAILED: "failed",
@@ -55,8 +56,8 @@ class Report:
 
     @classmethod
     def of(cls, run: Run) -> Report:
-        """The report of a recorded run."""
-        return cls(run.outcomes, run.meta, run.benchmarks)
+        """The report of a recorded run; of a benchmark of many processes, the middle one."""
+        return cls(run.outcomes, run.meta, [middle(each) for each in processes_of(run).values()])
 
     @property
     def passed(self) -> bool:
