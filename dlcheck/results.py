@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import FileIO
@@ -25,6 +26,7 @@ from dlcheck.environment import git, utc_now
 from dlcheck.errors import UsageError
 from dlcheck.model import Outcome
 
+RECORD = "DLCHECK_RECORD"  # where a process that another has started writes its record
 SCHEMA = 2  # 2: benchmarks beside outcomes; a reader of 1 says that it is too old
 
 
@@ -42,7 +44,9 @@ class Run:
 
 
 def new_run_path(root: Path) -> Path:
-    """`root/.dlcheck/runs/<utc>-<commit>.jsonl`, not taken yet."""
+    """`root/.dlcheck/runs/<utc>-<commit>.jsonl`, not taken yet, or what DLCHECK_RECORD says."""
+    if told := os.environ.get(RECORD):
+        return Path(told)
     now = utc_now().strftime("%Y%m%dT%H%M%S")
     commit = git("rev-parse", "--short=8", "HEAD", folder=root) or "nogit"
     wanted = root / ".dlcheck" / "runs" / f"{now}-{commit}.jsonl"

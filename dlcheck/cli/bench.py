@@ -53,6 +53,10 @@ def parser() -> Parser:
     add("--bytes", metavar="FORMULA", help="bytes that it must move, as 2*b*n*itemsize")
     add("--profile", default="default", choices=["quick", "default", "thorough"])
     add("--seed", type=int, default=0)
+    add("--processes", type=int, metavar="N", help="measure in N fresh processes, of which a "
+        "later run can be told (default: 1; 8 with --since)")  # fmt: skip
+    add("--since", metavar="COMMIT", help="by turns at a commit, or in a folder, too: did it get "
+        "slower? Exit code 6 where it did")  # fmt: skip
     add("--json", action="store_true", help="print the comparison as JSON, samples included")
     add("--no-record", action="store_true", help="do not write it below .dlcheck/runs")
     return made
@@ -61,6 +65,8 @@ def parser() -> Parser:
 def main(arguments: Sequence[str]) -> int:
     """Measure, print the table, record it; returns the exit code."""
     given = parser().parse_args(arguments)
+    if given.processes is not None or given.since:
+        return _repeated(arguments, given)
     found = _measured(given)
     command = shlex.join(["dlcheck", "bench", *arguments])
     found.benchmarks = tuple(replace(each, reproduce=command) for each in found.benchmarks)
@@ -70,6 +76,16 @@ def main(arguments: Sequence[str]) -> int:
     if found.failed:
         return 1
     return 0 if found.measured else COULD_NOT_MEASURE
+
+
+def _repeated(arguments: Sequence[str], given: Any) -> int:
+    from dlcheck.cli.repeated import PROCESSES, repeated
+
+    if given.json or given.no_record:
+        option = "--json" if given.json else "--no-record"
+        raise UsageError(f"{option} is for one process; the record holds what --processes measures")
+    number = PROCESSES if given.processes is None else given.processes
+    return repeated("bench", arguments, processes=number, since=given.since)
 
 
 def _measured(given: Any) -> Any:
