@@ -22,10 +22,11 @@ import pytest
 if TYPE_CHECKING:
     from dlcheck.benchmark import Benchmark
     from dlcheck.expansion import Overrides
+    from dlcheck.gate import Gate
     from dlcheck.model import BenchmarkTrial, Outcome, Subject, Suite, Trial
     from dlcheck.results import Run, RunWriter
 
-COULD_NOT_MEASURE = 7  # beside pytest's own exit codes 0 to 5
+ONLY_REGRESSIONS, COULD_NOT_MEASURE = 6, 7  # beside pytest's own exit codes 0 to 5
 _OPTIONS = {
     "--subject": ("append", "NAME=TARGET", "run a suite's subject NAME on another implementation"),
     "--device": ("append", "DEVICE", "only these devices: cpu, cuda, cuda:1, auto"),
@@ -35,10 +36,13 @@ _OPTIONS = {
     "--require": ("append", "DEVICE", "fail, rather than skip, where this device is absent"),
     "--trial-timeout": ("store", "SECONDS", "fail a trial that takes longer"),
     "--report": ("store", "FOLDER", "write index.html, summary.md and the record there"),
+    "--against": ("store", "RUN", "fail a benchmark that is slower than in this recorded run"),
+    "--replicas": ("store", "FILE", "further processes of the benchmarks, as dlcheck run makes"),
 }
 _STATE = pytest.StashKey["State"]()
 _OUTCOME = pytest.StashKey["Outcome"]()
 _BENCHMARK = pytest.StashKey["Benchmark"]()
+_TREND = pytest.StashKey[tuple[str, str]]()
 _SENT = pytest.StashKey[bool]()
 
 
@@ -66,6 +70,11 @@ class State:
     writer: RunWriter | None = None
     written: list[Path] = dataclasses.field(default_factory=list)
     problems: list[str] = dataclasses.field(default_factory=list)  # what could not be written
+    baseline: str = ""  # the run that benchmarks are held against
+    others: list[Run] = dataclasses.field(default_factory=list)  # further processes of them
+    gate: Gate | None = None  # made where the first benchmark is judged
+    failed: int = 0
+    trends: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # and in words
     only_usage_errors: bool = True
     usage_errors: int = 0
 
@@ -119,6 +128,7 @@ def state_of(config: pytest.Config) -> State:
 def _new_state(config: pytest.Config) -> State:
     from dlcheck.errors import UsageError
     from dlcheck.expansion import Overrides, parse_swaps
+    from dlcheck.results import read_run
     from dlcheck.settings import read_settings
 
     given = {option: config.getoption(_dest(option)) for option in _OPTIONS}
@@ -133,6 +143,8 @@ def _new_state(config: pytest.Config) -> State:
         )
         swaps = parse_swaps(given["--subject"] or [])
         _refuse_broken_targets(swaps)
+        baseline = _found_baseline(given["--against"], here)
+        others = [read_run(Path(given["--replicas"]))] if given["--replicas"] else []
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
     seed = _shared_seed(config, settings["seed"].value)
@@ -149,7 +161,16 @@ def _new_state(config: pytest.Config) -> State:
         report=settings["report"].value,
         root=here,
         command=shlex.join(["pytest", *map(str, config.invocation_params.args)]),
+        baseline=baseline,
+        others=others,
     )
+
+
+def _found_baseline(name: str | None, folder: Path) -> str:
+    """The path of its record: names like `latest` mean another when this run is recorded."""
+    from dlcheck.history import find_run
+
+    return str(find_run(name, folder).absolute()) if name else ""
 
 
 def _refuse_broken_targets(swaps: dict[str, str]) -> None:
@@ -502,6 +523,36 @@ def run_benchmark_item(trial: BenchmarkTrial, node: pytest.Item, fixture: Any) -
         raise TrialFailed(found, f"{sentence(found)}\nagain: {found.reproduce}")
     if not found.is_measured:
         pytest.skip(sentence(found))
+    if state.baseline:
+        _hold_against(found, node, state)
+
+
+def _hold_against(found: Benchmark, node: pytest.Item, state: State) -> None:
+    """Raises TrialFailed for a regression, skips where that cannot be told."""
+    __tracebackhide__ = True
+    from dlcheck.gate import Gate
+    from dlcheck.results import environment, read_run
+
+    if state.gate is None:
+        name, given = Path(state.baseline), node.config.getoption(_dest("--against"))
+        state.gate = Gate(
+            name=given, baseline=read_run(name), others=state.others, meta=environment()
+        )
+    timed = [item for item in node.session.items if _is_benchmark(item)]
+    judged = state.gate.judge(found, len(timed))
+    told = f"{judged.trend.value} against {state.gate.name}: {judged.told}"
+    node.stash[_TREND] = ("unmeasured" if judged.is_unmeasured else judged.trend.value, told)
+    if judged.is_regression:
+        again = shlex.join(["dlcheck", "run", *shlex.split(found.reproduce)[1:]])
+        again += f" --processes {judged.processes[1]} --against {shlex.quote(state.gate.name)}"
+        raise TrialFailed(found, f"{told}\nagain: {again}")
+    if judged.is_unmeasured:
+        pytest.skip(told)
+
+
+def _is_benchmark(item: pytest.Item) -> bool:
+    trial = getattr(getattr(item, "callspec", None), "params", {}).get("trial")
+    return hasattr(trial, "plan")
 
 
 def _store(fixture: Any, found: Benchmark) -> None:
@@ -574,6 +625,7 @@ def pytest_runtest_makereport(
         report.dlcheck = encode(outcome)
     if timed is not None:
         report.dlcheck_benchmark = timed.to_data()
+        report.dlcheck_trend = item.stash.get(_TREND, ("", ""))
     if hasattr(item.config, "workerinput") and _SENT not in item.config.stash:
         # The controller never loads torch: what it knows of devices comes from a worker.
         item.config.stash[_SENT] = True
@@ -606,6 +658,8 @@ class Recorder:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         encoded = getattr(report, "dlcheck", None)
         timed = getattr(report, "dlcheck_benchmark", None)
+        if _STATE in self.config.stash:
+            state_of(self.config).failed += report.failed
         if encoded is None and timed is None:
             return
         from dlcheck.benchmark import Benchmark
@@ -616,6 +670,7 @@ class Recorder:
         if timed is not None:
             line = Benchmark.from_data(timed)
             state.benchmarks.append(line)
+            state.trends.append((report.dlcheck_trend[0], report.dlcheck_trend[1]))
         else:
             line = decode(encoded)
             state.outcomes.append(line)
@@ -635,8 +690,13 @@ class Recorder:
             "seed": state.overrides.seed,
             "profile": state.overrides.profile,
         }
+        others = [each for run in state.others for each in run.benchmarks]
+        if others:
+            state.meta["processes"] = 1 + int(state.others[0].meta.get("processes", 1))
         try:
             state.writer = RunWriter(new_run_path(state.root), state.meta)
+            for each in others:
+                state.writer.append(each)
         except OSError as error:
             state.problems.append(f"no record was written: {error}")
 
@@ -644,6 +704,7 @@ class Recorder:
         if not report.failed:
             return
         state = state_of(self.config)
+        state.failed += 1
         if getattr(report, "dlcheck_usage", False):
             state.usage_errors += 1
         else:
@@ -670,13 +731,23 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         state.writer.close(interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
     if state.outcomes or state.benchmarks:
         _write_reports(state)
+    session.exitstatus = _exit_code(exitstatus, state)
+
+
+def _exit_code(exitstatus: int, state: State) -> int:
+    """pytest's, but for what a wrong suite, regressions alone or want of evidence come to."""
+    trends = [trend for trend, _ in state.trends]
     if state.usage_errors and state.only_usage_errors and exitstatus in (1, 2):
-        session.exitstatus = pytest.ExitCode.USAGE_ERROR
-    elif exitstatus == pytest.ExitCode.OK and (
+        return pytest.ExitCode.USAGE_ERROR
+    if exitstatus == pytest.ExitCode.TESTS_FAILED and state.failed == trends.count("slower"):
+        return ONLY_REGRESSIONS
+    if exitstatus == pytest.ExitCode.OK and (
         any(outcome.verdict.value == "inconclusive" for outcome in state.outcomes)
         or not all(benchmark.is_measured for benchmark in state.benchmarks)
+        or "unmeasured" in trends
     ):
-        session.exitstatus = COULD_NOT_MEASURE
+        return COULD_NOT_MEASURE
+    return exitstatus
 
 
 def _write_reports(state: State) -> None:
@@ -736,6 +807,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line(line)
     for line in lines_of(state.benchmarks):
         terminalreporter.write_line(line)
+    for benchmark, (_, told) in zip(state.benchmarks, state.trends, strict=True):
+        if told:
+            terminalreporter.write_line(f"{benchmark.id}: {told}")
     if state.outcomes:
         terminalreporter.write_line(Report(state.outcomes, {}).verdict_line)
     if state.writer is not None:

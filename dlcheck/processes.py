@@ -32,12 +32,13 @@ def in_processes(
     processes: int,
     *,
     command: str = "",
+    place: Path | None = None,
     progress: Progress | None = None,
 ) -> list[Run]:
     """Run `dlcheck ARGUMENTS` so often in each folder, by turns; a run for each, in their order.
 
-    Records are written below the working folder. Raises UsageError where a process records
-    nothing, with what it said.
+    place: the file of the record, in place of those below the working folder. Raises UsageError
+    where a process records nothing, with what it said.
     """
     found: dict[Path, list[Run]] = {folder: [] for folder in folders}
     token = uuid.uuid4().hex[:12] if len(found) > 1 else ""
@@ -49,7 +50,8 @@ def in_processes(
             record = Path(scratch) / f"{done}.jsonl"
             found[folder].append(_one(arguments, folder, record, apart=bool(token)))
     extra = {"command": command, "in turn": token}
-    return [_written(runs, {k: v for k, v in extra.items() if v}) for runs in found.values()]
+    extra = {name: value for name, value in extra.items() if value}
+    return [_written(runs, place or new_run_path(Path.cwd()), extra) for runs in found.values()]
 
 
 def _one(arguments: Sequence[str], folder: Path, record: Path, *, apart: bool) -> Run:
@@ -77,10 +79,10 @@ def _one(arguments: Sequence[str], folder: Path, record: Path, *, apart: bool) -
     return read_run(record)
 
 
-def _written(runs: Sequence[Run], extra: Mapping[str, str]) -> Run:
+def _written(runs: Sequence[Run], place: Path, extra: Mapping[str, str]) -> Run:
     """One record of all: what the first says of the environment, the benchmarks of each."""
     meta = {**runs[0].meta, **extra, "processes": len(runs)}
-    with RunWriter(new_run_path(Path.cwd()), meta) as writer:
+    with RunWriter(place, meta) as writer:
         for outcome in runs[0].outcomes:
             writer.append(outcome)
         for run in runs:

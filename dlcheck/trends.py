@@ -158,7 +158,8 @@ class Timed:
             Trend.SAME: f"no regression of {100 * self.floor:.0f} % is seen",
             Trend.UNCLEAR: "unclear: a regression is not excluded",
         }[self.trend]
-        return f"{times} [{low:.2f}, {high:.2f}], {n} + {m} processes: {tail}"
+        within = f" [{low:.2f}, {high:.2f}]" if high < math.inf else ""
+        return f"{times}{within}, {n} + {m} processes: {tail}"
 
 
 def timed(before: Recorded, after: Recorded, *, floor: float = FLOOR) -> tuple[Timed, ...]:

@@ -24,7 +24,7 @@ LAYERS = (
      "strategies", "plans"),
     ("references", "checks", "benchmarks", "adapters"),
     ("runner", "proof"),
-    ("results", "encoding", "environment", "history", "processes"),
+    ("results", "encoding", "environment", "history", "processes", "gate"),
     ("reporting",),
     ("validation", "study", "scoring", "timing"),
     ("cli", "_dlcheck_pytest", "__main__"),

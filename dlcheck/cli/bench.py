@@ -79,13 +79,14 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _repeated(arguments: Sequence[str], given: Any) -> int:
-    from dlcheck.cli.repeated import PROCESSES, repeated
+    from dlcheck.cli.repeated import OPTIONS, PROCESSES, repeated, without
 
     if given.json or given.no_record:
         option = "--json" if given.json else "--no-record"
         raise UsageError(f"{option} is for one process; the record holds what --processes measures")
     number = PROCESSES if given.processes is None else given.processes
-    return repeated("bench", arguments, processes=number, since=given.since)
+    words, typed = ["bench", *without(arguments, OPTIONS)], ["bench", *arguments]
+    return repeated(words, processes=number, since=given.since, command=typed)
 
 
 def _measured(given: Any) -> Any:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from dlcheck.cli import COULD_NOT_MEASURE, FAILED
@@ -16,21 +18,26 @@ PROCESSES = 8  # a side, where only --since is given
 OPTIONS = ("--processes", "--since")
 
 
-def repeated(verb: str, arguments: Sequence[str], *, processes: int, since: str | None) -> int:
-    """Measure in fresh processes, here or by turns there too; print it; the exit code."""
+def repeated(
+    words: Sequence[str], *, processes: int, since: str | None, command: Sequence[str]
+) -> int:
+    """Measure in fresh processes, here or by turns there too; print it; the exit code.
+
+    words: what each process is called with; command: what the person typed, for the record.
+    """
     refuse_wrong_number(processes)
-    words, command = without(arguments, OPTIONS), shlex.join(["dlcheck", verb, *arguments])
+    typed = shlex.join(["dlcheck", *command])
     progress = _progress()
     if since is None:
-        (run,) = in_processes([verb, *words], [Path.cwd()], processes, command=command,
+        (run,) = in_processes(words, [Path.cwd()], processes, command=typed,
                               progress=progress)  # fmt: skip
         return _show(run)
     from dlcheck.cli.compare import exit_code
     from dlcheck.reporting.changes import changes
 
     with tree(since) as folder:
-        before, after = in_processes([verb, *words], [folder, Path.cwd()], processes,
-                                     command=command, progress=progress)  # fmt: skip
+        before, after = in_processes(words, [folder, Path.cwd()], processes,
+                                     command=typed, progress=progress)  # fmt: skip
     found = changes(before, after)
     print(found)
     for name, run in (("before", before), ("after", after)):
@@ -92,7 +99,57 @@ def _progress() -> Callable[[int, int], None]:
     return show
 
 
-def whole_number(option: str, text: str) -> int:
+# --- dlcheck run ----------------------------------------------------------------------------------
+
+
+def value_of(option: str, arguments: Sequence[str]) -> str | None:
+    """What is given for an option, as two words or with a sign of equality; the last counts."""
+    found = None
+    for word, following in zip(arguments, (*arguments[1:], ""), strict=True):
+        if word == option:
+            found = following
+        elif word.startswith(f"{option}="):
+            found = word.partition("=")[2]
+    return found
+
+
+@contextmanager
+def replicas(arguments: Sequence[str], processes: int) -> Iterator[Path | None]:
+    """The record of all processes but the last, which is the run itself."""
+    refuse_wrong_number(processes)
+    if processes == 1:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="dlcheck-") as scratch:
+        words = ["run", *benchmarks_only(arguments, Path(scratch))]
+        record = Path(scratch) / "replicas.jsonl"
+        in_processes(words, [Path.cwd()], processes - 1, place=record, progress=_progress())
+        yield record
+
+
+def benchmarks_only(arguments: Sequence[str], scratch: Path) -> list[str]:
+    """What runs the benchmarks and leaves nothing where the person looks."""
+    words = without(arguments, (*OPTIONS, "--against", "--report", "--junitxml", "--junit-xml"))
+    if value_of("-m", arguments) is None:
+        words += ["-m", "benchmark"]
+    # With the sign of equality: pytest seeks its root above every word that is a path.
+    quiet = [f"--report={scratch / 'report'}", f"--junitxml={scratch / 'junit.xml'}"]
+    return [*words, *quiet, "-p", "no:cacheprovider"]
+
+
+def run_since(arguments: Sequence[str], processes: int, since: str) -> int:
+    """The benchmarks of suites by turns, here and there."""
+    if value_of("--against", arguments) is not None:
+        raise UsageError("--since measures both sides; --against takes one from a record: give one")
+    with tempfile.TemporaryDirectory(prefix="dlcheck-") as scratch:
+        words, typed = benchmarks_only(arguments, Path(scratch)), ["run", *arguments]
+        return repeated(["run", *words], processes=processes, since=since, command=typed)
+
+
+def number_of_processes(arguments: Sequence[str], default: int) -> int:
+    text = value_of("--processes", arguments)
+    if text is None:
+        return default
     if not text.isdigit():
-        raise UsageError(f"{option} takes a number of processes, as {PROCESSES}, not {text!r}")
+        raise UsageError(f"--processes takes a number, as {PROCESSES}, not {text!r}")
     return int(text)

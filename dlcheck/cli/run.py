@@ -24,6 +24,9 @@ Prints the equivalent pytest command, and writes a report.
   --require cuda                     fail, rather than skip, where the device is absent
   --seed N|random                    root of all random streams
   --trial-timeout SECONDS            fail a trial that takes longer
+  --processes N                      measure benchmarks in N fresh processes
+  --against RUN                      fail benchmarks that are slower than in a recorded run
+  --since COMMIT                     only benchmarks, by turns at a commit too: slower since?
   --report FOLDER                    where the report goes (default: reports)
   -n 2, -k EXPR, -m TAG, -x, --lf, … everything that pytest takes
 """
@@ -43,6 +46,7 @@ _VALUED = frozenset(
             for name in (
                 *("subject", "device", "dtype", "profile", "seed"),
                 *("require", "trial-timeout", "report"),
+                *("against", "replicas", "processes", "since"),
             )
             for prefix in ("", "dlcheck-")
         ),
@@ -59,6 +63,24 @@ def main(arguments: Sequence[str]) -> int:
     if any(word in ("-h", "--help") for word in arguments):
         print(_help())
         return 0
+    from dlcheck.cli.repeated import (
+        OPTIONS,
+        PROCESSES,
+        number_of_processes,
+        replicas,
+        run_since,
+        value_of,
+        without,
+    )
+
+    if (since := value_of("--since", arguments)) is not None:
+        return run_since(arguments, number_of_processes(arguments, PROCESSES), since)
+    with replicas(arguments, number_of_processes(arguments, 1)) as record:
+        words = without(arguments, OPTIONS)
+        return _pytest([*words, f"--replicas={record}"] if record else words)
+
+
+def _pytest(arguments: Sequence[str]) -> int:
     command = pytest_arguments(arguments)
     print(shlex.join(["pytest", *command]), flush=True)
     import pytest

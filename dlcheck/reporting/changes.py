@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlcheck.model import Outcome, Verdict
+from dlcheck.regression import Trend
 from dlcheck.reporting.numbers import counted
 from dlcheck.reporting.report import Report
 from dlcheck.results import Run
@@ -141,9 +142,12 @@ class Changes:
 
     @property
     def verdict_line(self) -> str:
-        """`2 broke, 1 mended, 120 as before`."""
+        """`2 broke, 120 as before; 3 benchmarks: 1 slower, 2 same`."""
         said = ", ".join(f"{len(found):,} {turn.value}" for turn, found in self.turned.items())
-        return said or "no trial in either"
+        trends = [each.trend for each in self.benchmarks]
+        counts = [f"{trends.count(each):,} {each.value}" for each in Trend if each in trends]
+        timed = f"{counted(len(trends), 'benchmark')}: {', '.join(counts)}" if trends else ""
+        return "; ".join(part for part in (said, timed) if part) or "no trial in either"
 
     @property
     def settings(self) -> list[tuple[str, str, str]]:
