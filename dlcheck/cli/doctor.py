@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any
 from dlcheck.cli import Parser
 from dlcheck.cli.listing import entries
 
-_COMPARISONS = 10
 _OPTIONAL = {"pytest-xdist": "-n 2", "jaxtyping": "inputs read from annotations"}
 
 
@@ -19,7 +19,8 @@ def main(arguments: Sequence[str]) -> int:
     parser = Parser(
         prog="dlcheck doctor", description="Say what this machine and installation are."
     )
-    parser.add_argument("--no-timing", action="store_true", help="leave out the timing self-test")
+    told = "time an operation against itself: how often is a difference seen? Takes three seconds"
+    parser.add_argument("--timing", action="store_true", help=told)
     given = parser.parse_args(arguments)
     import torch  # so that the environment holds the devices
 
@@ -30,10 +31,8 @@ def main(arguments: Sequence[str]) -> int:
     _print("Configuration", dict(_configuration()))
     _print("Optional packages", dict(_optional()))
     problems = list(_problems())
-    if not given.no_timing:
-        print("\nTiming self-test (takes up to half a minute)", flush=True)
-        for line in entries(dict(_timing())):
-            print(line)
+    if given.timing:
+        _print("Timing", dict(_timing(torch)))
     print("\n".join(["", "Problems", *(f"  ! {text}" for text in problems or [])])
           if problems else "\nNo problems found.")  # fmt: skip
     return 1 if problems else 0
@@ -110,21 +109,23 @@ def _problems() -> Iterator[str]:
             yield str(error)
 
 
-def _timing() -> Iterator[tuple[str, str]]:
-    """One implementation timed against itself: how often would this machine cry wolf?"""
-    import torch
-
-    from dlcheck.measure.clocks import Clock
-    from dlcheck.measure.pairs import compare_times
+def _timing(torch: Any) -> Iterator[tuple[str, str]]:
+    """One operation timed against itself: how often would this machine cry wolf?"""
+    from dlcheck.measure.self_test import self_test
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    x = torch.randn(256, 256, device=device)
-    verdicts = [
-        compare_times(torch.matmul, torch.matmul, Clock(device), buffers=[(x, x)], seed=seed)
-        .verdict.value
-        for seed in range(_COMPARISONS)
-    ]  # fmt: skip
-    counts = {verdict: verdicts.count(verdict) for verdict in dict.fromkeys(verdicts)}
-    alarms = sum(counts.get(verdict, 0) for verdict in ("faster", "slower"))
-    yield "A against A", ", ".join(f"{count} × {verdict}" for verdict, count in counts.items())
-    yield "false alarms", f"{alarms} of {len(verdicts)}"
+    found = self_test(device)
+    said = ", ".join(f"{count} × {speed.value}" for speed, count in found.verdicts.items())
+    yield "A against A", f"{said}: a softmax on {device} in {len(found.ratios)} comparisons"
+    yield (
+        "false alarms",
+        (
+            f"{found.false_alarms} of {len(found.ratios)}: "
+            f"at most {100 * found.most_false_alarms:.0f} % with 95 %"
+        ),
+    )
+    spread = f"{100 * found.spread:.1f} % within a pair (medians)"
+    yield "noise", f"± {100 * found.noise:.1f} % of a ratio, {spread}"
+    yield "resolution", f"{100 * found.resolution:.1f} % slower is seen in half of the comparisons"
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    yield "load", f"{load:.1f} on {os.cpu_count()} cores"
