@@ -6,6 +6,7 @@ import itertools
 import math
 import os
 import random
+import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,16 +16,21 @@ import pytest
 from benchmarks_made import benchmark
 from outcomes import outcome
 from scipy import stats
+from sessions import run_pytest
 
 from dlcheck.benchmark import Benchmark
 from dlcheck.cli import main
 from dlcheck.errors import UsageError
+from dlcheck.gate import Gate
 from dlcheck.history import baselines, find_run, set_baseline
+from dlcheck.measure.self_test import SelfTest
 from dlcheck.model import Outcome, Verdict
+from dlcheck.processes import in_processes, tree
+from dlcheck.ratio import Ratio
 from dlcheck.regression import ALPHA, Shift, Trend, holm, processes_needed
 from dlcheck.reporting.changes import Turn, changes
-from dlcheck.results import Run, RunWriter, read_run
-from dlcheck.trends import Timed, timed
+from dlcheck.results import RECORD, Run, RunWriter, read_run
+from dlcheck.trends import Timed, processes_of, timed
 
 MACHINE = {
     "cpu": {"model": "Testium", "cores": 2},
@@ -411,3 +417,208 @@ def test_verdicts_of_another_machine_are_compared_all_the_same() -> None:
     found = changes(run(processes(), [PASSED]), other)
     assert list(found.turned) == [Turn.BROKE]
     assert found.benchmarks[0].told.startswith("not comparable")
+
+
+# --- fresh processes ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def processes_made(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Processes that record at once; the folders in which they ran, in their order."""
+    ran: list[Path] = []
+
+    def run_one(command: Sequence[str], **more: object) -> subprocess.CompletedProcess[str]:
+        told = more.get("env")
+        if not isinstance(told, dict) or RECORD not in told:  # git
+            return real(command, **more)  # type: ignore[call-overload,no-any-return]
+        folder = Path(str(more["cwd"]))
+        ran.append(folder)
+        slower = 1.5 if "slow" in folder.name else 1.0
+        noise = random.Random(len(ran)).gauss(0, 0.01)
+        if "silent" not in command:
+            with RunWriter(Path(told[RECORD]), MACHINE) as writer:
+                writer.append(benchmark(slower * math.exp(noise), n=20))
+        return subprocess.CompletedProcess(command, 3, "out", "what went wrong")
+
+    real = subprocess.run
+    monkeypatch.setattr(subprocess, "run", run_one)
+    return ran
+
+
+def test_processes_run_by_turns_and_are_one_record_a_side(
+    folder: Path, processes_made: list[Path]
+) -> None:
+    sides = [folder / "fast", folder / "slow"]
+    before, after = in_processes(["bench", "x"], sides, 8, command="dlcheck bench x")
+    assert processes_made == sides * 8
+    assert [len(run.benchmarks) for run in (before, after)] == [8, 8]
+    assert before.meta["processes"] == 8
+    assert before.meta["command"] == "dlcheck bench x"
+    assert before.meta["in turn"] == after.meta["in turn"]
+    found = only(before, after)
+    assert found.is_regression
+    assert not found.beside
+    assert changes(before, after).regressions == [found]
+
+
+def test_a_process_that_records_nothing_says_why(folder: Path, processes_made: list[Path]) -> None:
+    with pytest.raises(UsageError, match=r"recorded nothing \(exit code 3\)(.|\n)*went wrong"):
+        in_processes(["bench", "silent"], [folder], 2)
+    assert len(processes_made) == 1
+
+
+def test_bench_since_a_folder_ends_with_6(folder: Path, processes_made: list[Path]) -> None:
+    (folder / "slow").mkdir()
+    assert main(["bench", "ops:f", "--since", "slow", "--processes", "4"]) == 0  # faster now
+    assert processes_made == [folder / "slow", folder] * 4
+    os.chdir(folder / "slow")
+    assert main(["bench", "ops:f", "--since", str(folder), "--processes", "4"]) == 6
+    assert len(list((folder / "slow" / ".dlcheck" / "runs").iterdir())) == 2
+
+
+def test_bench_in_processes_prints_their_spread(
+    folder: Path, processes_made: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "ops:f", "--processes", "3"]) == 0
+    assert processes_made == [folder] * 3
+    assert "medians of 3 processes from" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["bench", "f", "--processes", "0"], "a number from 1 to 1000, not 0"),
+        (["bench", "f", "--processes", "2", "--json"], "--json is for one process"),
+        (["bench", "f", "--since", "no-such"], "'no-such' is no folder and no commit"),
+        (["run", "--processes", "many"], "--processes takes a number, as 8, not 'many'"),
+        (["run", "--since", ".", "--against", "main"], "give one"),
+    ],
+)
+def test_a_wrong_call_says_so(
+    folder: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 4
+    assert said in capsys.readouterr().err
+
+
+def test_a_commit_is_checked_out_for_the_while(folder: Path) -> None:
+    def git(*words: str) -> None:
+        name = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        subprocess.run(["git", *name, *words], cwd=folder, check=True, capture_output=True)
+
+    git("init")
+    (folder / "x").write_text("old")
+    git("add", "x")
+    git("commit", "-m", "one")
+    (folder / "x").write_text("new")
+    with tree("HEAD") as there:
+        assert (there / "x").read_text() == "old"
+    assert not there.exists()
+    assert (folder / "x").read_text() == "new"
+
+
+# --- a run against a baseline ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ratio", "many", "trend"),
+    [(1.5, 1, Trend.SLOWER), (1.0, 1, Trend.SAME), (1.5, 10_000, Trend.NO_VERDICT)],
+)
+def test_the_gate_counts_every_benchmark(ratio: float, many: int, trend: Trend) -> None:
+    first, *rest = processes(ratio, seed=1)
+    gate = Gate(name="main", baseline=run(processes()), others=[run(rest)], meta=MACHINE)
+    assert gate.judge(first, many).trend is trend
+
+
+def test_the_gate_lets_new_benchmarks_pass() -> None:
+    gate = Gate(name="main", baseline=run(processes()), meta=MACHINE)
+    judged = gate.judge(benchmark(name="new"), 1)
+    assert judged.told == "new"
+    assert not judged.is_unmeasured
+
+
+SUITE = """
+suite = "Speed"
+[[benchmark]]
+name = "soft"
+target = "torch:softmax"
+against = "torch.nn.functional:softmax"
+inputs = { x = "float b n" }
+args = { dim = -1 }
+against_args = { dim = -1 }
+sizes = { b = 2, n = 3 }
+matrix = { device = ["cpu"], dtype = ["float32"] }
+"""
+MEASURED = """
+import pytest
+from dataclasses import replace
+import dlcheck.environment, dlcheck.results, dlcheck.timing.run
+
+@pytest.fixture(autouse=True)
+def measured(monkeypatch):
+    from benchmarks_made import benchmark
+    blank = dlcheck.timing.run._blank
+    def run_benchmark(trial):
+        return replace(blank(trial), subject=benchmark({ratio}).subject,
+                       against=replace(blank(trial).against, seconds=benchmark().against.seconds))
+    monkeypatch.setattr(dlcheck.timing.run, "run_benchmark", run_benchmark)
+    monkeypatch.setattr(dlcheck.results, "environment", lambda **more: {machine!r})
+"""
+
+
+@pytest.mark.parametrize(
+    ("ratio", "others", "code", "said"),
+    [
+        (1.5, ["replicas"], 6, "slower against main: 1.50"),
+        (1.0, ["replicas"], 0, "same against main: 1.00"),
+        (1.5, [], 7, "one process a side: no verdict; measure with --processes 8"),
+    ],
+)
+def test_a_regression_fails_its_item(
+    pytester: pytest.Pytester, ratio: float, others: list[str], code: int, said: str
+) -> None:
+    folder = pytester.path
+    (folder / "speed.toml").write_text(SUITE)
+    pytester.syspathinsert(Path(__file__).parent)
+    source = MEASURED.replace("{ratio}", str(ratio)).replace("{machine!r}", repr(MACHINE))
+    (folder / "conftest.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n{source}"
+    )
+    named = {
+        "suite": "speed.toml::Benchmarks",
+        "name": "soft",
+        "point": "cpu-float32",
+        "sizes": {"b": 2, "n": 3},
+        "hardware": "",
+    }
+    sides = {
+        "main": processes(k=8, **named),
+        "replicas": processes(ratio, k=7, seed=1, **named),
+    }
+    for name, made in sides.items():
+        recorded(folder, name, made, processes=len(made))
+    set_baseline("main", folder / ".dlcheck" / "runs" / "main.jsonl", folder)
+    given = [f"--replicas={folder / '.dlcheck' / 'runs' / name}.jsonl" for name in others]
+    found = run_pytest(pytester, "-p", "no:benchmark", "--against", "main", "--junitxml=junit.xml",
+                       *given, "speed.toml")  # fmt: skip
+    told = "\n".join(found.outlines)
+    assert found.ret == code, told
+    assert said in told
+    (item,) = xml.parse(folder / "junit.xml").getroot().iter("testcase")
+    assert (item.find("failure") is not None) == (code == 6)
+    if others:
+        record = find_run("latest", folder)
+        assert [len(each) for each in processes_of(read_run(record)).values()] == [8]
+
+
+# --- the machine ----------------------------------------------------------------------------------
+
+
+def test_the_self_test_says_what_it_cannot_exclude() -> None:
+    same = Ratio(logs=(0.001, -0.001) * 30)
+    slower = Ratio(logs=(0.05,) * 60)
+    found = SelfTest((same,) * 19 + (slower,))
+    assert found.false_alarms == 1
+    assert found.most_false_alarms == pytest.approx(stats.beta.ppf(0.95, 2, 19), rel=1e-9)
+    assert found.noise == pytest.approx(0.001)
+    assert found.resolution == pytest.approx(0.02 + 0.00102, abs=1e-5)
