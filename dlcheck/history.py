@@ -23,8 +23,9 @@ def runs(root: Path) -> list[Path]:
 
 def find_run(name: str, root: Path) -> Path:
     """The record that is meant. Raises UsageError where there is none, or several."""
-    if Path(name).is_file():
-        return Path(name)
+    for path in (Path(name), Path(name) / "run.jsonl"):  # a record, or the folder of a report
+        if path.is_file():
+            return path
     word, _, back = name.partition("~")
     if word == LATEST and (not back or back.isdigit()):
         return _nth(int(back or 0), runs(root), root)

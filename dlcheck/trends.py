@@ -251,7 +251,9 @@ def _said(value: Any) -> str:
 
 
 def _measured(replicas: Sequence[Benchmark]) -> tuple[Benchmark, ...]:
-    return tuple(each for each in replicas if each.subject.median and not each.refused)
+    return tuple(
+        each for each in replicas if 0 < (each.subject.median or 0) < math.inf and not each.refused
+    )
 
 
 def _wrong(replicas: Sequence[Benchmark]) -> bool:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dlcheck.reporting.changes import Changes
 
 _SHOWN = 10
+_WIDE = 400  # letters of a reason
 
 
 def parser() -> Parser:
@@ -56,13 +57,15 @@ def main(arguments: Sequence[str]) -> int:
 
 def exit_code(found: Changes) -> int:
     """1 where something newly fails, then 6 for regressions, 7 for what stays open, else 0."""
+    from dlcheck.reporting.markup import clean
+
     if found.broken:
         return FAILED
     if found.regressions:
         return ONLY_REGRESSIONS
     if left := found.unmeasured:
         for reason in left[:_SHOWN]:
-            print(f"not settled: {reason}", file=sys.stderr)
+            print(f"not settled: {clean(reason)[:_WIDE]}", file=sys.stderr)
         if len(left) > _SHOWN:
             print(f"and {len(left) - _SHOWN:,} more", file=sys.stderr)
         return COULD_NOT_MEASURE

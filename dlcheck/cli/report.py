@@ -7,8 +7,9 @@ from pathlib import Path
 
 from dlcheck.cli import Parser
 from dlcheck.errors import UsageError
+from dlcheck.history import LATEST, find_run
 from dlcheck.reporting import write_changes, write_reports
-from dlcheck.results import latest_run, read_run
+from dlcheck.results import read_run
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -16,8 +17,8 @@ def main(arguments: Sequence[str]) -> int:
     parser = Parser(
         prog="dlcheck report",
         description="Render a recorded run, or what changed between two.",
-        epilog="A RUN is a .jsonl record, the folder of a report, or the beginning of the name "
-        "of a record in .dlcheck/runs.",
+        epilog="A RUN is a .jsonl record, the folder of a report, the beginning of a name in "
+        ".dlcheck/runs, latest, latest~1, or a baseline.",
     )
     add = parser.add_argument
     add("run", nargs="?", metavar="RUN", help="default: the latest")
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     add("--no-record", action="store_true", help="write no copy of the record beside the pages")
     add("--open", action="store_true", help="show the page in the browser")
     given = parser.parse_args(arguments)
-    record, folder = _record(given.run, Path.cwd()), Path(given.output)
+    record, folder = find_run(given.run or LATEST, Path.cwd()), Path(given.output)
     try:
         if given.other:
             written = _changes(record, given.other, folder)
@@ -55,7 +56,7 @@ def _report(record: Path, folder: Path, *, with_record: bool) -> list[Path]:
 def _changes(before: Path, after: str, folder: Path) -> list[Path]:
     from dlcheck.reporting.changes import changes
 
-    found = changes(read_run(before), read_run(_record(after, Path.cwd())))
+    found = changes(read_run(before), read_run(find_run(after, Path.cwd())))
     print(found)
     return write_changes(found, folder)
 
@@ -66,24 +67,3 @@ def _open(page: Path) -> None:
     address = page.absolute().as_uri()
     if not webbrowser.open(address):
         print(f"no browser could be started; open {address}")
-
-
-def _record(name: str | None, root: Path) -> Path:
-    """The record that a person means: a file, a report's folder, or the beginning of a name."""
-    folder = root / ".dlcheck" / "runs"
-    if name is None:
-        latest = latest_run(root)
-        if latest is None:
-            raise UsageError(f"nothing is recorded in {folder} yet; run: dlcheck run")
-        return latest
-    path = Path(name)
-    if path.is_file():
-        return path
-    if (path / "run.jsonl").is_file():
-        return path / "run.jsonl"
-    found = sorted(each for each in folder.glob("*.jsonl") if each.name.startswith(name))
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UsageError(f"{len(found)} records in {folder} begin with {name!r}: say more of it")
-    raise UsageError(f"there is no record {name!r}, neither as a file nor in {folder}")

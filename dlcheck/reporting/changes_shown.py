@@ -236,7 +236,10 @@ def terminal(found: Changes) -> str:
         lines.append(clean(_strangers(_capped(found))))
     for each in _gravest_first(found.benchmarks)[:_LISTED]:
         name = clean(f"{each.named.name} [{each.named.point}]")
-        lines += [f"{each.trend.value}: {name}: {' → '.join(_times(each))}", f"    {each.told}"]
+        lines += [
+            f"{each.trend.value}: {name}: {' → '.join(_times(each))}",
+            f"    {clean(clipped(each.told, 400))}",
+        ]
     return "\n".join([*lines, f"{found.headline}: {found.verdict_line}"])
 
 
