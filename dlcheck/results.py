@@ -254,9 +254,3 @@ def _head(path: Path, line: bytes) -> dict[str, Any]:
     if schema < 1:
         raise UsageError(f"{path}: there is no schema {schema}; this dlcheck reads 1 to {SCHEMA}")
     return head
-
-
-def latest_run(root: Path) -> Path | None:
-    """The newest record below a folder, or None."""
-    found = (root / ".dlcheck" / "runs").glob("*.jsonl")
-    return max(found, key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from outcomes import OUTCOMES, outcome
 
 from dlcheck.errors import UsageError
+from dlcheck.history import runs
 from dlcheck.model import Evidence, Outcome
 from dlcheck.reporting.report import Report
 from dlcheck.results import (
@@ -21,7 +22,6 @@ from dlcheck.results import (
     decode,
     encode,
     environment,
-    latest_run,
     new_run_path,
     read_run,
 )
@@ -197,11 +197,11 @@ def test_records_never_write_over_each_other(tmp_path: Path) -> None:
 
 
 def test_the_latest_record_is_found(tmp_path: Path) -> None:
-    assert latest_run(tmp_path) is None
+    assert runs(tmp_path) == []
     for _ in range(3):
         with RunWriter(new_run_path(tmp_path), {}) as writer:
             pass
-    assert latest_run(tmp_path) == writer.path
+    assert runs(tmp_path)[0] == writer.path
 
 
 def test_the_environment_can_be_recorded(tmp_path: Path) -> None:
