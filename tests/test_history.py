@@ -292,7 +292,7 @@ def test_what_broke_stands_first(folder: Path, capsys: pytest.CaptureFixture[str
     told = capsys.readouterr().out.splitlines()
     assert told[0] == "broke (1)"
     assert [line for line in told if line.startswith("slower: softmax")]
-    assert told[-1].startswith("1 broke, 1 slower: ")
+    assert told[-1].startswith("1 new failure, 1 regression: ")
 
 
 def test_junit_has_an_item_for_each(folder: Path) -> None:
@@ -314,7 +314,7 @@ def test_the_page_of_two_runs_shows_the_regression(folder: Path) -> None:
     assert main(["compare", "one", "--report", "out"]) == 6
     for name in ("changes.html", "changes.md"):
         text = (folder / "out" / name).read_text()
-        assert "1 slower" in text or "slower" in text
+        assert "1 regression" in text
         assert "beside torch.nn.functional:softmax" in text.replace("\\_", "_")
 
 
