@@ -152,9 +152,10 @@ class Timed:
         if self.doubt:
             return f"{times}; {self.doubt}"
         chance = self.faster if self.trend is Trend.FASTER else self.slower
+        among = f" among {self.judged} benchmarks" if self.judged > 1 else ""
         tail = {
-            Trend.SLOWER: f"a regression, p = {chance:.2g} for {self.judged}",
-            Trend.FASTER: f"faster, p = {chance:.2g} for {self.judged}",
+            Trend.SLOWER: f"a regression, p = {chance:.2g}{among}",
+            Trend.FASTER: f"faster, p = {chance:.2g}{among}",
             Trend.SAME: f"no regression of {100 * self.floor:.0f} % is seen",
             Trend.UNCLEAR: "unclear: a regression is not excluded",
         }[self.trend]

@@ -137,7 +137,8 @@ class Changes:
         if bad or slower:
             parts = (counted(bad, "new failure"), counted(slower, "regression"))
             return ", ".join(part for part in parts if not part.startswith("0 "))
-        changed = sum(each.turn is not Turn.SAME for each in self.trials)
+        changed = any(each.turn is not Turn.SAME for each in self.trials)
+        changed = changed or any(each.trend is Trend.FASTER for each in self.benchmarks)
         return "Nothing broke" if changed else "Nothing changed"
 
     @property
