@@ -34,14 +34,11 @@ def find_run(name: str, root: Path) -> Path:
     found = [path for path in runs(root) if path.name.startswith(name)]
     if len(found) == 1:
         return found[0]
+    folder = _folder(root, "runs")
     if found:
-        some = ", ".join(path.stem for path in found[:3])
-        raise UsageError(f"{len(found)} records begin with {name!r} ({some}, …): write more of one")
-    known = unknown("run or baseline", name, [*baselines(root), *(p.stem for p in runs(root))])
-    raise UsageError(
-        f"{known} A run is a .jsonl file, the beginning of a name in {_folder(root, 'runs')}, "
-        "latest, latest~1 for the one before, or a baseline (see: dlcheck baseline)."
-    )
+        raise UsageError(f"{len(found)} records in {folder} begin with {name!r}: say more of it")
+    known = unknown("baseline", name, baselines(root), see="dlcheck baseline")
+    raise UsageError(f"there is no record {name!r}, neither as a file nor in {folder}, and {known}")
 
 
 def _nth(back: int, found: list[Path], root: Path) -> Path:

@@ -59,7 +59,7 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
         (["explain", "gradient_match"], "Did you mean 'gradient_matches_difference'?"),
         (["new", "los"], "no kind named 'los'. Did you mean 'loss'?"),
         (["list", "checks", "--kind", "los"], "Did you mean 'loss'?"),
-        (["report", "20010101"], "no run or baseline named '20010101'"),
+        (["report", "20010101"], "there is no record '20010101'"),
         (["report"], "nothing is recorded"),
         (["run", "regularisation"], "Did you mean 'regularization'?"),
         (["validate", "mine.py:twise", "--kind", "op"], "Did you mean 'twice'?"),
