@@ -23,7 +23,9 @@ def run_pytest(folder: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     """Run pytest in a folder; what it printed and its exit code."""
     started = time.perf_counter()
     files = [folder.path / name for name in ("stdout.txt", "stderr.txt")]
-    environment = {**os.environ, "PYTHONPATH": str(folder.path), "COLUMNS": "120"}
+    # A session of its own, also where this one is a worker of xdist.
+    outer = {name: value for name, value in os.environ.items() if "PYTEST_XDIST" not in name}
+    environment = {**outer, "PYTHONPATH": str(folder.path), "COLUMNS": "120"}
     child = _SERVER.Process(
         target=_session, args=(str(folder.path), list(arguments), environment, *map(str, files))
     )

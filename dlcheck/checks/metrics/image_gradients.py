@@ -11,7 +11,6 @@ from torch import Tensor
 
 from dlcheck.checks.metrics.image_pairs import Pictures, pictures, resolvable, scores
 from dlcheck.checks.metrics.image_quality import divides_by_a_vanishing_norm
-from dlcheck.checks.metrics.precision import precision
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence
 from dlcheck.mutants import around, on_tensors, scaled_gradient
@@ -161,7 +160,8 @@ def the_gradient_vanishes_where_images_are_equal(metric: Implementation, case: C
     """At x = y the gradient exists and is 0, for the value is the best one there.
 
     x [b, c, h, w] photographs; the error is the norm of the gradient, the signal the norm for
-    noisy copies. √ε of it is left for guards, and for what rounds differently in the two images.
+    noisy copies. √ε of float32, in which
+    many compute inside, is left for guards and for what rounds differently in the two images.
     """
     pair = pictures(metric, case)
     if not pair.values.is_floating_point():
@@ -170,7 +170,7 @@ def the_gradient_vanishes_where_images_are_equal(metric: Implementation, case: C
     at_best, away = (_norm(metric, pair.values, y) for y in (pair.values, noisy))
     return Evidence(
         error=at_best,
-        bound=torch.finfo(precision(metric, case)).eps ** 0.5 * away,
+        bound=torch.finfo(torch.float32).eps ** 0.5 * away,
         signal=away,
         what="norm of the gradient where the images are equal",
         expected="0",

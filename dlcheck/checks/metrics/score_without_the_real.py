@@ -19,7 +19,6 @@ from dlcheck.checks.metrics.score_on_digits import (
     measures_confidence_alone,
     needs_ten_classes,
 )
-from dlcheck.checks.metrics.score_values import measures_the_marginal_alone
 from dlcheck.features import DigitsStudy, digits_study
 from dlcheck.model import Evidence, Figure
 from dlcheck.registry import check
@@ -36,7 +35,6 @@ _FEW, _DRAWS, _ENOUGH = 50, 8, 300
     rejects=[
         forgets_all_but_the_last_batch,
         measures_confidence_alone,
-        measures_the_marginal_alone,
         negates_the_divergence,
     ],
     textbook={
