@@ -12,7 +12,7 @@ from dlcheck.references.metrics.image_inputs import Takes, checked_pair
 from dlcheck.references.metrics.phase_congruency import phase_congruency
 from dlcheck.registry import reference
 
-_TAKES = Takes(metric="fsim")
+_TAKES = Takes(metric="fsim", smallest=2, why="phases need two pixels")
 _T1, _T2, _T3, _T4 = 0.85, 160.0, 200.0, 200.0  # for values from 0 to 255
 _LAMBDA = 0.03
 _YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
@@ -50,7 +50,7 @@ def fsim(x: Tensor, y: Tensor, *, data_range: float) -> Tensor:
     if x.shape[1] not in (1, 3):
         raise ValueError(f"fsim: images have 1 or 3 channels, not {x.shape[1]}; choose some")
     both = torch.cat([x, y]) * (255 / data_range)
-    factor = max(1, round(min(both.shape[2:]) / _SIDE))
+    factor = max(1, int(min(both.shape[2:]) / _SIDE + 0.5))  # half up, as MATLAB rounds
     both = functional.avg_pool2d(both, factor) if factor > 1 else both
     chrominance: tuple[Tensor, ...] = ()
     grey = both[:, 0]

@@ -62,6 +62,7 @@ def _median(values: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)  # noqa: FBT003  # what is kept must serve a gradient later
 def _filters(
     height: int, width: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:

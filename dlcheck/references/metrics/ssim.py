@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -103,19 +103,19 @@ def mean_similarities(
 def similarities(x: Tensor, y: Tensor, window: Window, data_range: float) -> tuple[Tensor, Tensor]:
     """Luminance and contrast-structure of every place: two maps [n, h', w'] of images [n, h, w].
 
-    Variances and covariances do not change when both images are moved by one number s, and with s
-    near the mean E(x − s)² − (μ − s)² loses no digits. Only σₓ² + σᵧ² is needed, so that four
-    maps are averaged: x, y, x² + y² and xy.
+    Variances and covariances do not change when an image is moved by a number s, and with s near
+    its mean E(x − s)² − (μ − s)² loses no digits. Only σₓ² + σᵧ² is needed, so that four maps
+    are averaged: x, y, x² + y² and xy.
     """
-    shift = ((x + y).detach().mean((1, 2), keepdim=True)) / 2
-    p, q = x - shift, y - shift
+    shift_x, shift_y = (image.detach().mean((1, 2), keepdim=True) for image in (x, y))
+    p, q = x - shift_x, y - shift_y
     maps = torch.stack([p, q, torch.addcmul(p * p, q, q), p * q])
     mean_p, mean_q, squares, product = averaged(maps, window.weights(x))
     c1, c2 = ((k * data_range) ** 2 for k in window.constants)
     structure = (2 * (product - mean_p * mean_q) + c2) / (
         squares - mean_p.square() - mean_q.square() + c2
     )
-    mean_x, mean_y = mean_p + shift, mean_q + shift
+    mean_x, mean_y = mean_p + shift_x, mean_q + shift_y
     luminance = (2 * mean_x * mean_y + c1) / (mean_x.square() + mean_y.square() + c1)
     return luminance, structure
 
@@ -148,7 +148,8 @@ def _bands(size: int, weights: Tensor) -> Sequence[tuple[int, int, Tensor]]:
     return blocks
 
 
-@cache
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)  # noqa: FBT003  # what is kept must serve a gradient later
 def _band(
     weights: tuple[float, ...], count: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
