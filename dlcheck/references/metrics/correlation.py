@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dlcheck.numerics.moments import Moments
 from dlcheck.references.metrics.admission import numbers, paired
-from dlcheck.references.metrics.moments_state import joined, moments_of, packed
+from dlcheck.references.metrics.moments_state import joined, moments_of, packed, varies
 from dlcheck.references.metrics.ranking import average_ranks
 from dlcheck.references.metrics.streams import RowStream, Stream
 from dlcheck.registry import reference
@@ -23,7 +23,7 @@ def correlation(x: Tensor, y: Tensor) -> Tensor:
 def _of_moments(moments: Moments) -> Tensor:
     scatter = moments.scatter
     spread = scatter[0, 0].sqrt() * scatter[1, 1].sqrt()
-    if not bool(spread > 0):
+    if not (varies(moments, 0) and varies(moments, 1)):
         raise ValueError("one side is constant: a correlation with it is not defined")
     return (scatter[0, 1] / spread).clamp(-1, 1)  # rounding may leave 1 + 10⁻¹⁶
 
@@ -107,7 +107,7 @@ class KendallCorrelation(RowStream):
             untied_x, untied_y = untied_x + p.abs().sum(), untied_y + q.abs().sum()
         if not bool(untied_x * untied_y > 0):
             raise ValueError("one side is constant: a correlation with it is not defined")
-        return agreed / (untied_x.sqrt() * untied_y.sqrt())
+        return (agreed / (untied_x.sqrt() * untied_y.sqrt())).clamp(-1, 1)
 
 
 def _rows(prediction: Tensor, target: Tensor) -> Tensor:

@@ -18,6 +18,12 @@ def moments_of(state: Tensor) -> Moments:
     return Moments(int(state[0]), state[1:3], state[3:].view(2, 2))
 
 
+def varies(moments: Moments, side: int) -> bool:
+    """Is the scatter of a side more than what rounding its mean leaves of equal values?"""
+    unit = 4 * torch.finfo(moments.mean.dtype).eps * moments.mean[side].abs()
+    return bool(moments.scatter[side, side] > moments.rows * unit.square())
+
+
 def joined(first: Tensor, second: Tensor) -> Tensor:
     """The moments of both sets of rows: scatter₁ + scatter₂ + δδᵀ n₁n₂/n, δ between the means.
 

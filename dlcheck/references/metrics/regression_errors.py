@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dlcheck.numerics.moments import Moments
 from dlcheck.references.metrics.admission import numbers, paired
-from dlcheck.references.metrics.moments_state import joined, moments_of, packed
+from dlcheck.references.metrics.moments_state import joined, moments_of, packed, varies
 from dlcheck.references.metrics.streams import Stream
 from dlcheck.registry import reference
 
@@ -101,6 +101,6 @@ class R2Score(Stream):
     def score(self, state: Tensor) -> Tensor:
         moments = moments_of(state)
         total = moments.scatter[0, 0]
-        if not bool(total > 0):
+        if not varies(moments, 0):
             raise ValueError("the target is constant: R² compares with its variance, which is 0")
         return 1 - (moments.scatter[1, 1] + moments.rows * moments.mean[1].square()) / total
