@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_UNSURE = 1e-3  # by how much probabilities of half precision may miss a sum of 1
+_UNSURE = 1e-3  # by how much probabilities may miss a sum of 1
 
 
 def labels(values: Tensor, classes: int, name: str, ignore_index: int | None = None) -> Tensor:
@@ -60,14 +60,19 @@ def class_scores(scores: Tensor, target: Tensor, name: str = "prediction") -> Te
     return numbers(scores, name)
 
 
-def probabilities(values: Tensor, name: str = "prediction") -> Tensor:
-    """The same where each row is a distribution. Raises ValueError for logits and other sums."""
+def probabilities(values: Tensor, given: torch.dtype, name: str = "prediction") -> Tensor:
+    """The same where each row is a distribution. Raises ValueError for logits and other sums.
+
+    given: the type in which they came. Each is rounded by half an eps of itself, and was computed
+    in that type: an eps is left for the sum.
+    """
     if bool((values < 0).any()) or bool((values > 1).any()):
         raise ValueError(
             f"{name} holds values from {float(values.min()):.4g} to {float(values.max()):.4g}, "
             "where probabilities are declared; take softmax(-1) of logits"
         )
     miss = float((values.sum(-1) - 1).abs().max())
-    if miss > _UNSURE:
+    narrow = torch.finfo(given).eps if given.is_floating_point else 0.0
+    if miss > max(_UNSURE, narrow):
         raise ValueError(f"rows of {name} miss a sum of 1 by {miss:.3g}: they are no distributions")
     return values

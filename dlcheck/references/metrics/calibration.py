@@ -33,7 +33,7 @@ class ExpectedCalibrationError(Stream):
 
     def count(self, prediction: Tensor, target: Tensor) -> Tensor:
         """[3, bins]: rows, sum of confidence, right ones."""
-        p = probabilities(class_scores(prediction, target))
+        p = probabilities(class_scores(prediction, target), prediction.dtype)
         wanted = labels(target, p.shape[-1], "target").flatten()
         confidence, said = p.flatten(0, -2).max(-1)
         edges = torch.linspace(0, 1, self.bins + 1, dtype=p.dtype, device=p.device)

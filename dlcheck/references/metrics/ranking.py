@@ -123,7 +123,7 @@ class MulticlassAreaUnderROC(RowStream):
     """
 
     def count(self, prediction: Tensor, target: Tensor) -> Tensor:
-        scores = probabilities(class_scores(prediction, target))
+        scores = probabilities(class_scores(prediction, target), prediction.dtype)
         wanted = labels(target, scores.shape[-1], "target")
         return torch.cat([scores.mT, wanted[None].double()])
 
