@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -64,6 +65,8 @@ class MomentStream:
 
     def merge(self, other: MomentStream) -> None:
         """Take what the other stream saw; it is left as it was. Origins may differ."""
+        if other is self:
+            other = copy.deepcopy(self)
         step = _difference(self.origin, other.origin)
         if other._buffer is not None:
             self._append(other._buffer[: other._waiting], step)

@@ -61,6 +61,7 @@ class Stream(Protocol):
         self._parts = tuple(part.clone() for part in state.values())
 
     def _take(self, state: Tensor) -> None:
+        state = state.detach()  # of a stream that is read much later, no graph is kept
         self._parts = (*self._parts, state) if self._keeps_rows else (self._joined(state),)
 
     def _joined(self, state: Tensor) -> Tensor:
