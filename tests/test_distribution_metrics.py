@@ -477,3 +477,22 @@ def test_another_distance_is_held_to_what_it_declares_alone() -> None:
     assert not failures(sliced_distance, **declared)
     declared["traits"] = ("other_distance", "symmetric", "motion_invariant")
     assert failures(sliced_distance, **declared) == {"a_common_motion_changes_no_invariant_measure"}
+
+
+@pytest.mark.parametrize("rows", [300, 400, 600, 1400])
+def test_a_stream_merged_with_itself_has_seen_everything_twice(rows: int) -> None:
+    x, y = normal(rows, 6), 1.5 * normal(rows, 6, seed=1)
+    stream = StreamingFrechetDistance()
+    stream.update(x, y)
+    stream.merge(stream)
+    expected = frechet_distance(torch.cat([x, x]), torch.cat([y, y]))
+    assert float(stream.compute()) == pytest.approx(float(expected), rel=1e-10)
+
+
+def test_the_biased_kernel_distance_does_not_jump_where_blocks_begin() -> None:
+    a, b = normal(10_002, 2), normal(10_002, 2, seed=1)
+    few, more = (
+        float(kernel_inception_distance(a[:n], b[:n], estimator="biased").mean)
+        for n in (10_000, 10_002)
+    )
+    assert more == pytest.approx(few, rel=0.05)

@@ -72,7 +72,9 @@ def kernel_inception_distance(
     must_be_finite("second", b)
     scale = 1 / a.shape[1] if gamma is None else gamma
     kernel = _Kernel(degree, scale, coef0)
-    parts = _blocks(a, b, seed) if subsets is None else _subsets(a, b, subsets, subset_size, seed)
+    # A mean over blocks has the bias of a block: only the unbiased estimator is cut.
+    whole = _blocks(a, b, seed) if estimator == "unbiased" else iter([(a, b)])
+    parts = whole if subsets is None else _subsets(a, b, subsets, subset_size, seed)
     values = torch.stack([_discrepancy(x, y, kernel, estimator) for x, y in parts])
     return KernelDistance(values.mean(), values.std(correction=0))
 
