@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -18,9 +19,14 @@ from dlcheck.errors import UsageError
 from dlcheck.model import Verdict
 from dlcheck.references.metrics import chance, confusion, correlation, ranking, regression_errors
 from dlcheck.references.metrics.accuracy import TopKAccuracy, top_k_accuracy
-from dlcheck.references.metrics.calibration import expected_calibration_error
+from dlcheck.references.metrics.calibration import (
+    ExpectedCalibrationError,
+    expected_calibration_error,
+)
+from dlcheck.references.metrics.correlation import KendallCorrelation, PearsonCorrelation
 from dlcheck.references.metrics.overlap import dice, intersection_over_union
 from dlcheck.references.metrics.perplexity import Perplexity, perplexity
+from dlcheck.references.metrics.regression_errors import R2Score
 
 
 def generator(seed: int) -> torch.Generator:
@@ -360,3 +366,68 @@ def test_feature_distances_of_torchmetrics_stream() -> None:
     from dlcheck.references.metrics.inception_score import inception_score
 
     assert float(score.compute()[0]) == pytest.approx(float(inception_score(p).mean), rel=1e-6)
+
+
+# --- what a reader found -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [0.1, 1e6 + 0.1, -3.7e-9])
+def test_a_constant_side_is_refused_whatever_its_rounding(value: float) -> None:
+    constant = torch.full((12,), value, dtype=torch.float64)
+    other = torch.arange(12, dtype=torch.float64)
+    for score in (R2Score(), PearsonCorrelation()):
+        with pytest.raises(ValueError, match="constant"):
+            score.of(other, constant)
+        for part in (slice(0, 3), slice(3, 7), slice(7, 12)):
+            score.update(other[part], constant[part])
+        with pytest.raises(ValueError, match="constant"):
+            score.compute()
+
+
+def test_a_small_spread_far_from_zero_is_not_constant() -> None:
+    x = 1e6 + 1e-8 * torch.arange(20, dtype=torch.float64)
+    assert float(PearsonCorrelation().of(x, x)) == pytest.approx(1.0, rel=1e-12)
+
+
+def test_probabilities_of_narrow_types_are_taken_for_what_they_are() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(400, 10, generator=generator)
+    target = torch.randint(0, 10, (400,), generator=generator)
+    for dtype in (torch.bfloat16, torch.float16):
+        found = ExpectedCalibrationError().of(logits.to(dtype).softmax(-1), target)
+        exact = ExpectedCalibrationError().of(logits.softmax(-1), target)
+        assert float(found) == pytest.approx(float(exact), abs=0.05)
+    with pytest.raises(ValueError, match="no distributions"):
+        ExpectedCalibrationError().of(logits.softmax(-1) * 1.01, target)
+
+
+def test_a_stream_keeps_no_graph() -> None:
+    stream = Perplexity()
+    logits = torch.randn(2, 3, 5, requires_grad=True)
+    stream.update(logits, torch.zeros(2, 3, dtype=torch.long))
+    assert not copy.deepcopy(stream).compute().requires_grad
+
+
+@pytest.mark.parametrize("count", [5, 17, 40])
+def test_kendall_keeps_to_its_range(count: int) -> None:
+    x = torch.arange(count, dtype=torch.float64)
+    assert float(KendallCorrelation().of(x, x)) <= 1.0
+    assert float(KendallCorrelation().of(x, -x)) >= -1.0
+
+
+def test_a_mean_over_images_of_a_mean_over_classes_is_macro() -> None:
+    def iou(prediction: Tensor, target: Tensor) -> Tensor:
+        values = []
+        for one, two in zip(prediction, target, strict=True):
+            classes = torch.cat([one.flatten(), two.flatten()]).unique()
+            shares = [((one == c) & (two == c)).sum() / ((one == c) | (two == c)).sum()
+                      for c in classes]  # fmt: skip
+            values.append(torch.stack(shares).double().mean())
+        return torch.stack(values).mean()
+
+    report = dlcheck.validate(
+        iou, kind="prediction_metric", device="cpu", profile="quick",
+        options={"task": "segmentation", "prediction": "labels", "average": "macro",
+                 "range": [0, 1], "better": "higher", "perfect": 1.0},
+    )  # fmt: skip
+    report.raise_for_failures()

@@ -110,11 +110,14 @@ def macro_averages_see_which_class_is_wrong(score: Implementation, case: Case) -
     """A macro average changes with the classes in which the mistakes are.
 
     Rows [n, …] of classes of unequal size; the classes of each row renamed for itself keep what
-    is right and wrong, and must change the value in one of four draws: else it is micro.
+    is right and wrong, and must change the value in one of four draws: else it is micro. Not of
+    rows of many targets: a mean over rows of what is macro within a row may keep its value.
     """
     scored = Scored.of(score, case)
     if scored.average != "macro":
         raise NotApplicable("no macro average is declared")
+    if scored.count_dims > 1:
+        raise NotApplicable("a row has several targets: classes may be averaged within each row")
     class_count(scored, 3)
     moved = []
     for draw in range(4):
