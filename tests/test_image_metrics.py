@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -384,3 +385,50 @@ def test_parts_keep_the_mode_that_they_are_in() -> None:
     )  # fmt: skip
     report.raise_for_failures()
     assert len(report.outcomes) == 2
+
+
+@pytest.mark.parametrize("metric", [ssim, fsim])
+def test_a_call_in_inference_mode_leaves_gradients_to_later_ones(metric: Any) -> None:
+    x = torch.rand(1, 1, 37, 41, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        metric(x, x.flip(-1), data_range=1.0)
+    leaf = x.clone().requires_grad_()
+    metric(leaf, x.flip(-1), data_range=1.0).sum().backward()
+    assert leaf.grad is not None
+    assert bool(leaf.grad.isfinite().all())
+
+
+def test_flat_images_of_other_brightness_keep_their_digits() -> None:
+    x, y = torch.full((1, 1, 64, 64), 0.2), torch.full((1, 1, 64, 64), 0.6)
+    exact = ssim(x.double(), y.double(), data_range=1.0)
+    assert float((ssim(x, y, data_range=1.0) - exact).abs()) < 2e-7
+
+
+def as_a_list(x: Tensor, y: Tensor) -> list[float]:
+    pairs = zip(x.detach(), y.detach(), strict=True)
+    return [float(10 * torch.log10(1 / (a - b).square().mean())) for a, b in pairs]
+
+
+def as_a_list_of_tensors(x: Tensor, y: Tensor) -> list[Tensor]:
+    return [10 * torch.log10(1 / (a - b).square().mean()) for a, b in zip(x, y, strict=True)]
+
+
+def with_numpy(x: Tensor, y: Tensor) -> float:
+    return float(skimage_metrics.mean_squared_error(x.numpy(), y.numpy()))
+
+
+@pytest.mark.parametrize("metric", [as_a_list, as_a_list_of_tensors])
+def test_lists_of_values_are_values_of_pairs(metric: Any) -> None:
+    report = dlcheck.validate(
+        metric, kind="image_metric", device="cpu", profile="quick",
+        options={"better": "higher", "data_range": 1.0}, traits=["symmetric"],
+    )  # fmt: skip
+    report.raise_for_failures()
+
+
+def test_arrays_carry_no_gradient_and_are_not_blamed() -> None:
+    report = dlcheck.validate(
+        with_numpy, kind="image_metric", device="cpu", profile="quick", checks=["*gradient*"],
+        options={"better": "lower", "perfect": 0.0},
+    )  # fmt: skip
+    assert not report.failures

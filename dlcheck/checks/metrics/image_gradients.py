@@ -9,14 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlcheck.checks.metrics.image_pairs import Pictures, pictures, resolvable, scores
+from dlcheck.checks.metrics.image_pairs import (
+    Pictures,
+    answer_with_graph,
+    pictures,
+    resolvable,
+    scores,
+)
 from dlcheck.checks.metrics.image_quality import divides_by_a_vanishing_norm
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence
 from dlcheck.mutants import around, on_tensors, scaled_gradient
 from dlcheck.registry import check
 from dlcheck.strategies import Case
-from dlcheck.subjects import Implementation, gradients, tensors_in
+from dlcheck.subjects import Implementation, gradients
 
 _STEPS = (2.0**-22, 2.0**-18, 2.0**-14, 2.0**-10, 2.0**-7)  # of the range, per pixel
 _ROOM = 0.2  # of a range of 1, to its ends, for images in its middle half with a little noise
@@ -108,9 +114,7 @@ def _in_the_middle(pair: Pictures, case: Case) -> Pictures:
 
 def _gradient(metric: Implementation, x: Tensor, y: Tensor) -> Tensor:
     leaf = x.clone().requires_grad_()
-    answer = next(tensors_in(metric(leaf, y.clone())), None)
-    if answer is None or not answer.requires_grad:
-        raise NotApplicable("the answer carries no gradient")
+    answer = answer_with_graph(metric, leaf, y.clone())
     (found,) = gradients([answer], [leaf], [torch.ones_like(answer)])
     if found is None or not bool(found.isfinite().all()) or not bool(found.any()):
         raise NotApplicable("there is no gradient, as every_pair_sends_a_finite_gradient tells")
@@ -180,8 +184,6 @@ def the_gradient_vanishes_where_images_are_equal(metric: Implementation, case: C
 
 def _norm(metric: Implementation, x: Tensor, y: Tensor) -> float:
     leaf = x.clone().requires_grad_()
-    answer = next(tensors_in(metric(leaf, y.clone())), None)
-    if answer is None or not answer.requires_grad:
-        raise NotApplicable("the answer carries no gradient")
+    answer = answer_with_graph(metric, leaf, y.clone())
     (found,) = gradients([answer], [leaf], [torch.ones_like(answer)])
     return 0.0 if found is None else float(found.norm())

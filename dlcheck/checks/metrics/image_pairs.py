@@ -12,7 +12,7 @@ from torch.nn import functional
 from dlcheck.checks.metrics.precision import precision
 from dlcheck.datasets import photographs
 from dlcheck.domains import Input, size_bounds
-from dlcheck.errors import NotApplicable, SubjectError
+from dlcheck.errors import NotApplicable, SubjectError, SubjectRaised
 from dlcheck.inside import is_single_inside
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation, tensors_in
@@ -151,12 +151,35 @@ def scores(metric: Implementation, x: Tensor, y: Tensor) -> Tensor:
 def flat_answer(metric: Implementation, x: Tensor, y: Tensor) -> Tensor:
     """What the metric answers for a batch: every number of it, float64 on the CPU."""
     answer = metric(x.clone(), y.clone())
+    if isinstance(answer, list) and len(answer) == len(x) > 1:
+        parts = [torch.as_tensor(part).detach().double().cpu() for part in answer]
+        if all(part.numel() == 1 for part in parts):
+            return torch.stack([part.reshape(()) for part in parts])
     found = next(tensors_in(answer), None)
     if found is None and isinstance(answer, np.ndarray):
         found = torch.as_tensor(answer)
     if found is None:
         return torch.tensor([metric.number(x.clone(), y.clone())], dtype=torch.float64)
     return found.detach().double().flatten().cpu()
+
+
+def answer_with_graph(metric: Implementation, x: Tensor, y: Tensor) -> Tensor:
+    """What the metric answers for a leaf x, as one tensor that depends on it.
+
+    Raises NotApplicable where it carries no gradient: NumPy, no_grad.
+    """
+    try:
+        answer = metric(x, y)
+    except SubjectRaised as error:
+        if "requires grad" in str(error):
+            raise NotApplicable("turns its inputs into arrays, which carry no gradient") from None
+        raise
+    found = list(tensors_in(answer))
+    if isinstance(answer, list) and all(part.numel() == 1 for part in found) and found:
+        found = [torch.stack([part.reshape(()) for part in found])]
+    if not found or not found[0].requires_grad:
+        raise NotApplicable("the answer carries no gradient")
+    return found[0]
 
 
 def judged(metric: Implementation, original: Tensor, distorted: Tensor) -> Tensor:

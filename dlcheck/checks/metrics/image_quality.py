@@ -9,13 +9,19 @@ import torch
 from torch import Tensor
 
 from dlcheck.checks.metrics.image_distortions import UNITS, USUAL, distortions
-from dlcheck.checks.metrics.image_pairs import Pictures, judged, pictures, sign_of
+from dlcheck.checks.metrics.image_pairs import (
+    Pictures,
+    answer_with_graph,
+    judged,
+    pictures,
+    sign_of,
+)
 from dlcheck.errors import NotApplicable
 from dlcheck.model import Evidence, Figure
 from dlcheck.mutants import around, on_tensors, through_backward
 from dlcheck.registry import check
 from dlcheck.strategies import Case
-from dlcheck.subjects import Implementation, gradients, tensors_in
+from dlcheck.subjects import Implementation, gradients
 
 
 @around
@@ -177,9 +183,7 @@ def every_pair_sends_a_finite_gradient(metric: Implementation, case: Case) -> Ev
         raise NotApplicable("bytes have no gradient")
     x = pair.values.clone().requires_grad_()
     noisy = pair.noisy(0.1, case.generator("noise"))
-    answer = next(tensors_in(metric(x, noisy)), None)
-    if answer is None or not answer.requires_grad:
-        raise NotApplicable("the answer carries no gradient")
+    answer = answer_with_graph(metric, x, noisy)
     (found,) = gradients([answer], [x], [torch.ones_like(answer)])
     found = torch.zeros_like(x) if found is None else found
     broken = (~found.isfinite()).flatten(1).any(1) | (found == 0).flatten(1).all(1)
@@ -191,4 +195,7 @@ def every_pair_sends_a_finite_gradient(metric: Implementation, case: Case) -> Ev
         what="pairs without a finite gradient",
         expected="0",
         got=f"largest element {float(found.abs().max()):.3g}",
+        cause=""
+        if bool(found.any())
+        else "it rounds or detaches: if that is meant, declare the trait nondifferentiable",
     )
