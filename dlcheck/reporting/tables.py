@@ -41,10 +41,11 @@ def _row(row: Sequence[Child]) -> Markup:
 
 
 def link(cell: Cell) -> Markup:
-    """The name of a check that leads to its trial, where that is told."""
+    """The name of a check that leads to its trial, where that is told; it breaks at "_"."""
+    name = join(cell.check.split("_"), Markup("_<wbr>"))
     if not cell.anchor:
-        return tag("span", cell.check)
-    return tag("a", cell.check, href=f"#{cell.anchor}")
+        return tag("span", name)
+    return tag("a", name, href=f"#{cell.anchor}")
 
 
 # --- claims ------------------------------------------------------------------------------------
