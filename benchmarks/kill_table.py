@@ -36,6 +36,7 @@ def asked() -> argparse.Namespace:
 
 def verdict_of(trial: Trial, profile: str) -> Verdict:
     """What a trial comes to; with more cases where a few said nothing."""
+    trial = replace(trial, minimal=False)
     verdict = run_trial(replace(trial, profile=profile)).verdict
     if verdict in (Verdict.PASSED, Verdict.INCONCLUSIVE) and not trial.check.once:
         verdict = run_trial(replace(trial, profile="default")).verdict
