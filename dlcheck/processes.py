@@ -93,12 +93,16 @@ def _written(runs: Sequence[Run], place: Path, extra: Mapping[str, str]) -> Run:
 
 @contextmanager
 def tree(since: str) -> Iterator[Path]:
-    """A folder as it is, or a commit of this repository checked out for the while."""
+    """A folder as it is, or a commit of this repository checked out for the while.
+
+    Raises UsageError for this folder itself, for what is both or neither, and for a commit without
+    the working folder.
+    """
     root = Path.cwd()
-    if Path(since).is_dir():
-        yield Path(since).resolve()
-        return
     top, commit = git("rev-parse", "--show-toplevel"), git("rev-parse", f"{since}^{{commit}}")
+    if Path(since).is_dir():
+        yield _other_folder(since, root, is_commit=bool(commit))
+        return
     if not top or not commit:
         where = f"commit of {top}" if top else "commit: there is no git repository here"
         raise UsageError(
@@ -111,10 +115,28 @@ def tree(since: str) -> Iterator[Path]:
         done = subprocess.run(checkout, capture_output=True, text=True, check=False)
         if done.returncode:
             raise UsageError(f"git cannot check out {since}: {done.stderr.strip()}")
-        yield made / root.relative_to(Path(top))
+        yield _same_folder(made, root.relative_to(Path(top)), since)
     finally:
         git("worktree", "remove", "--force", str(made))
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _other_folder(since: str, root: Path, *, is_commit: bool) -> Path:
+    folder = Path(since).resolve()
+    if folder == root.resolve():
+        raise UsageError(f"--since {since} is this folder itself: give a commit, or a copy")
+    if is_commit:
+        raise UsageError(
+            f"--since {since} is a folder and a commit too: say ./{since} for the folder, or "
+            f"{since}^0 for the commit"
+        )
+    return folder
+
+
+def _same_folder(made: Path, inside: Path, since: str) -> Path:
+    if not (made / inside).is_dir():
+        raise UsageError(f"{since} has no folder {inside}: start in one that it has")
+    return made / inside
 
 
 def refuse_wrong_number(processes: int) -> None:

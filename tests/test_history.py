@@ -490,6 +490,7 @@ def test_bench_in_processes_prints_their_spread(
         (["bench", "f", "--processes", "0"], "a number from 1 to 1000, not 0"),
         (["bench", "f", "--processes", "2", "--json"], "--json is for one process"),
         (["bench", "f", "--since", "no-such"], "'no-such' is no folder and no commit"),
+        (["bench", "f", "--since", "."], "--since . is this folder itself"),
         (["run", "--processes", "many"], "--processes takes a number, as 8, not 'many'"),
         (["run", "--since", ".", "--against", "main"], "give one"),
     ],
@@ -501,20 +502,40 @@ def test_a_wrong_call_says_so(
     assert said in capsys.readouterr().err
 
 
-def test_a_commit_is_checked_out_for_the_while(folder: Path) -> None:
-    def git(*words: str) -> None:
-        name = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
-        subprocess.run(["git", *name, *words], cwd=folder, check=True, capture_output=True)
-
-    git("init")
+def committed(folder: Path) -> None:
+    """A repository with one commit, of the file x."""
     (folder / "x").write_text("old")
-    git("add", "x")
-    git("commit", "-m", "one")
+    own = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in (["init", "-b", "main"], ["add", "x"], [*own, "commit", "-m", "one"]):
+        subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True)
+
+
+def test_a_commit_is_checked_out_for_the_while(folder: Path) -> None:
+    committed(folder)
     (folder / "x").write_text("new")
     with tree("HEAD") as there:
         assert (there / "x").read_text() == "old"
     assert not there.exists()
     assert (folder / "x").read_text() == "new"
+
+
+def test_a_commit_without_the_working_folder_says_so(folder: Path) -> None:
+    committed(folder)
+    (folder / "later").mkdir()
+    os.chdir(folder / "later")
+    with pytest.raises(UsageError, match="HEAD has no folder later"), tree("HEAD"):
+        pass
+
+
+def test_what_is_a_folder_and_a_commit_is_told_apart(folder: Path) -> None:
+    committed(folder)
+    (folder / "main").mkdir()
+    with pytest.raises(UsageError, match=r"\./main for the folder, or main.0 for"), tree("main"):
+        pass
+    with tree("./main") as there:
+        assert there == folder / "main"
+    with tree("main^0") as there:
+        assert (there / "x").read_text() == "old"
 
 
 # --- a run against a baseline ---------------------------------------------------------------------
