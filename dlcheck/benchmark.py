@@ -212,8 +212,20 @@ def _value(kind: Any, value: Any) -> Any:
     origin = typing.get_origin(kind)
     if origin is tuple:
         return tuple(_value(kind.__args__[0], part) for part in _sequence(value))
+    if origin is not None:  # a mapping
+        return {key: _value(kind.__args__[1], part) for key, part in _table(value).items()}
     if kind is float:
         return float(value)
+    if kind is not Any and type(value) is not kind:
+        raise TypeError(f"{kind.__name__} is wanted, not {value!r:.60}")
+    if kind is int:
+        float(value)  # raises where it is beyond all that can be shown
+    return value
+
+
+def _table(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"a table is wanted, not {value!r:.60}")
     return value
 
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from benchmarks_made import benchmark
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from outcomes import OUTCOMES, outcome
@@ -100,6 +101,31 @@ def test_a_record_cut_anywhere_says_so_and_keeps_the_rest(tmp_path: Path) -> Non
         assert len(run.outcomes) == sum(cut >= end - 1 for end in ends[1:3])
         assert "cut off" in run.meta["incomplete"]
         assert not Report(run.outcomes, run.meta).passed
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": ["a"]},
+        {"sizes": [1]},
+        {"sizes": {"n": "64"}},
+        {"params": "x"},
+        {"subject": {"target": "f", "peak_bytes": "inf"}},
+        {"subject": {"target": "f", "peak_bytes": 10**400}},
+        {"subject": {"target": "f", "calls": {}}},
+        {"threads": True},
+    ],
+)
+def test_a_benchmark_of_other_types_is_damaged(tmp_path: Path, wrong: dict[str, object]) -> None:
+    with RunWriter(tmp_path / "run.jsonl", {}) as writer:
+        writer.append(benchmark(against=None))
+    lines = writer.path.read_text().splitlines()
+    data = json.loads(lines[1])["benchmark"]
+    lines.insert(1, json.dumps({"benchmark": {**data, **wrong}}))
+    writer.path.write_text("\n".join(lines) + "\n")
+    run = read_run(writer.path)
+    assert len(run.benchmarks) == 1
+    assert "1 line is damaged" in run.meta["incomplete"]
 
 
 def test_damaged_lines_are_left_out_and_counted(tmp_path: Path) -> None:
