@@ -25,7 +25,7 @@ from dlcheck.scoring.pictures import Decoding, Pictures, batches, found
 from dlcheck.scoring.request import Request, Tell
 from dlcheck.scoring.score import Score
 from dlcheck.scoring.table import Entry
-from dlcheck.scoring.values import notes_on, valued
+from dlcheck.scoring.values import notes_on, refuse_beyond, valued
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,7 @@ def of_sets(request: Request, entry: Entry, reference: Any, tell: Tell) -> Score
         _hold_to_files(request)
     rows = [read[path] for path in paths]
     value, more = valued(request, entry, reference, rows)
+    refuse_beyond(request.metric, value, more)
     return Score(
         metric=request.metric,
         value=value,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from dlcheck.targets import load_target
 
 _ENOUGH = 2  # rows a feature, from which on the bias of a Fréchet distance follows its law
 _WORTH = 0.05  # of the value
+_NoSolution = torch.linalg.LinAlgError  # type: ignore[attr-defined]
 
 
 def valued(
@@ -34,12 +36,28 @@ def valued(
         return float(_of_moments(rows)), {}
     try:
         answer = reference(*(_on(each, device) for each in rows), **keywords)
+    except _NoSolution:
+        raise _beyond(request.metric, "no number") from None
     except (ValueError, TypeError) as error:
         raise UsageError(f"{request.metric}: {_for_the_command(str(error))}") from None
     if not entry.names:
         return float(answer), {}
     named = {name: float(part) for name, part in zip(entry.names, answer, strict=False)}
     return named[entry.names[0]], named
+
+
+def refuse_beyond(metric: str, value: float, more: Mapping[str, float]) -> None:
+    """Raise UsageError where the value, or what stands beside it, is no finite number."""
+    for each in (value, *more.values()):
+        if not math.isfinite(each):
+            raise _beyond(metric, f"{each:g}")
+
+
+def _beyond(metric: str, said: str) -> UsageError:
+    return UsageError(
+        f"{metric} comes to {said}: the features are too large for its powers to be held in "
+        "float64; scale both sets by one factor, or find what made them so large"
+    )
 
 
 def _of_classes(request: Request, rows: Rows) -> dict[str, Any]:
@@ -69,6 +87,8 @@ def _of_moments(rows: Sequence[Rows]) -> Tensor:
             sides += [values.mean(0), torch.cov(values.mT)]
     try:
         return both(*sides)  # type: ignore[no-any-return]
+    except _NoSolution:
+        raise _beyond("fid", "no number") from None
     except (ValueError, TypeError) as error:
         raise UsageError(f"fid: {error}") from None
 
@@ -134,6 +154,6 @@ def bias_of_frechet_distance(a: Tensor, b: Tensor) -> float:
     pooled = torch.cat([a - a.mean(0), b - b.mean(0)])
     spectrum = torch.linalg.eigvalsh(pooled.mT @ pooled / max(len(pooled) - 2, 1)).clamp_min(0)
     spectrum = spectrum[spectrum > 0]
-    pairs = spectrum[:, None] * spectrum / (spectrum[:, None] + spectrum)
+    pairs = spectrum[:, None] * (spectrum / (spectrum[:, None] + spectrum))
     each = spectrum.sum() + 0.5 * (pairs.sum() + pairs.diagonal().sum())
     return float(each * (1 / len(a) + 1 / len(b)))
