@@ -101,10 +101,10 @@ def _state(path: Path) -> Mapping[str, Tensor]:
         raise UsageError(f"there is no file of weights {path}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's unpickling errors have no class in common
-        said = (str(error).splitlines() or [""])[0][:160]
+    except Exception:  # torch's unpickling errors have no class in common
         raise UsageError(
-            f"the weights {path} cannot be read, they may be truncated: {said or type(error)}"
+            f"the weights {path} cannot be read: they should be a state dict, saved by torch.save; "
+            "the file may be truncated"
         ) from None
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UsageError(f"{path} holds no state dict: save network.state_dict() by torch.save")

@@ -79,10 +79,9 @@ def _read(path: Path, what: str) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, ValueError, OSError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
         raise ValueError(
-            f"{path} cannot be read as {what} ({reason}): it may be cut off; copy it once more "
-            "and compare its size"
+            f"{path} cannot be read as {what}, saved by torch.save: it may be cut off; copy it "
+            "once more and compare its size"
         ) from error
     if not isinstance(state, Mapping):
         raise ValueError(f"{path} holds {type(state).__name__}, not {what}")
