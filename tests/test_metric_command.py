@@ -135,6 +135,8 @@ def test_is_of_a_file_has_splits_and_the_whole(run: Run) -> None:
         (np.ones((0, 2)), r"holds \[0, 2\]"),
         (np.array([["a"]]), "no real numbers"),
         (np.ones((3, 2), dtype=np.complex64), "no real numbers"),
+        (np.array([["a"]], dtype=object), "b.npy cannot be read .* numpy.save of an array"),
+        (1e160 * rows(9, 2), "fid comes to .*too large"),
     ],
 )
 def test_bad_features_are_refused(run: Run, values: np.ndarray, message: str) -> None:
@@ -186,6 +188,36 @@ def test_kid_and_whole_numbers_of_files(run: Run) -> None:
     assert run("kid", "a.npy", "a.npy")["value"] < 0
     assert run("fid", "a.npy", "b.npy")["value"] > 100
     assert "hold features already" in refused(run("fid", "a.npy", "a.npy", "--size", "9"))
+
+
+def test_dtypes_that_torch_lacks_are_taken(run: Run) -> None:
+    np.save("a.npy", rows(50, 2))
+    for dtype, at in ((np.longdouble, 0), (np.uint64, 2**63), (">f4", 0)):
+        made = (np.arange(50).reshape(25, 2) % 7).astype(dtype)
+        np.save("b.npy", made + np.asarray(at, dtype))
+        np.save("c.npy", made.astype(np.float64) + float(at))
+        value = run("fid", "a.npy", "b.npy")["value"]
+        assert value == pytest.approx(run("fid", "a.npy", "c.npy")["value"], rel=1e-6)
+
+
+def test_values_beyond_float64_and_sparse_tensors_are_refused(run: Run) -> None:
+    needs("kernel_distance")
+    np.save("a.npy", rows(9, 2))
+    np.save("b.npy", 1e160 * rows(9, 2))
+    assert "kid comes to" in refused(run("kid", "a.npy", "b.npy"))
+    assert "fid comes to" in refused(run("fid", "b.npy", "b.npy"))
+    np.save("c.npy", 1e78 * rows(9, 2))
+    assert run("fid", "a.npy", "c.npy")["value"] > 1e150
+    torch.save(torch.eye(2).to_sparse(), "sparse.pt")
+    assert "to_dense" in refused(run("fid", "a.npy", "sparse.pt"))
+    torch.save(torch.ones(9, 2, device="meta"), "meta.pt")
+    assert "with values" in refused(run("fid", "a.npy", "meta.pt"))
+    torch.save(torch.tensor(rows(9, 2)).to(torch.float8_e4m3fn), "byte.pt")
+    assert run("fid", "a.npy", "byte.pt")["value"] < 0.1
+    Path("junk.pt").write_text("junk")
+    message = refused(run("fid", "a.npy", "junk.pt"))
+    assert "torch.save of a tensor" in message
+    assert "unsafe" not in message
 
 
 def test_classes_that_are_no_probabilities_are_refused(run: Run) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,14 @@ from torch import Tensor
 
 from dlcheck.errors import UsageError
 
-SUFFIXES = (".npy", ".npz", ".pt", ".pth")
+_TORCH = "torch.save of a tensor, or of a dict of tensors,"
+_WRITTEN = {
+    ".npy": "numpy.save of an array of numbers",
+    ".npz": "numpy.savez of arrays of numbers",
+    ".pt": _TORCH,
+    ".pth": _TORCH,
+}
+SUFFIXES = tuple(_WRITTEN)
 LOGITS, FEATURES = "logits", "features"  # the names under which rows are written
 
 
@@ -68,15 +75,17 @@ def read_rows(path: Path) -> Rows:
 def _arrays(path: Path) -> Mapping[str, Any]:
     try:
         if path.suffix.lower() in (".pt", ".pth"):
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings(action="ignore"):  # as of layouts that are refused later
+                loaded = torch.load(path, map_location="cpu", weights_only=True)
         else:
             loaded = np.load(path, allow_pickle=False)
             loaded = dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
-    except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UsageError(f"{path} cannot be read as features: {said[:160]}") from None
-    except Exception as error:  # torch raises its unpickling errors without a common class
-        raise UsageError(f"{path} holds no plain tensor ({type(error).__name__})") from None
+    except Exception as error:  # torch and NumPy raise what their formats' readers do
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise UsageError(
+            f"{path} cannot be read as features: "
+            + (reason or f"a {path.suffix} file holds what {_WRITTEN[path.suffix.lower()]} writes")
+        ) from None
     return loaded if isinstance(loaded, Mapping) else {"": loaded}
 
 
@@ -98,18 +107,25 @@ def _numbers(path: Path, name: str, value: Any) -> Tensor:
     if isinstance(value, np.ndarray):
         if value.dtype.kind not in "fiu":
             raise UsageError(f"{where} holds {value.dtype}, and no real numbers")
-        value = torch.from_numpy(np.ascontiguousarray(value, dtype=_native(value.dtype)))
+        with np.errstate(over="ignore"):  # infinity is told of later
+            value = torch.from_numpy(np.ascontiguousarray(value, dtype=_native(value)))
     if not isinstance(value, Tensor) or value.is_complex() or value.dtype == torch.bool:
         kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
         raise UsageError(f"{where} holds {kind}, and no real numbers")
-    return value.detach()
+    if value.layout != torch.strided or value.is_nested or value.is_quantized or value.is_meta:
+        raise UsageError(f"{where} is no plain dense tensor with values; save it as x.to_dense()")
+    # Of one byte, torch knows not even which are finite.
+    small = value.is_floating_point() and value.dtype.itemsize < 2
+    return value.detach().float() if small else value.detach()
 
 
-def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype in this machine's byte order; unsigned ones that torch lacks as int64."""
+def _native(array: np.ndarray[Any, np.dtype[Any]]) -> np.dtype[Any]:
+    """The dtype in this machine's byte order; one that torch lacks as int64 or float64."""
+    dtype = array.dtype
     if dtype.kind == "u" and dtype.itemsize > 1:
-        return np.dtype(np.int64)
-    return dtype.newbyteorder("=")
+        fits = dtype.itemsize < 8 or not array.size or array.max() <= np.iinfo(np.int64).max
+        return np.dtype(np.int64 if fits else np.float64)
+    return np.dtype(np.float64) if dtype.itemsize > 8 else dtype.newbyteorder("=")
 
 
 def check_writable(path: Path) -> None:
