@@ -239,6 +239,7 @@ def test_features_of_folders_are_kept_and_used_again(run: Run) -> None:
     # Batches of another size round another way in float32.
     assert again["value"] == pytest.approx(score["value"], rel=1e-4)
     assert "8 × 8" in score["resize"]
+    assert "8 pixels" in refused(run("fid", "a", "b", "--features", "digits", "--size", "20"))
     study = digits_study(0)
     images = [decoded(Path(f"a/{i}.png"), Decoding(size=(8, 8))) for i in range(5)]
     own = study.features(torch.stack(images).mean(1, keepdim=True))
@@ -468,6 +469,13 @@ def test_a_side_below_what_a_metric_needs_is_refused(run: Run) -> None:
         (("is", "a", "--alpha", "white"), "refuse, drop"),
         (("psnr", "a", "b", "--net", "resnet"), "alex, vgg, squeeze"),
         (("is", "a", "--save-features", "f.csv"), "does not exist|written as"),
+        (("psnr", "a", "b", "--size", "3"), "--size is for metrics of sets"),
+        (("psnr", "a", "b", "--features", "digits"), "--features is for metrics of sets"),
+        (("ssim", "a", "b", "--save-features", "f.npy"), "--save-features is for metrics of sets"),
+        (("fid", "a", "b", "--net", "vgg"), "--net is for lpips, and does nothing for fid"),
+        (("fid", "a", "b", "--prediction", "logits"), "--prediction is for is"),
+        (("kid", "a", "b", "--splits", "10"), "--splits is for is"),
+        (("fid", "a", "b", "--save-features", "x.npy", "./x.npy"), "one file twice"),
     ],
 )
 def test_mistakes_in_the_call_are_told(run: Run, arguments: tuple[str, ...], message: str) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from dlcheck.cli import Parser
 from dlcheck.errors import UsageError
+
+if TYPE_CHECKING:
+    from dlcheck.scoring.table import Entry
 
 _EVERY = 2.0  # seconds between two lines of progress
 _FORMS = ("probabilities", "log_probabilities", "logits")
@@ -28,18 +32,18 @@ def parser() -> Parser:
     add("metric", nargs="?", metavar="NAME", help="see --list")
     add("inputs", nargs="*", metavar="PATH", help="A and B; A alone for is")
     add("--list", action="store_true", help="which metrics there are, and what each takes")
-    add("--features", default="inception", help="inception (default), digits (to try out), or "
+    add("--features", help="inception (default), digits (to try out), or "
         "package.module:network, which takes images [b, 3, h, w] in [0, 1]")  # fmt: skip
     add("--weights", metavar="FILE", help="state dict of torchvision's inception_v3 or "
         "pytorch-fid's pt_inception; for lpips a backbone's (default: torch's cache)")  # fmt: skip
-    add("--net", default="alex", help="backbone of lpips: alex, vgg or squeeze")
+    add("--net", help="backbone of lpips: alex (default), vgg or squeeze")
     add("--size", type=int, metavar="N", help="resize to N × N for a network of your own")
     add("--resize", default="bicubic", metavar="FILTER", help="bicubic (default, as clean-fid) or "
         "bilinear; both antialiased")  # fmt: skip
     add("--alpha", default="refuse", help="refuse (default) images with an alpha channel, or drop "
         "the channel")  # fmt: skip
     add("--skip-unreadable", action="store_true", help="leave out images that cannot be read")
-    add("--splits", type=int, default=10, help="of is; 10 unless told")
+    add("--splits", type=int, help="of is; 10 unless told")
     add("--prediction", help=f"what a file for is holds: {', '.join(_FORMS)}")
     add("--seed", type=int, default=0, help="of shuffles")
     add("--batch-size", type=int, metavar="N", help="images at once (default: by free memory)")
@@ -65,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         score = compute(_request(given), _silent if given.quiet else progress())
     except SubjectError as error:
-        print(f"{given.features} could not be used: {told(error)}", file=sys.stderr)
+        print(f"{given.features or 'inception'} could not be used: {told(error)}", file=sys.stderr)
         return 1
     print(score.to_json() if given.json else score)
     return 0
@@ -83,7 +87,7 @@ def _check(given: Any) -> None:
         ("--resize", given.resize, ("bicubic", "bilinear")),
         ("--alpha", given.alpha, ("refuse", "drop")),
         ("--prediction", given.prediction, (None, *_FORMS)),
-        ("--net", given.net, ("alex", "vgg", "squeeze")),
+        ("--net", given.net, (None, "alex", "vgg", "squeeze")),
     ):
         if value not in known:
             raise UsageError(f"{option} is {', '.join(k for k in known if k)}, not {value!r}")
@@ -94,6 +98,26 @@ def _check(given: Any) -> None:
     ):
         if value is not None and value < 1:
             raise UsageError(f"{option} is at least 1, not {value}")
+    _hold_to_metric(given, TABLE[given.metric])
+
+
+def _hold_to_metric(given: Any, entry: Entry) -> None:
+    """What means nothing for this metric must not pass unnoticed."""
+    of_sets = entry.takes != "pairs", "metrics of sets, as fid"
+    of_classes = entry.takes == "classes", "is"
+    for option, value, (applies, whose) in (
+        ("--features", given.features, of_sets),
+        ("--size", given.size, of_sets),
+        ("--save-features", given.save_features, of_sets),
+        ("--splits", given.splits, of_classes),
+        ("--prediction", given.prediction, of_classes),
+        ("--net", given.net, (entry.is_network, "lpips")),
+    ):
+        if value and not applies:
+            raise UsageError(f"{option} is for {whose}, and does nothing for {given.metric}")
+    saved = [Path(name).resolve() for name in given.save_features]
+    if len(set(saved)) < len(saved):
+        raise UsageError("--save-features names one file twice: give each folder its own")
 
 
 def _request(given: Any) -> Any:
@@ -117,10 +141,10 @@ def _request(given: Any) -> Any:
         size=given.size,
         batch_size=given.batch_size,
         device=device,
-        splits=given.splits,
+        splits=given.splits or 10,
         seed=given.seed,
         prediction=given.prediction,
-        net=given.net,
+        net=given.net or "alex",
         decoding=Decoding(
             alpha=given.alpha, filter=given.resize, skip_unreadable=given.skip_unreadable
         ),

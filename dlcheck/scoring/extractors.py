@@ -47,6 +47,8 @@ def extractor(
     if weights is not None:
         raise UsageError(f"--weights is of --features inception, not of {features!r}")
     if features == "digits":
+        if size is not None:
+            raise UsageError("digits takes images of 8 pixels; no --size")
         return _digits()
     if ":" not in features:
         raise UsageError(

@@ -14,7 +14,7 @@ class Request:
 
     metric: str
     inputs: tuple[str, ...]
-    features: str = "inception"
+    features: str | None = None  # inception
     weights: str | None = None
     size: int | None = None
     batch_size: int | None = None

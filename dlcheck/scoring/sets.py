@@ -88,7 +88,7 @@ def _existing(request: Request) -> list[Path]:
 
 def _prepared(request: Request, entry: Entry, tell: Tell) -> Extraction:
     device = torch.device(request.device)
-    made = extractor(request.features, request.weights, request.size, device)
+    made = extractor(request.features or "inception", request.weights, request.size, device)
     return Extraction(
         made=made,
         decoding=replace(request.decoding, size=made.size),
@@ -121,7 +121,7 @@ def _save(request: Request, folders: Sequence[Path], read: Mapping[Path, Rows], 
 
 def _hold_to_files(request: Request) -> None:
     """What is said of images must not pass unnoticed where there are none."""
-    given = (request.features != "inception", request.weights, request.size)
+    given = (request.features, request.weights, request.size)
     if any(given):
         raise UsageError(
             "--features, --weights and --size are for images, and the files hold features already"
