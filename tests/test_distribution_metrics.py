@@ -286,6 +286,22 @@ def test_kernel_distance_streams_merges_and_resets() -> None:
         first.compute()
 
 
+def test_a_stream_of_kernel_distances_refuses_a_batch_before_it_is_taken() -> None:
+    x, y = normal(9, 3), normal(9, 3, seed=1)
+    stream, other = StreamingKernelInceptionDistance(), StreamingKernelInceptionDistance()
+    stream.update(x, y)
+    with pytest.raises(ValueError, match="second set holds NaN"):
+        stream.update(x, y * NAN)
+    with pytest.raises(ValueError, match="this batch has 4 features and those before had 3"):
+        stream.update(normal(9, 4), normal(9, 4))
+    other.update(normal(9, 4), normal(9, 4))
+    with pytest.raises(ValueError, match="other stream has 4 features"):
+        stream.merge(other)
+    with pytest.raises(ValueError, match="settings"):
+        stream.merge(StreamingKernelInceptionDistance(degree=2))
+    assert float(stream.compute().mean) == float(kernel_inception_distance(x, y).mean)
+
+
 def test_subsets_give_a_mean_and_a_deviation_by_their_seed() -> None:
     x, y = normal(50, 4), normal(60, 4, seed=1)
     first = kernel_inception_distance(x, y, subsets=8, subset_size=20)

@@ -94,15 +94,36 @@ class StreamingKernelInceptionDistance:
         self._second: list[Tensor] = []
 
     def update(self, a: Tensor, b: Tensor) -> None:
-        """Take copies of rows a [n, d] and b [m, d]; one of the two may be empty."""
+        """Take copies of rows a [n, d] and b [m, d]; one of the two may be empty. Raises as
+        `kernel_inception_distance` does, and then nothing of the batch is taken."""
         compared_sets(a, b, least=0)
+        self._must_have_width("this batch has", a.shape[1])
+        must_be_finite("first", a)
+        must_be_finite("second", b)
         self._first.append(a.clone())
         self._second.append(b.clone())
 
     def merge(self, other: StreamingKernelInceptionDistance) -> None:
-        """Take what the other saw, as if it had been given here."""
+        """Take what the other saw, as if it had been given here.
+
+        Raises ValueError where its settings or its width are others.
+        """
+        if self.settings != other.settings:
+            raise ValueError(
+                f"this stream has the settings {self.settings} and the other {other.settings}; "
+                "merge streams of one metric"
+            )
+        if other._first:
+            self._must_have_width("the other stream has", other._first[0].shape[1])
         self._first += other._first
         self._second += other._second
+
+    def _must_have_width(self, whose: str, width: int) -> None:
+        if self._first and width != self._first[0].shape[1]:
+            raise ValueError(
+                f"{whose} {width} features and those before had {self._first[0].shape[1]}; reset() "
+                "before another network's features"
+            )
 
     def compute(self) -> KernelDistance:
         if not self._first:
