@@ -197,6 +197,27 @@ def test_bad_rows_get_one_clear_error(
         score.of(prediction, target)
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        confusion.ClassScore(3, average="micro"),
+        confusion.ClassScore(4),
+        confusion.ConfusionMatrix(3),
+    ],
+)
+def test_streams_of_other_settings_do_not_merge(other: Any) -> None:
+    score, rows = confusion.ClassScore(3), labels(3, 20)
+    other.update(rows, rows)
+    with pytest.raises(ValueError, match="merge replicas of one score"):
+        score.merge(other)
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_binary_scores_are_of_two_classes(classes: int) -> None:
+    with pytest.raises(ValueError, match=f"class 1 of 2, and classes = {classes}"):
+        confusion.ClassScore(classes, average="binary")
+
+
 def test_what_is_no_probability_and_no_label_is_refused() -> None:
     with pytest.raises(ValueError, match=r"take softmax\(-1\) of logits"):
         expected_calibration_error(3 * normal(9, 4), labels(4, 9))

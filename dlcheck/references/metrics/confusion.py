@@ -103,6 +103,11 @@ class ClassScore(Stream):
     ) -> None:
         if average not in AVERAGES:
             raise ValueError(f"average = {average!r}; it is one of {', '.join(AVERAGES)}")
+        if average == "binary" and classes != 2:
+            raise ValueError(
+                f"average = 'binary' is the score of class 1 of 2, and classes = {classes}; take "
+                "'none' and the class that is meant"
+            )
         if score not in _OF_CLASS:
             raise ValueError(f"score = {score!r}; it is one of {', '.join(_OF_CLASS)}")
         self.classes, self.average, self.beta = classes, average, beta

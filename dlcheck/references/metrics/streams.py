@@ -50,7 +50,16 @@ class Stream(Protocol):
         self._parts = ()
 
     def merge(self, other: Stream) -> None:
-        """Take in the rows of another replica, which stays as it is."""
+        """Take in the rows of another replica, which stays as it is.
+
+        Raises ValueError where it is another score, or has other settings.
+        """
+        mine, theirs = (_settings(each) for each in (self, other))
+        if type(self) is not type(other) or mine != theirs:
+            raise ValueError(
+                f"this is {type(self).__name__} with {mine}, the other {type(other).__name__} with "
+                f"{theirs}: their counts do not add up; merge replicas of one score"
+            )
         for state in other._parts:
             self._take(state)
 
@@ -76,6 +85,10 @@ class Stream(Protocol):
     def _keeps_rows(self) -> bool:
         """Is a state the rows themselves, [..., n]?"""
         return False
+
+
+def _settings(stream: Stream) -> dict[str, object]:
+    return {name: value for name, value in vars(stream).items() if name != "_parts"}
 
 
 class RowStream(Stream, Protocol):
