@@ -136,6 +136,11 @@ def test_streams_of_unequal_counts_merge_to_one_shot() -> None:
     assert float(first.compute()) == pytest.approx(expected, rel=1e-13)
 
 
+def test_streams_of_other_ddof_do_not_merge() -> None:
+    with pytest.raises(ValueError, match="ddof 1 and the other 0"):
+        StreamingFrechetDistance().merge(StreamingFrechetDistance(ddof=0))
+
+
 def test_a_stream_of_few_rows_beside_many_stays_exact() -> None:
     """One side keeps its rows, the other has folded them: singular beside regular."""
     x, y = normal(700, 40), normal(9, 40, seed=1)

@@ -82,8 +82,9 @@ def from_moments(first: Moments, second: Moments, ddof: int = 1) -> Tensor:
 class StreamingFrechetDistance:
     """The same by update(a, b), compute(), merge(other) and reset(); counts may differ.
 
-    Holds one [d, d] matrix a side and at most 512 rows; before there are more than d rows, those
-    themselves. The result is what `frechet_distance` says of all rows at once.
+    Holds the rows of a side themselves, in float64, until there are max(512, d/2); from then on
+    one [d, d] matrix a side and at most 512 rows that wait for it. The result is what
+    `frechet_distance` says of all rows at once.
     """
 
     def __init__(self, ddof: int = 1) -> None:
@@ -115,7 +116,15 @@ class StreamingFrechetDistance:
                 stream.update(rows)
 
     def merge(self, other: StreamingFrechetDistance) -> None:
-        """Take what the other saw, as if it had been given here."""
+        """Take what the other saw, as if it had been given here.
+
+        Raises ValueError where its ddof or its width are others.
+        """
+        if self.ddof != other.ddof:
+            raise ValueError(
+                f"this stream has ddof {self.ddof} and the other {other.ddof}; merge streams of "
+                "one metric"
+            )
         if other._sides is None:
             return
         if self._sides is None:
