@@ -159,6 +159,19 @@ def test_bad_images_get_one_clear_error(name: str, what: str) -> None:
         METRICS[name](*spoil(GOOD), data_range=1.0)
 
 
+@pytest.mark.parametrize("number", [np.float32(1), np.int64(1), np.uint8(1), 1])
+@pytest.mark.parametrize("name", ["psnr", "ssim", "fsim"])
+def test_a_range_is_any_real_number(name: str, number: float) -> None:
+    values = (METRICS[name](GOOD, GOOD / 2, data_range=r) for r in (number, 1.0))
+    torch.testing.assert_close(*values)
+
+
+@pytest.mark.parametrize("number", [True, np.True_, 0, math.nan, "1", None])
+def test_what_is_no_range_is_refused(number: object) -> None:
+    with pytest.raises(ValueError, match="data_range is the distance from black to white"):
+        psnr(GOOD, GOOD, data_range=number)
+
+
 def test_small_and_grey_images_are_refused_where_they_cannot_be_taken() -> None:
     with pytest.raises(ValueError, match=r"at least 11.*window"):
         ssim(GOOD[..., :10], GOOD[..., :10], data_range=1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -36,7 +37,7 @@ def checked_pair(
     """
     _refuse_types(x, y, takes)
     _refuse_shapes(x, y, takes)
-    if not (isinstance(data_range, (int, float)) and 0 < data_range < math.inf):
+    if not _is_range(data_range):
         raise ValueError(
             f"{takes.metric}: data_range is the distance from black to white, a positive number "
             f"as 1.0 or 255.0, not {data_range!r}"
@@ -44,6 +45,12 @@ def checked_pair(
     _refuse_values(x, y, takes, float(data_range), low)
     dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
     return x.to(dtype), y.to(dtype)
+
+
+def _is_range(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    return 0 < float(value) < math.inf
 
 
 def _refuse_types(x: object, y: object, takes: Takes) -> None:
