@@ -110,6 +110,8 @@ def pytest_configure(config: pytest.Config) -> None:
         _share_cores(int(config.workerinput.get("workercount", 1)))
     else:
         config.pluginmanager.register(Recorder(config), "dlcheck-recorder")
+        if config.getoption(_dest("--against")):
+            state_of(config)  # a wrong name is told before anything is collected
 
 
 def _share_cores(workers: int) -> None:

@@ -632,6 +632,14 @@ def test_a_regression_fails_its_item(
         assert [len(each) for each in processes_of(read_run(record)).values()] == [8]
 
 
+def test_a_baseline_that_is_none_is_one_message(pytester: pytest.Pytester) -> None:
+    pytester.path.joinpath("speed.toml").write_text(SUITE)
+    found = run_pytest(pytester, "--against", "nope", "speed.toml")
+    assert found.ret == 4
+    assert "there is no record 'nope'" in "\n".join(found.errlines)
+    assert not any("collecting" in line or "Error" in line for line in found.outlines)
+
+
 # --- the machine ----------------------------------------------------------------------------------
 
 
