@@ -48,8 +48,7 @@ dlcheck VERB --help says more. First steps:
   dlcheck run --profile quick                                 the shipped suites
   dlcheck validate torch.nn:GELU --kind activation            one implementation
   dlcheck gradient torch:tanh --inputs 'x=float b n'           one gradient
-  dlcheck bench mypkg.ops:softmax --against torch.nn.functional:softmax --input 'x=float b n' \
-      --size b=64,n=1024                                      one speed, against another
+  dlcheck bench mypkg.ops:gelu --against torch.nn.functional:gelu --input 'x=float n'  a speed
   dlcheck batch-size mypkg.train:setup                        time, memory, steps against the batch
   dlcheck metric fid real/ generated/ --weights FILE          two folders of images
   dlcheck new loss --target mypkg.losses:FocalLoss            a suite of your own
