@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,9 +17,9 @@ from dlcheck.checks.training.memory_grows_with_the_batch import (
     goes_through_rows_one_by_one,
     looped,
 )
+from dlcheck.checks.training.timed_ratios import Above, Seconds, sampled
 from dlcheck.errors import NotApplicable
 from dlcheck.measure.clocks import Clock
-from dlcheck.measure.pairs import sign_interval
 from dlcheck.measure.throughput import (
     AffineTime,
     BatchTimes,
@@ -36,8 +36,6 @@ _SIZES = (1, 4, 16, 64, 256, 512)
 _FEW, _MANY = 16, 128
 _STEPS = 2  # batches a call
 _PASSES = 16  # of one row, in a sample
-_PAIRS, _MOST = 10, 40
-_CONFIDENCE = 0.998  # of ten pairs the sign test leaves the least and the greatest
 _LIMIT = math.log(2.0)
 _CAP = math.log(1e3)  # where the difference of two times vanishes in their noise
 
@@ -79,23 +77,15 @@ def bigger_batches_are_faster(subject: Implementation, case: Case) -> Evidence:
     load, clock = workloads(subject, case)[0], Clock(case.device)
     if load.name == "declared":
         raise NotApplicable("a declared model may fill the device with one row: nothing is claimed")
-    logs = _log_savings(subject, load, clock, case)
-    median, (low, high) = sorted(logs)[len(logs) // 2], sign_interval(logs, _CONFIDENCE)
-    above = median >= _LIMIT
-    times = _curve(subject, load, clock, case.profile.effort) if above else None
-    # Passed iff low ≥ limit, failed iff high < limit: the part of the interval on the side of
-    # the limit is the bound, and the distance from the limit the signal, or the error.
-    return Evidence(
-        error=0.0 if above else _LIMIT - median,
-        bound=max(0.0, median - low) if above else max(0.0, high - median),
-        signal=median - _LIMIT if above else 0.0,
-        resolution=1.0,
-        unit="in log(c/b)",
-        what="a pass of one row over a further row of a batch",
-        expected="more than 2",
-        got=f"{math.exp(median):.3g} in [{math.exp(low):.3g}, {math.exp(high):.3g}], "
-        f"{len(logs)} triples",
-        values={"c/b": math.exp(median), **(_values(times) if times else {})},
+    found = Above(_log_savings(subject, load, clock, case), _LIMIT)
+    times = _curve(subject, load, clock, case.profile.effort) if found.holds else None
+    return replace(
+        found.evidence(
+            what="a pass of one row over a further row of a batch",
+            unit="in log(c/b)",
+            samples="triples",
+        ),
+        values={"c/b": math.exp(found.median), **(_values(times) if times else {})},
         figures=_figures(times) if times else (),
     )
 
@@ -104,20 +94,13 @@ def _log_savings(train: Implementation, load: Workload, clock: Clock, case: Case
     """log(c/b), triple by triple, until the limit is outside of the interval."""
     works = {size: load.prepared(train, size, _STEPS)[1] for size in (_FEW, _MANY)}
     works[1] = _one_row_passes(load)
-    for work in works.values():
-        work()  # the first call pays for imports and plans
-    order, logs = random.Random(case.recipe.seed), list[float]()
-    while len(logs) < _MOST * case.profile.effort:
-        for _ in range(_PAIRS):
-            sizes = order.sample(sorted(works), len(works))
-            seconds = {size: clock.seconds(works[size]) for size in sizes}
-            further = (seconds[_MANY] - seconds[_FEW]) / (_STEPS * (_MANY - _FEW))
-            own = seconds[1] / _PASSES
-            logs.append(min(_CAP, math.log(own / further)) if further > 0 else _CAP)
-        low, high = sign_interval(logs, _CONFIDENCE)
-        if low > _LIMIT or high < _LIMIT:
-            break
-    return logs
+    return sampled(works, _log_saving, _LIMIT, clock, case)
+
+
+def _log_saving(seconds: Seconds) -> float:
+    further = (seconds[_MANY] - seconds[_FEW]) / (_STEPS * (_MANY - _FEW))
+    own = seconds[1] / _PASSES
+    return min(_CAP, math.log(own / further)) if further > 0 else _CAP
 
 
 def _one_row_passes(load: Workload) -> Callable[[], None]:
