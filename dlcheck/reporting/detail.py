@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,17 @@ class Detail:
     listed: int = 0
 
 
+_TERSE = Detail(
+    failures=40,
+    messages=40_000,
+    pieces=1,
+    rows=100,
+    figures=14,
+    points=1000,
+    tips=240,
+    numbers=240,
+    brief=True,
+)
 LEVELS = (
     Detail(
         failures=500,
@@ -46,29 +57,8 @@ LEVELS = (
         tips=600,
         numbers=600,
     ),
-    Detail(
-        failures=40,
-        messages=40_000,
-        pieces=1,
-        rows=100,
-        figures=14,
-        points=1000,
-        tips=240,
-        numbers=240,
-        brief=True,
-    ),
-    Detail(
-        failures=40,
-        messages=40_000,
-        pieces=1,
-        rows=100,
-        figures=14,
-        points=1000,
-        tips=240,
-        numbers=240,
-        brief=True,
-        listed=1000,
-    ),
+    _TERSE,
+    replace(_TERSE, listed=1000),
 )
 
 
