@@ -517,3 +517,11 @@ def test_the_biased_kernel_distance_does_not_jump_where_blocks_begin() -> None:
         for n in (10_000, 10_002)
     )
     assert more == pytest.approx(few, rel=0.05)
+
+
+@pytest.mark.parametrize("stream", [StreamingFrechetDistance, StreamingKernelInceptionDistance])
+def test_a_stream_keeps_no_graph(stream: Any) -> None:
+    metric = stream()
+    metric.update(normal(40, 5).requires_grad_(), normal(30, 5, seed=1))
+    value = metric.compute()
+    assert not (value[0] if isinstance(value, tuple) else value).requires_grad

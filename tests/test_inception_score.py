@@ -261,3 +261,11 @@ def test_wrong_scores_fail(score: Any, options: dict[str, Any], check: str) -> N
 def test_a_known_mistake_is_named(score: Any, cause: str) -> None:
     found = validate(score, kind="score_metric", profile="quick", checks=["two_known_rows_*"])
     assert cause in " ".join(str(found).split())
+
+
+def test_a_stream_keeps_no_graph() -> None:
+    score = StreamingInceptionScore()
+    score.update(
+        torch.randn(9, 4, generator=torch.Generator().manual_seed(0)).requires_grad_().softmax(1)
+    )
+    assert not score.compute().whole.requires_grad

@@ -109,11 +109,11 @@ class StreamingFrechetDistance:
         if self._sides is None:
             if not len(a) + len(b):
                 return
-            origin = (a if len(a) else b)[0].double()
+            origin = (a if len(a) else b)[0].detach().double()
             self._sides, self._width = (MomentStream(origin), MomentStream(origin)), a.shape[1]
         for stream, rows in zip(self._sides, (a, b), strict=True):
             if len(rows):
-                stream.update(rows)
+                stream.update(rows.detach())  # read much later: no graph is kept
 
     def merge(self, other: StreamingFrechetDistance) -> None:
         """Take what the other saw, as if it had been given here.

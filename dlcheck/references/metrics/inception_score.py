@@ -86,10 +86,11 @@ class StreamingInceptionScore:
 
     def update(self, probabilities: Tensor) -> None:
         """Add the samples of a batch [b, k], b ≥ 1; k is that of the first batch."""
+        probabilities = probabilities.detach()  # read much later: no graph is kept
         sums = ClassSums.of(probabilities, self.prediction)
         self._sums = sums if self._sums is None else self._sums.merged(sums)
         if self.splits > 1:
-            self._kept.append(probabilities.detach().clone())
+            self._kept.append(probabilities.clone())
 
     def merge(self, other: StreamingInceptionScore) -> None:
         """Add the samples that another has seen, behind one's own."""

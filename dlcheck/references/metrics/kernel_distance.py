@@ -100,8 +100,8 @@ class StreamingKernelInceptionDistance:
         self._must_have_width("this batch has", a.shape[1])
         must_be_finite("first", a)
         must_be_finite("second", b)
-        self._first.append(a.clone())
-        self._second.append(b.clone())
+        self._first.append(a.detach().clone())  # read much later: no graph is kept
+        self._second.append(b.detach().clone())
 
     def merge(self, other: StreamingKernelInceptionDistance) -> None:
         """Take what the other saw, as if it had been given here.
