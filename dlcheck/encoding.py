@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from functools import cache
 from typing import Any
 
-from dlcheck.model import Evidence, Figure, Outcome, Statement, Verdict
+from dlcheck.model import Evidence, Figure, Outcome, Recipe, Statement, Verdict
 
 _NUMBERS = ("error", "bound", "signal", "resolution", "alpha")  # the float fields of Evidence
 _TEXTS = ("unit", "what", "expected", "got", "where", "cause")
@@ -26,10 +26,32 @@ def encode(outcome: Outcome) -> dict[str, Any]:
         **data,
         "verdict": outcome.verdict.value,
         "evidence": [_encode_evidence(piece) for piece in outcome.evidence],
+        "recipe": encode_recipe(outcome.recipe) if outcome.recipe else None,
         "seconds": _number(outcome.seconds),
+        "notes": list(outcome.notes),
         "tags": list(outcome.tags),
         "textbook": asdict(outcome.textbook) if outcome.textbook else None,
     }
+
+
+def encode_recipe(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as JSON-safe data; `decode_recipe` gives it back."""
+    return {
+        "sizes": {str(name): int(size) for name, size in recipe.sizes.items()},
+        "regimes": dict(recipe.regimes),
+        "layouts": dict(recipe.layouts),
+        "seed": int(recipe.seed),
+    }
+
+
+def decode_recipe(data: Mapping[str, Any]) -> Recipe:
+    """The recipe that was encoded. Raises ValueError, TypeError or KeyError where it is none."""
+    return Recipe(
+        sizes={str(name): int(size) for name, size in data["sizes"].items()},
+        regimes={str(name): str(regime) for name, regime in data["regimes"].items()},
+        layouts={str(name): str(way) for name, way in data["layouts"].items()},
+        seed=int(data["seed"]),
+    )
 
 
 def _encode_evidence(piece: Evidence) -> dict[str, Any]:
@@ -90,6 +112,8 @@ def decode(data: Mapping[str, Any]) -> Outcome:
             "evidence": tuple(_decode_evidence(piece) for piece in data["evidence"]),
             "seconds": float(data["seconds"]),
             "tags": tuple(map(str, data["tags"])),
+            "recipe": decode_recipe(recipe) if (recipe := data.get("recipe")) else None,
+            "notes": tuple(map(str, data.get("notes", ()))),
             "textbook": Statement(**_known(Statement, stated))
             if (stated := data.get("textbook"))
             else None,

@@ -459,7 +459,10 @@ class Trial:
     profile: str = "default"
     seed: int = 0
     timeout: float | None = None
+    memory: int | None = None  # bytes that it may allocate beyond what the process has
     minimal: bool = True  # look for the smallest case that fails, and say why it does
+    witness: Recipe | None = None  # the case that failed last time: tried first
+    only_witness: bool = False  # and nothing else: how a failure is replayed
 
     @property
     def point(self) -> str:
@@ -501,10 +504,15 @@ class Outcome:
     verdict: Verdict
     evidence: tuple[Evidence, ...] = ()  # the deciding piece first
     case: str = ""  # the recipe in words
+    recipe: Recipe | None = None  # of the deciding case; None for a check that runs once
     cases: int = 0  # how many cases were run
     conclusive: int = 0  # in how many the bound was small against the signal
     message: str = ""  # why skipped or errored; the subject's own traceback
     reproduce: str = ""  # a shell command
+    failure: str = ""  # the ID under which `dlcheck replay` finds it
+    script: str = ""  # shows it again, importing only torch and the subject
+    source: str = ""  # where the subject itself is written: "mypkg/losses.py:41"
+    notes: tuple[str, ...] = ()  # what the subject left behind, and why a pass may mean little
     seconds: float = 0.0
     profile: str = "default"
     seed: int = 0

@@ -1,0 +1,50 @@
+"""The options, the marks, and what a worker is told before it starts."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from _dlcheck_pytest.recording import Recorder
+from _dlcheck_pytest.state import OPTIONS, dest_of, state_of
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("dlcheck", "dlcheck: suites of deep-learning checks")
+    for name, (action, metavar, text) in OPTIONS.items():
+        safe = f"--dlcheck-{name.removeprefix('--')}"
+        options = {"action": action, "metavar": metavar, "help": text, "dest": dest_of(name)}
+        try:
+            group.addoption(name, safe, default=None, **options)
+        except ValueError:  # another plugin took the short name
+            group.addoption(safe, default=None, **options)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for mark, meaning in {
+        "statistical": "judges a random sample with a stated false-alarm rate",
+        "benchmark": "measures time or memory",
+        "gpu": "runs on a GPU",
+        "slow": "takes more than a few seconds",
+        "experiment": "trains for seconds; runs where a suite names it in checks",
+    }.items():
+        config.addinivalue_line("markers", f"{mark}: {meaning} (dlcheck)")
+    if hasattr(config, "workerinput"):
+        _share_cores(int(config.workerinput.get("workercount", 1)))
+    else:
+        config.pluginmanager.register(Recorder(config), "dlcheck-recorder")
+        if config.getoption(dest_of("--against")):
+            state_of(config)  # a wrong name is told before anything is collected
+
+
+def _share_cores(workers: int) -> None:
+    """Workers that each use every core wait for each other; set before torch is loaded."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (cores or 1) // workers)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["dlcheck_seed"] = state_of(node.config).overrides.seed

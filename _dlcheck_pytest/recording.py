@@ -1,0 +1,160 @@
+"""Every outcome written down as it comes, then the reports and the exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from _dlcheck_pytest.state import (
+    COULD_NOT_MEASURE,
+    ONLY_REGRESSIONS,
+    STATE,
+    State,
+    state_of,
+)
+
+if TYPE_CHECKING:
+    from dlcheck.benchmark import Benchmark
+    from dlcheck.model import Outcome
+    from dlcheck.results import Run
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Recorder:
+    """Writes down every outcome of one run, from whichever worker it comes.
+
+    Registered once per configuration, and not in workers: a pytest inside pytest keeps its own.
+    """
+
+    config: pytest.Config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        encoded = getattr(report, "dlcheck", None)
+        timed = getattr(report, "dlcheck_benchmark", None)
+        if STATE in self.config.stash:
+            state_of(self.config).failed += report.failed
+        if encoded is None and timed is None:
+            return
+        from dlcheck.benchmark import Benchmark
+        from dlcheck.results import decode
+
+        state = state_of(self.config)
+        line: Outcome | Benchmark
+        if timed is not None:
+            line = Benchmark.from_data(timed)
+            state.benchmarks.append(line)
+            state.trends.append((report.dlcheck_trend[0], report.dlcheck_trend[1]))
+        else:
+            line = decode(encoded)
+            state.outcomes.append(line)
+        if not state.meta:
+            self._begin(state, getattr(report, "dlcheck_environment", {}))
+        if state.writer is not None:
+            state.writer.append(line)
+
+    def _begin(self, state: State, found: dict[str, Any]) -> None:
+        """Open the record. Where that fails the run goes on, and its end says so."""
+        from dlcheck.results import RunWriter, environment, new_run_path
+
+        state.meta = {
+            **environment(),
+            **found,
+            "command": state.command,
+            "seed": state.overrides.seed,
+            "profile": state.overrides.profile,
+        }
+        others = [each for run in state.others for each in run.benchmarks]
+        if others:
+            state.meta["processes"] = 1 + int(state.others[0].meta.get("processes", 1))
+        try:
+            state.writer = RunWriter(new_run_path(state.root), state.meta)
+            for each in others:
+                state.writer.append(each)
+        except OSError as error:
+            state.problems.append(f"no record was written: {error}")
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if not report.failed:
+            return
+        state = state_of(self.config)
+        state.failed += 1
+        if getattr(report, "dlcheck_usage", False):
+            state.usage_errors += 1
+        else:
+            state.only_usage_errors = False
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    config = session.config
+    if hasattr(config, "workerinput") or STATE not in config.stash:
+        return
+    state = state_of(config)
+    if state.writer is not None:
+        state.writer.close(interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
+    if state.outcomes or state.benchmarks:
+        _write_reports(state)
+    session.exitstatus = _exit_code(exitstatus, state)
+
+
+def _exit_code(exitstatus: int, state: State) -> int:
+    """pytest's, but for what a wrong suite, regressions alone or want of evidence come to."""
+    trends = [trend for trend, _ in state.trends]
+    if state.usage_errors and state.only_usage_errors and exitstatus in (1, 2):
+        return pytest.ExitCode.USAGE_ERROR
+    if exitstatus == pytest.ExitCode.TESTS_FAILED and state.failed == trends.count("slower"):
+        return ONLY_REGRESSIONS
+    if exitstatus == pytest.ExitCode.OK and (
+        any(outcome.verdict.value == "inconclusive" for outcome in state.outcomes)
+        or not all(benchmark.is_measured for benchmark in state.benchmarks)
+        or "unmeasured" in trends
+    ):
+        return COULD_NOT_MEASURE
+    return exitstatus
+
+
+def _write_reports(state: State) -> None:
+    """All that is asked for. What cannot be written is one line at the end, never a lost run."""
+    summary_file = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not state.report and not summary_file:
+        return
+    run = _recorded(state)
+    if summary_file:
+        from dlcheck.reporting.markdown import render_markdown
+        from dlcheck.reporting.report import Report
+
+        text = render_markdown(Report.of(run)) + "\n"
+        try:
+            with open(summary_file, "a", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            state.problems.append(f"no step summary was written: {error}")
+    if not state.report:
+        return
+    from dlcheck.reporting import write_reports
+
+    try:
+        state.written = write_reports(run, state.root / state.report)
+    except OSError as error:
+        state.problems.append(f"no report was written to {state.report}: {error}")
+
+
+def _recorded(state: State) -> Run:
+    """The run from its record; from memory where the record lacks some of it."""
+    from dlcheck.errors import UsageError
+    from dlcheck.results import Run, read_run
+
+    writer = state.writer
+    if writer is not None and writer.lost:
+        state.problems.append(
+            f"{writer.lost:,} of {writer.written + writer.lost:,} outcomes are not in the record: "
+            f"{writer.problem}"
+        )
+    elif writer is not None:
+        with contextlib.suppress(UsageError):
+            return read_run(writer.path)
+    return Run(state.meta, state.outcomes, state.benchmarks)

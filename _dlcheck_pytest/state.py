@@ -1,0 +1,143 @@
+"""The options of dlcheck, and what one run of pytest knows about its trials."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from dlcheck.benchmark import Benchmark
+    from dlcheck.expansion import Overrides
+    from dlcheck.gate import Gate
+    from dlcheck.model import Outcome
+    from dlcheck.results import Run, RunWriter
+
+ONLY_REGRESSIONS, COULD_NOT_MEASURE = 6, 7  # beside pytest's own exit codes 0 to 5
+OPTIONS = {
+    "--subject": ("append", "NAME=TARGET", "run a suite's subject NAME on another implementation"),
+    "--device": ("append", "DEVICE", "only these devices: cpu, cuda, cuda:1, auto"),
+    "--dtype": ("append", "DTYPE", "only these dtypes: float64, float32, bfloat16, float16"),
+    "--profile": ("store", "NAME", "how much work: quick, default, thorough"),
+    "--seed": ("store", "N", "root of all random streams; 'random' draws one and records it"),
+    "--require": ("append", "DEVICE", "fail, rather than skip, where this device is absent"),
+    "--trial-timeout": ("store", "SECONDS", "fail a trial that takes longer"),
+    "--report": ("store", "FOLDER", "write index.html, summary.md and the record there"),
+    "--against": ("store", "RUN", "fail a benchmark that is slower than in this recorded run"),
+    "--replicas": ("store", "FILE", "further processes of the benchmarks, as dlcheck run makes"),
+}
+STATE = pytest.StashKey["State"]()
+OUTCOME = pytest.StashKey["Outcome"]()
+BENCHMARK = pytest.StashKey["Benchmark"]()
+TREND = pytest.StashKey[tuple[str, str]]()
+SENT = pytest.StashKey[bool]()
+
+
+class TrialFailed(Exception):
+    """Carries an outcome from the trial to its report; its text is the failure message."""
+
+    def __init__(self, outcome: Outcome | Benchmark, text: str) -> None:
+        super().__init__(text)
+        self.outcome = outcome
+
+
+@dataclasses.dataclass(slots=True)
+class State:
+    """What one run of pytest knows about its trials."""
+
+    overrides: Overrides
+    required: tuple[str, ...]
+    report: str
+    root: Path
+    command: str
+    names: set[str] = dataclasses.field(default_factory=set)  # subjects seen at collection
+    outcomes: list[Outcome] = dataclasses.field(default_factory=list)
+    benchmarks: list[Benchmark] = dataclasses.field(default_factory=list)
+    meta: dict[str, Any] = dataclasses.field(default_factory=dict)
+    writer: RunWriter | None = None
+    written: list[Path] = dataclasses.field(default_factory=list)
+    problems: list[str] = dataclasses.field(default_factory=list)  # what could not be written
+    baseline: str = ""  # the run that benchmarks are held against
+    others: list[Run] = dataclasses.field(default_factory=list)  # further processes of them
+    gate: Gate | None = None  # made where the first benchmark is judged
+    failed: int = 0
+    trends: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # and in words
+    only_usage_errors: bool = True
+    usage_errors: int = 0
+
+
+def dest_of(option: str) -> str:
+    return "dlcheck_" + option.removeprefix("--").replace("-", "_")
+
+
+def state_of(config: pytest.Config) -> State:
+    """This run's state; made on first use, so that plain test runs pay nothing for it."""
+    if STATE not in config.stash:
+        config.stash[STATE] = _new_state(config)
+    return config.stash[STATE]
+
+
+def _new_state(config: pytest.Config) -> State:
+    from dlcheck.errors import UsageError
+    from dlcheck.expansion import Overrides, parse_swaps
+    from dlcheck.results import read_run
+    from dlcheck.settings import read_settings
+
+    given = {option: config.getoption(dest_of(option)) for option in OPTIONS}
+    here = config.invocation_params.dir
+    try:
+        settings = read_settings(
+            {
+                **{name.removeprefix("--"): value for name, value in given.items()},
+                "timeout": given["--trial-timeout"],
+            },
+            here,
+        )
+        swaps = parse_swaps(given["--subject"] or [])
+        _refuse_broken_targets(swaps)
+        baseline = _found_baseline(given["--against"], here)
+        others = [read_run(Path(given["--replicas"]))] if given["--replicas"] else []
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from None
+    seed = _shared_seed(config, settings["seed"].value)
+    return State(
+        overrides=Overrides(
+            targets=swaps,
+            devices=settings["device"].value,
+            dtypes=settings["dtype"].value,
+            profile=settings["profile"].value,
+            seed=seed,
+            timeout=settings["timeout"].value,
+        ),
+        required=settings["require"].value,
+        report=settings["report"].value,
+        root=here,
+        command=shlex.join(["pytest", *map(str, config.invocation_params.args)]),
+        baseline=baseline,
+        others=others,
+    )
+
+
+def _found_baseline(name: str | None, folder: Path) -> str:
+    """The path of its record: names like `latest` mean another when this run is recorded."""
+    from dlcheck.history import find_run
+
+    return str(find_run(name, folder).absolute()) if name else ""
+
+
+def _refuse_broken_targets(swaps: dict[str, str]) -> None:
+    from dlcheck.errors import UsageError
+    from dlcheck.targets import problem_with
+
+    for name, target in swaps.items():
+        if problem := problem_with(target):
+            raise UsageError(f"--subject {name}={target}: {problem}")
+
+
+def _shared_seed(config: pytest.Config, seed: int) -> int:
+    """The controller's seed, so that every worker draws the same streams."""
+    worker = getattr(config, "workerinput", None)
+    return int(worker["dlcheck_seed"]) if worker is not None else seed
