@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,6 +76,25 @@ class MomentStream:
             mean = other._mean if step is None else other._mean - step
             self._join(other._folded, mean, other._scatter)
             self.rows += other._folded
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows so far as counts and tensors, which may be those of the stream itself."""
+        waiting = None if self._buffer is None else self._buffer[: self._waiting]
+        parts = {"origin": self.origin, "waiting": waiting}
+        parts |= {"mean": self._mean, "scatter": self._scatter}
+        held = {name: part for name, part in parts.items() if part is not None}
+        return {"folded": self._folded, **held}
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Any]) -> MomentStream:
+        """A stream that goes on from what `state_dict` told; nothing of it is shared."""
+        stream = cls(state.get("origin"))
+        if "mean" in state:
+            stream._join(state["folded"], state["mean"], state["scatter"])
+            stream.rows = stream._folded
+        if "waiting" in state:
+            stream._append(state["waiting"], None)
+        return stream
 
     def kept(self) -> Tensor | None:
         """All rows [n, d] less the origin, while there are fewer than max(512, d/2) of them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -137,6 +138,15 @@ class StreamingFrechetDistance:
             )
         for mine, theirs in zip(self._sides, other._sides, strict=True):
             mine.merge(theirs)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sides": [side.state_dict() for side in self._sides or ()], "width": self._width}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.reset()
+        if state["sides"]:
+            one, two = map(MomentStream.of_state, state["sides"])
+            self._sides, self._width = (one, two), state["width"]
 
     def compute(self) -> Tensor:
         """[]. Raises ValueError where a side has no more rows than ddof."""

@@ -15,6 +15,7 @@ from dlcheck.references.metrics.lpips import LPIPS
 from dlcheck.references.metrics.ms_ssim import ms_ssim
 from dlcheck.references.metrics.psnr import decibels, psnr
 from dlcheck.references.metrics.ssim import ssim
+from dlcheck.references.metrics.streams import settings_of
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 _NAMED: Mapping[str, Any] = {
@@ -45,24 +46,33 @@ class MeanOverPairs:
         self.reset()
 
     def reset(self) -> None:
-        self.total, self.pairs = torch.zeros((), dtype=torch.float64), 0
+        self._total, self._pairs = torch.zeros((), dtype=torch.float64), 0
 
     @torch.no_grad()
     def update(self, x: Tensor, y: Tensor) -> None:
         values = self.metric(x, y)
-        self.total = self.total + values.double().sum().cpu()
-        self.pairs += len(values)
+        self._total = self._total + values.double().sum().cpu()
+        self._pairs += len(values)
 
     def merge(self, other: MeanOverPairs) -> None:
-        """Add what another metric of the same kind has seen."""
-        self.total = self.total + other.total
-        self.pairs += other.pairs
+        """Add what another has seen. Raises ValueError where it is a mean of another metric."""
+        mine, theirs = settings_of(self), settings_of(other)
+        if mine != theirs:
+            raise ValueError(f"{mine} cannot take in {theirs}: merge means of one metric")
+        self._total = self._total + other._total
+        self._pairs += other._pairs
 
     def compute(self) -> Tensor:
         """A float64 number []. Raises ValueError before the first update."""
-        if not self.pairs:
+        if not self._pairs:
             raise ValueError(_EMPTY)
-        return self.total / self.pairs
+        return self._total / self._pairs
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"total": self._total, "pairs": self._pairs}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._total, self._pairs = state["total"], state["pairs"]
 
 
 class StreamingPSNR:
@@ -80,7 +90,7 @@ class StreamingPSNR:
         self.reset()
 
     def reset(self) -> None:
-        self.total, self.count = torch.zeros((), dtype=torch.float64), 0
+        self._total, self._count = torch.zeros((), dtype=torch.float64), 0
 
     @torch.no_grad()
     def update(self, x: Tensor, y: Tensor) -> None:
@@ -92,7 +102,7 @@ class StreamingPSNR:
         self._add(squares.sum(), squares.numel())
 
     def _add(self, total: Tensor, count: int) -> None:
-        self.total, self.count = self.total + total.cpu(), self.count + count
+        self._total, self._count = self._total + total.cpu(), self._count + count
 
     def merge(self, other: StreamingPSNR) -> None:
         """Add what another has seen. Raises ValueError where range or convention differ."""
@@ -101,11 +111,17 @@ class StreamingPSNR:
                 f"a PSNR of range {self.data_range:g} over {self.over} cannot take in one of range "
                 f"{other.data_range:g} over {other.over}"
             )
-        self._add(other.total, other.count)
+        self._add(other._total, other._count)
 
     def compute(self) -> Tensor:
         """A float64 number []. Raises ValueError before the first update."""
-        if not self.count:
+        if not self._count:
             raise ValueError(_EMPTY)
-        mean = self.total / self.count
+        mean = self._total / self._count
         return decibels(mean, self.data_range) if self.over == "pixels" else mean
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"total": self._total, "count": self._count}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._total, self._count = state["total"], state["count"]

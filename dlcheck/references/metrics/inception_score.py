@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -102,6 +103,19 @@ class StreamingInceptionScore:
         if other._sums is not None:
             self._sums = other._sums if self._sums is None else self._sums.merged(other._sums)
             self._kept += other._kept
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums, and the samples where they are kept; empty before the first update."""
+        if self._sums is None:
+            return {}
+        sums = {"rows": self._sums.rows, "entropy": self._sums.entropy, "mass": self._sums.mass}
+        return {**sums, "kept": list(self._kept)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.reset()
+        if state:
+            self._sums = ClassSums(state["rows"], state["entropy"], state["mass"])
+            self._kept = list(state["kept"])
 
     def compute(self) -> InceptionScore:
         """The score of all samples so far. Raises ValueError before the first."""

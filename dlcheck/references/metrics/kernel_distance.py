@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -124,6 +124,17 @@ class StreamingKernelInceptionDistance:
                 f"{whose} {width} features and those before had {self._first[0].shape[1]}; reset() "
                 "before another network's features"
             )
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All rows of both sides; empty before the first update."""
+        if not self._first:
+            return {}
+        return {"first": torch.cat(self._first), "second": torch.cat(self._second)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.reset()
+        if state:
+            self._first, self._second = [state["first"].clone()], [state["second"].clone()]
 
     def compute(self) -> KernelDistance:
         if not self._first:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import reduce
+from functools import partial, reduce
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Stream(Protocol):
@@ -54,11 +54,11 @@ class Stream(Protocol):
 
         Raises ValueError where it is another score, or has other settings.
         """
-        mine, theirs = (_settings(each) for each in (self, other))
-        if type(self) is not type(other) or mine != theirs:
+        mine, theirs = settings_of(self), settings_of(other)
+        if mine != theirs:
             raise ValueError(
-                f"this is {type(self).__name__} with {mine}, the other {type(other).__name__} with "
-                f"{theirs}: their counts do not add up; merge replicas of one score"
+                f"this is {mine}, the other {theirs}: their counts do not add up; merge replicas "
+                "of one score"
             )
         for state in other._parts:
             self._take(state)
@@ -87,8 +87,26 @@ class Stream(Protocol):
         return False
 
 
-def _settings(stream: Stream) -> dict[str, object]:
-    return {name: value for name, value in vars(stream).items() if name != "_parts"}
+def settings_of(stream: object) -> str:
+    """`StreamingPSNR(data_range=1.0, over='pairs')`: the class and its public attributes.
+
+    The same in every process for the same settings: a function has its name, not its address.
+    """
+    public = {name: value for name, value in vars(stream).items() if not name.startswith("_")}
+    return f"{type(stream).__qualname__}({_listed(public)})"
+
+
+def _listed(settings: Mapping[str, object]) -> str:
+    return ", ".join(f"{name}={_shown(value)}" for name, value in settings.items())
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, partial):
+        arguments = [*map(_shown, value.args), *filter(None, [_listed(value.keywords)])]
+        return f"{_shown(value.func)}({', '.join(arguments)})"
+    if callable(value) and not isinstance(value, nn.Module):
+        return str(getattr(value, "__qualname__", type(value).__qualname__))
+    return repr(value)
 
 
 class RowStream(Stream, Protocol):
