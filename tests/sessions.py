@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["pytest", "dlcheck.runner", "dlcheck.registry", "numpy"])
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["pytest", "dlcheck.runner", "dlcheck.registry", "numpy"])
 
 
 def run_pytest(folder: pytest.Pytester, *arguments: str) -> pytest.RunResult:
@@ -26,7 +26,7 @@ def run_pytest(folder: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     # A session of its own, also where this one is a worker of xdist.
     outer = {name: value for name, value in os.environ.items() if "PYTEST_XDIST" not in name}
     environment = {**outer, "PYTHONPATH": str(folder.path), "COLUMNS": "120"}
-    child = _SERVER.Process(
+    child = SERVER.Process(
         target=_session, args=(str(folder.path), list(arguments), environment, *map(str, files))
     )
     child.start()

@@ -1,0 +1,1 @@
+"""What the pages of the documentation call the reader's own package."""
