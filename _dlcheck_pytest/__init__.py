@@ -22,4 +22,6 @@ from _dlcheck_pytest.recording import pytest_sessionfinish as pytest_sessionfini
 from _dlcheck_pytest.running import pytest_report_teststatus as pytest_report_teststatus
 from _dlcheck_pytest.running import pytest_runtest_makereport as pytest_runtest_makereport
 from _dlcheck_pytest.running import pytest_runtestloop as pytest_runtestloop
+from _dlcheck_pytest.sharding import pytest_collection_modifyitems as pytest_collection_modifyitems
+from _dlcheck_pytest.sharding import pytest_testnodedown as pytest_testnodedown
 from _dlcheck_pytest.summary import pytest_terminal_summary as pytest_terminal_summary

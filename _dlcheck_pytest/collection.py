@@ -248,6 +248,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
+    if state_of(node.config).shard is not None:
+        return  # the subject may have its trials in another shard
     names = {part for nodeid in ids for part in nodeid.split("::")[1:-1]}
     _refuse_unknown_swaps(node.config, names)
 

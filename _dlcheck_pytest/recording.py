@@ -52,30 +52,9 @@ class Recorder:
             line = decode(encoded)
             state.outcomes.append(line)
         if not state.meta:
-            self._begin(state, getattr(report, "dlcheck_environment", {}))
+            _begin(state, getattr(report, "dlcheck_environment", {}))
         if state.writer is not None:
             state.writer.append(line)
-
-    def _begin(self, state: State, found: dict[str, Any]) -> None:
-        """Open the record. Where that fails the run goes on, and its end says so."""
-        from dlcheck.results import RunWriter, environment, new_run_path
-
-        state.meta = {
-            **environment(),
-            **found,
-            "command": state.command,
-            "seed": state.overrides.seed,
-            "profile": state.overrides.profile,
-        }
-        others = [each for run in state.others for each in run.benchmarks]
-        if others:
-            state.meta["processes"] = 1 + int(state.others[0].meta.get("processes", 1))
-        try:
-            state.writer = RunWriter(new_run_path(state.root), state.meta)
-            for each in others:
-                state.writer.append(each)
-        except OSError as error:
-            state.problems.append(f"no record was written: {error}")
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if not report.failed:
@@ -88,21 +67,65 @@ class Recorder:
             state.only_usage_errors = False
 
 
+def _begin(state: State, found: dict[str, Any]) -> None:
+    """Open the record. Where that fails the run goes on, and its end says so."""
+    from dlcheck.results import RunWriter, environment, new_run_path
+
+    state.meta = {
+        **environment(),
+        **found,
+        "command": state.command,
+        "seed": state.overrides.seed,
+        "profile": state.overrides.profile,
+        "overrides": _overrides(state),
+    }
+    if state.cut:
+        state.meta["shard"] = state.cut
+    others = [each for run in state.others for each in run.benchmarks]
+    if others:
+        state.meta["processes"] = 1 + int(state.others[0].meta.get("processes", 1))
+    try:
+        state.writer = RunWriter(new_run_path(state.root), state.meta)
+        for each in others:
+            state.writer.append(each)
+    except OSError as error:
+        state.problems.append(f"no record was written: {error}")
+
+
+def _overrides(state: State) -> dict[str, Any]:
+    """What the command line changed in every suite, as far as it is not told elsewhere."""
+    given = state.overrides
+    return {
+        "subject": dict(given.targets),
+        "device": list(given.devices),
+        "dtype": list(given.dtypes),
+        "timeout": given.timeout,
+    }
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     config = session.config
     if hasattr(config, "workerinput") or STATE not in config.stash:
         return
     state = state_of(config)
+    code = _exit_code(exitstatus, state)
+    if state.cut.get("whole") and not state.meta:
+        _begin(state, {})  # a shard without trials is recorded too
     if state.writer is not None:
-        state.writer.close(interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
+        state.writer.close(
+            interrupted=exitstatus == pytest.ExitCode.INTERRUPTED,
+            exit_code=int(code) if state.shard is not None else None,
+        )
     if state.outcomes or state.benchmarks:
         _write_reports(state)
-    session.exitstatus = _exit_code(exitstatus, state)
+    session.exitstatus = code
 
 
 def _exit_code(exitstatus: int, state: State) -> int:
     """pytest's, but for what a wrong suite, regressions alone or want of evidence come to."""
+    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and state.cut.get("whole"):
+        return pytest.ExitCode.OK  # its trials are all in other shards
     trends = [trend for trend, _ in state.trends]
     if state.usage_errors and state.only_usage_errors and exitstatus in (1, 2):
         return pytest.ExitCode.USAGE_ERROR

@@ -114,7 +114,8 @@ def pytest_runtest_makereport(
     if hasattr(item.config, "workerinput") and SENT not in item.config.stash:
         # The controller never loads torch: what it knows of devices comes from a worker.
         item.config.stash[SENT] = True
-        report.dlcheck_environment = plain(environment())
+        cut = state_of(item.config).cut
+        report.dlcheck_environment = plain(environment(**({"shard": cut} if cut else {})))
     if call.excinfo is not None and isinstance(call.excinfo.value, TrialFailed):
         report.longrepr = str(call.excinfo.value)
     return report

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dlcheck.gate import Gate
     from dlcheck.model import Outcome
     from dlcheck.results import Run, RunWriter
+    from dlcheck.shards import Shard
 
 ONLY_REGRESSIONS, COULD_NOT_MEASURE = 6, 7  # beside pytest's own exit codes 0 to 5
 OPTIONS = {
@@ -26,6 +27,8 @@ OPTIONS = {
     "--require": ("append", "DEVICE", "fail, rather than skip, where this device is absent"),
     "--trial-timeout": ("store", "SECONDS", "fail a trial that takes longer"),
     "--report": ("store", "FOLDER", "write index.html, summary.md and the record there"),
+    "--shard": ("store", "k/N", "run only the k-th of N parts; see: dlcheck merge --help"),
+    "--balance": ("store", "RUN", "cut the shards by the seconds of this recorded run"),
     "--against": ("store", "RUN", "fail a benchmark that is slower than in this recorded run"),
     "--replicas": ("store", "FILE", "further processes of the benchmarks, as dlcheck run makes"),
 }
@@ -62,6 +65,9 @@ class State:
     problems: list[str] = dataclasses.field(default_factory=list)  # what could not be written
     baseline: str = ""  # the run that benchmarks are held against
     others: list[Run] = dataclasses.field(default_factory=list)  # further processes of them
+    shard: Shard | None = None
+    times: dict[str, float] = dataclasses.field(default_factory=dict)  # by node id, to cut by
+    cut: dict[str, Any] = dataclasses.field(default_factory=dict)  # known after collection
     gate: Gate | None = None  # made where the first benchmark is judged
     failed: int = 0
     trends: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # and in words
@@ -85,6 +91,7 @@ def _new_state(config: pytest.Config) -> State:
     from dlcheck.expansion import Overrides, parse_swaps
     from dlcheck.results import read_run
     from dlcheck.settings import read_settings
+    from dlcheck.shards import read_shard
 
     given = {option: config.getoption(dest_of(option)) for option in OPTIONS}
     here = config.invocation_params.dir
@@ -99,6 +106,8 @@ def _new_state(config: pytest.Config) -> State:
         swaps = parse_swaps(given["--subject"] or [])
         _refuse_broken_targets(swaps)
         baseline = _found_baseline(given["--against"], here)
+        shard = read_shard(given["--shard"]) if given["--shard"] else None
+        times = _recorded_times(given["--balance"], shard, here)
         others = [read_run(Path(given["--replicas"]))] if given["--replicas"] else []
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
@@ -118,7 +127,25 @@ def _new_state(config: pytest.Config) -> State:
         command=shlex.join(["pytest", *map(str, config.invocation_params.args)]),
         baseline=baseline,
         others=others,
+        shard=shard,
+        times=times,
     )
+
+
+def _recorded_times(name: str | None, shard: Shard | None, folder: Path) -> dict[str, float]:
+    """How long each trial and benchmark of a run took, by node id."""
+    from dlcheck.errors import UsageError
+    from dlcheck.history import load_run
+
+    if not name:
+        return {}
+    if shard is None:
+        raise UsageError("--balance cuts shards: give --shard k/N too")
+    run = load_run(name, folder)
+    return {
+        **{outcome.id: outcome.seconds for outcome in run.outcomes},
+        **{benchmark.id: benchmark.took for benchmark in run.benchmarks},
+    }
 
 
 def _found_baseline(name: str | None, folder: Path) -> str:

@@ -34,6 +34,7 @@ SCHEMA = 2  # 2: benchmarks beside outcomes; a reader of 1 says that it is too o
 class Run:
     """A recorded run: its environment, its outcomes and its benchmarks.
 
+    `meta["exit"]` is the exit code of a shard.
     `meta["incomplete"]` says what is missing where the record was cut off or damaged.
     """
 
@@ -99,11 +100,13 @@ class RunWriter:
             self._file.seek(whole)
             raise
 
-    def close(self, *, interrupted: bool = False) -> None:
-        """Say that the run ended, and whether a person ended it."""
+    def close(self, *, interrupted: bool = False, exit_code: int | None = None) -> None:
+        """Say that the run ended, whether a person ended it, and with which code where given."""
         if self._file.closed:
             return
         end = {"outcomes": self.written, "lost": self.lost, "interrupted": interrupted}
+        if exit_code is not None:
+            end["exit"] = exit_code
         with contextlib.suppress(OSError):
             self._write({"end": end})
         self._file.close()
@@ -166,6 +169,8 @@ def _read(path: Path, file: Iterable[bytes]) -> Run:
             data = json.loads(line)
             if "end" in data:
                 losses.close(data["end"])
+                if "exit" in data["end"]:
+                    run.meta["exit"] = int(data["end"]["exit"])
             else:
                 _add(run, data)
         except _DAMAGED as error:

@@ -17,14 +17,16 @@ LAYERS = (
     ("errors", "model", "domains", "formulas", "kinds", "sources", "targets", "toml_text",
      "declarations", "ratio", "benchmark", "benchmark_tables", "regression", "trends"),
     ("registry", "suite", "suite_records", "suite_problems", "suite_schema", "selection",
-     "inherited", "expansion", "settings", "shipped", "requirements", "benchmark_plans"),
+     "inherited", "expansion", "settings", "shipped", "requirements", "benchmark_plans",
+     "shards"),
     ("numerics", "stats", "measure", "datasets", "isolation", "originals", "features",
      "gradients", "human_judgements", "lanes"),
     ("arrangement", "constructors", "taken", "subjects", "mutants", "regimes", "inside",
      "strategies", "plans"),
     ("references", "checks", "benchmarks", "adapters"),
     ("search", "runner", "proof"),
-    ("results", "encoding", "environment", "history", "processes", "gate"),
+    ("results", "encoding", "environment", "history", "processes", "gate",
+     "sameness", "merging"),
     ("reporting",),
     ("validation", "study", "scoring", "timing"),
     ("cli", "_dlcheck_pytest", "__main__"),
@@ -35,7 +37,7 @@ TORCH_FREE = [
     "dlcheck", "dlcheck.model", "dlcheck.domains", "dlcheck.kinds", "dlcheck.sources",
     "dlcheck.targets", "dlcheck.suite", "dlcheck.suite_schema", "dlcheck.registry",
     "dlcheck.expansion", "dlcheck.settings", "dlcheck.shipped", "dlcheck.benchmark",
-    "dlcheck.results", "dlcheck.encoding",
+    "dlcheck.results", "dlcheck.encoding", "dlcheck.merging",
     *sorted(
         "dlcheck." + ".".join(path.relative_to(ROOT / "dlcheck").with_suffix("").parts)
         for package in ("reporting", "cli")

@@ -27,6 +27,8 @@ Prints the equivalent pytest command, and writes a report.
   --processes N                      measure benchmarks in N fresh processes
   --against RUN                      fail benchmarks that are slower than in a recorded run
   --since COMMIT                     only benchmarks, by turns at a commit too: slower since?
+  --shard k/N                        only the k-th of N parts; dlcheck merge puts them together
+  --balance RUN                      cut the shards by the seconds of a recorded run
   --report FOLDER                    where the report goes (default: reports)
   -n 2, -k EXPR, -m TAG, -x, --lf, … everything that pytest takes
 """
@@ -46,7 +48,7 @@ _VALUED = frozenset(
             for name in (
                 *("subject", "device", "dtype", "profile", "seed"),
                 *("require", "trial-timeout", "report"),
-                *("against", "replicas", "processes", "since"),
+                *("against", "replicas", "processes", "since", "shard", "balance"),
             )
             for prefix in ("", "dlcheck-")
         ),
