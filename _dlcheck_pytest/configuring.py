@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,8 +36,15 @@ def pytest_configure(config: pytest.Config) -> None:
         _share_cores(int(config.workerinput.get("workercount", 1)))
     else:
         config.pluginmanager.register(Recorder(config), "dlcheck-recorder")
-        if config.getoption(dest_of("--against")):
-            state_of(config)  # a wrong name is told before anything is collected
+        given = any(config.getoption(dest_of(option)) for option in OPTIONS)
+        if given or _is_configured(config.invocation_params.dir):
+            state_of(config)  # a mistake is told before anything is collected
+
+
+def _is_configured(folder: Path) -> bool:
+    from dlcheck.settings import is_configured
+
+    return is_configured(folder)
 
 
 def _share_cores(workers: int) -> None:

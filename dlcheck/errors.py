@@ -92,7 +92,14 @@ class Problem:
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}: " if self.line else f"{self.file}: " if self.file else ""
-        return where + self.message
+        return where + _cut(self.message)
+
+
+_LONGEST = 380  # characters of a message: what it quotes of the file may be of any length
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 101]} … {text[-98:]}"
 
 
 class SuiteError(UsageError):

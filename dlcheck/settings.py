@@ -75,6 +75,7 @@ def _seconds(value: Any) -> float | None:
     return seconds
 
 
+_OPTIONS = {"timeout": "trial-timeout"}  # those that are called otherwise on the command line
 READERS: Mapping[str, tuple[Callable[[Any], Any], Any]] = {
     "profile": (_profile, "default"),
     "seed": (_seed, 0),
@@ -98,11 +99,23 @@ def read_settings(given: Mapping[str, Any], folder: Path) -> dict[str, Setting]:
     return {name: _setting(name, given, table, file) for name in READERS}
 
 
+def is_configured(folder: Path) -> bool:
+    """Does the environment or a pyproject.toml at or above the folder speak to dlcheck?"""
+    if any(os.environ.get(f"DLCHECK_{name.upper()}") for name in READERS):
+        return True
+    files = (place / "pyproject.toml" for place in (folder, *folder.parents))
+    file = next((file for file in files if file.is_file()), None)
+    try:
+        return file is not None and b"dlcheck" in file.read_bytes()
+    except OSError:
+        return False
+
+
 def _setting(name: str, given: Mapping[str, Any], table: Mapping[str, Any], file: str) -> Setting:
     read, default = READERS[name]
     variable = f"DLCHECK_{name.upper()}"
     for value, source in (
-        (given.get(name), f"--{name}"),
+        (given.get(name), f"--{_OPTIONS.get(name, name)}"),
         (os.environ.get(variable), variable),
         (table.get(name), f"[tool.dlcheck] in {file}"),
     ):
@@ -123,9 +136,12 @@ def project_table(folder: Path) -> tuple[dict[str, Any], str]:
             continue
         try:
             data = tomllib.loads(file.read_text("utf-8"))
+        except OSError as error:
+            raise UsageError(f"{file} cannot be read: {error.strerror or error}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"{file}: this is not TOML: {error}") from None
-        table = data.get("tool", {}).get("dlcheck", {})
+        tool = data.get("tool", {})
+        table = tool.get("dlcheck", {}) if isinstance(tool, dict) else {}
         if not isinstance(table, dict):
             raise UsageError(f"{file}: [tool.dlcheck] is a table")
         return table, str(file)

@@ -31,7 +31,8 @@ def inputs_of(subject: Subject) -> dict[str, Input]:
         tasks = f" or options.task = {' | '.join(kind.by_task)}" if kind.by_task else ""
         raise DeclarationError(
             f"subject {subject.name!r} of kind {kind.name!r} does not say what it takes; "
-            f'declare its inputs, as inputs = {{ x = "float b n" }}{tasks}'
+            f'declare its inputs, as inputs = {{ x = "float b n" }} in a suite or '
+            f"--input 'x=float b n' on the command line{tasks}"
         )
     return _completed(subject, parse_inputs(declared))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dlcheck.cli import USAGE_ERROR, VERBS, main, parse_value
+from dlcheck.cli import USAGE_ERROR, VERBS, main, parse_value, run
 from dlcheck.cli.run import pytest_arguments
 from dlcheck.errors import UsageError
 from dlcheck.kinds import BUILT_IN
@@ -186,3 +186,12 @@ def test_run_takes_names_files_and_nodes(folder: Path) -> None:
     assert f"{place}::fid" in words
     assert "own.toml" in words
     assert words.count("--report") == 1
+
+
+def test_run_without_arguments_runs_the_shipped_suites(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(run, "_pytest", lambda words: started.extend(pytest_arguments(words)) or 0)
+    assert main(["run"]) == 0
+    assert any(word.endswith("backprop.toml") for word in started)

@@ -99,6 +99,13 @@ def _run_verb(verb: str, arguments: list[str]) -> int:
     except BrokenPipeError:  # the reader, as in `dlcheck list checks | head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a path that is too long, not permitted, on a full disk
+        if error.filename is None:
+            raise
+        name = str(error.filename)
+        shown = name if len(name) <= 200 else f"{name[:200]}…"
+        print(f"dlcheck {verb}: {shown!r} cannot be used: {error.strerror}", file=sys.stderr)
+        return USAGE_ERROR
 
 
 def parse_value(text: str) -> object:

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 
 from dlcheck.cli import COULD_NOT_MEASURE, FAILED
@@ -105,7 +106,7 @@ def _progress() -> Callable[[int, int], None]:
 def value_of(option: str, arguments: Sequence[str]) -> str | None:
     """What is given for an option, as two words or with a sign of equality; the last counts."""
     found = None
-    for word, following in zip(arguments, (*arguments[1:], ""), strict=True):
+    for word, following in zip_longest(arguments, arguments[1:], fillvalue=""):
         if word == option:
             found = following
         elif word.startswith(f"{option}="):

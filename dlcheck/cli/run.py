@@ -135,14 +135,16 @@ def _shown(path: Path) -> str:
 
 def _report(arguments: Sequence[str]) -> list[str]:
     """A report in reports/ unless the person says where, or only collects."""
-    from dlcheck.settings import project_table
+    from dlcheck.cli.repeated import value_of
+    from dlcheck.settings import read_settings
 
     given = {word.partition("=")[0] for word in arguments}
     if given & {"--collect-only", "--co", "--fixtures", "--markers"}:
         return []
-    folder = str(project_table(Path.cwd())[0].get("report", "reports"))
+    named = value_of("--report", arguments) or value_of("--dlcheck-report", arguments)
+    folder = named or read_settings({}, Path.cwd())["report"].value or "reports"
     added = []
-    if not given & {"--report", "--dlcheck-report"}:
+    if not named:
         added += ["--report", folder]
     if not given & {"--junitxml", "--junit-xml"}:
         added += ["--junitxml", f"{folder}/junit.xml", "-o", "junit_family=xunit2"]

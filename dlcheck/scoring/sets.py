@@ -121,10 +121,20 @@ def _save(request: Request, folders: Sequence[Path], read: Mapping[Path, Rows], 
 
 def _hold_to_files(request: Request) -> None:
     """What is said of images must not pass unnoticed where there are none."""
-    given = (request.features, request.weights, request.size)
-    if any(given):
+    decoding, usual = request.decoding, Decoding()
+    given = {
+        "--features": request.features,
+        "--weights": request.weights,
+        "--size": request.size,
+        "--batch-size": request.batch_size,
+        "--resize": decoding.filter != usual.filter,
+        "--alpha": decoding.alpha != usual.alpha,
+        "--skip-unreadable": decoding.skip_unreadable,
+    }
+    if idle := [option for option, value in given.items() if value]:
+        are = "is" if len(idle) == 1 else "are"
         raise UsageError(
-            "--features, --weights and --size are for images, and the files hold features already"
+            f"{' and '.join(idle)} {are} for images, and the files hold features already"
         )
 
 
@@ -145,7 +155,10 @@ def _check_saving(request: Request, folders: Sequence[Path]) -> None:
             f"--save-features takes one file for each folder of images: {len(folders)} here, and "
             f"{len(request.save)} given"
         )
+    inputs = {Path(given).resolve() for given in request.inputs}
     for target in request.save:
+        if Path(target).resolve() in inputs:
+            raise UsageError(f"--save-features {target} would overwrite an input: name another")
         check_writable(Path(target))
 
 
