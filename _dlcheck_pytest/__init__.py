@@ -17,7 +17,6 @@ from _dlcheck_pytest.collection import (
 )
 from _dlcheck_pytest.configuring import pytest_addoption as pytest_addoption
 from _dlcheck_pytest.configuring import pytest_configure as pytest_configure
-from _dlcheck_pytest.configuring import pytest_configure_node as pytest_configure_node
 from _dlcheck_pytest.recording import pytest_sessionfinish as pytest_sessionfinish
 from _dlcheck_pytest.running import pytest_report_teststatus as pytest_report_teststatus
 from _dlcheck_pytest.running import pytest_runtest_makereport as pytest_runtest_makereport
@@ -25,3 +24,8 @@ from _dlcheck_pytest.running import pytest_runtestloop as pytest_runtestloop
 from _dlcheck_pytest.sharding import pytest_collection_modifyitems as pytest_collection_modifyitems
 from _dlcheck_pytest.sharding import pytest_testnodedown as pytest_testnodedown
 from _dlcheck_pytest.summary import pytest_terminal_summary as pytest_terminal_summary
+from _dlcheck_pytest.workers import pytest_configure_node as pytest_configure_node
+from _dlcheck_pytest.workers import pytest_runtest_protocol as pytest_runtest_protocol
+from _dlcheck_pytest.workers import pytest_unconfigure as pytest_unconfigure
+from _dlcheck_pytest.workers import pytest_xdist_auto_num_workers as pytest_xdist_auto_num_workers
+from _dlcheck_pytest.workers import pytest_xdist_setupnodes as pytest_xdist_setupnodes

@@ -1,10 +1,8 @@
-"""The options, the marks, and what a worker is told before it starts."""
+"""The options, the marks and the recorder."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -32,9 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "experiment": "trains for seconds; runs where a suite names it in checks",
     }.items():
         config.addinivalue_line("markers", f"{mark}: {meaning} (dlcheck)")
-    if hasattr(config, "workerinput"):
-        _share_cores(int(config.workerinput.get("workercount", 1)))
-    else:
+    if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Recorder(config), "dlcheck-recorder")
         given = any(config.getoption(dest_of(option)) for option in OPTIONS)
         if given or _is_configured(config.invocation_params.dir):
@@ -45,14 +41,3 @@ def _is_configured(folder: Path) -> bool:
     from dlcheck.settings import is_configured
 
     return is_configured(folder)
-
-
-def _share_cores(workers: int) -> None:
-    """Workers that each use every core wait for each other; set before torch is loaded."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (cores or 1) // workers)))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: Any) -> None:
-    node.workerinput["dlcheck_seed"] = state_of(node.config).overrides.seed

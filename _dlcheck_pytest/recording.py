@@ -79,6 +79,10 @@ def _begin(state: State, found: dict[str, Any]) -> None:
         "profile": state.overrides.profile,
         "overrides": _overrides(state),
     }
+    if state.workers:
+        state.meta["workers"] = state.workers
+    if state.notes:
+        state.meta["notes"] = list(state.notes)
     if state.cut:
         state.meta["shard"] = state.cut
     others = [each for run in state.others for each in run.benchmarks]

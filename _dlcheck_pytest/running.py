@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from _dlcheck_pytest.gpus import note_taken_gpus
 from _dlcheck_pytest.state import BENCHMARK, OUTCOME, SENT, TREND, State, TrialFailed, state_of
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     problems = [text for subject in subjects.values() if (text := _unloadable(subject))]
     if problems:
         raise pytest.UsageError("\n".join(problems))
+    if any(trial.device != "cpu" for trial in trials):
+        note_taken_gpus(state_of(session.config))
 
 
 def _unloadable(subject: Subject) -> str:

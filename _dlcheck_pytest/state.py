@@ -63,6 +63,8 @@ class State:
     writer: RunWriter | None = None
     written: list[Path] = dataclasses.field(default_factory=list)
     problems: list[str] = dataclasses.field(default_factory=list)  # what could not be written
+    notes: list[str] = dataclasses.field(default_factory=list)  # what a reader should know
+    workers: int = 0  # processes that run trials side by side; 0 where this one does
     baseline: str = ""  # the run that benchmarks are held against
     others: list[Run] = dataclasses.field(default_factory=list)  # further processes of them
     shard: Shard | None = None

@@ -45,6 +45,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         root = Path(os.environ.get("GITHUB_WORKSPACE") or state.root)
         for command in workflow_commands(state.outcomes, root):
             terminalreporter.write_line(command)
+    for note in state.notes:
+        terminalreporter.write_line(f"dlcheck: {note}", yellow=True)
     for problem in state.problems:
         terminalreporter.write_line(f"dlcheck: {problem}", red=True)
 

@@ -18,7 +18,7 @@ LAYERS = (
      "declarations", "ratio", "benchmark", "benchmark_tables", "regression", "trends"),
     ("registry", "suite", "suite_records", "suite_problems", "suite_schema", "selection",
      "inherited", "expansion", "settings", "shipped", "requirements", "benchmark_plans",
-     "shards"),
+     "shards", "machine"),
     ("numerics", "stats", "measure", "datasets", "isolation", "originals", "features",
      "gradients", "human_judgements", "lanes"),
     ("arrangement", "constructors", "taken", "subjects", "mutants", "regimes", "inside",
