@@ -51,7 +51,7 @@ def run_item(trial: Trial, node: pytest.Item | None) -> None:
     from dlcheck.model import Verdict
     from dlcheck.runner import run_trial
 
-    outcome = run_trial(trial)
+    outcome = run_trial(_as_if_not_expected(trial, node))
     if node is not None:
         state = state_of(node.config)
         outcome = dataclasses.replace(
@@ -70,6 +70,15 @@ def run_item(trial: Trial, node: pytest.Item | None) -> None:
     from dlcheck.reporting.terminal import describe
 
     raise TrialFailed(outcome, describe(outcome))
+
+
+def _as_if_not_expected(trial: Trial, node: pytest.Item | None) -> Trial:
+    """With --runxfail what is declared to fail fails, and says how."""
+    if node is None or not node.config.option.runxfail:
+        return trial
+    return dataclasses.replace(
+        trial, subject=dataclasses.replace(trial.subject, expect_failures=())
+    )
 
 
 def _required(outcome: Outcome, trial: Trial, state: State) -> Outcome:
@@ -98,6 +107,8 @@ def command_of(node: pytest.Item, trial: Trial | BenchmarkTrial, state: State) -
         arguments += ["--profile", trial.profile]
     if trial.seed:
         arguments += ["--seed", str(trial.seed)]
+    if node.config.option.runxfail and getattr(trial, "expected_failure", None):
+        arguments.append("--runxfail")
     return shlex.join(arguments)
 
 

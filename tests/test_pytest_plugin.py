@@ -254,7 +254,9 @@ def test_an_absent_device_is_skipped_unless_required(suite: pytest.Pytester) -> 
     run(suite, GOOD, "--device", "cuda", "--require", "cuda").assert_outcomes(failed=1)
 
 
-def one_subject(suite: pytest.Pytester, target: str, more: str = "") -> pytest.RunResult:
+def one_subject(
+    suite: pytest.Pytester, target: str, more: str = "", *options: str
+) -> pytest.RunResult:
     suite.makefile(
         ".toml",
         one=f'''
@@ -269,7 +271,7 @@ checks = ["leaves_inputs_unchanged"]
 {more}
 ''',
     )
-    return run(suite, "one.toml")
+    return run(suite, "one.toml", *options)
 
 
 def test_a_subject_that_raises_fails_with_its_own_traceback(suite: pytest.Pytester) -> None:
@@ -285,6 +287,9 @@ def test_expected_failures_are_strict(suite: pytest.Pytester) -> None:
     result = one_subject(suite, "subjects_of_the_test:good", more)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*passed, though it is declared to fail (known)*"])
+    result = one_subject(suite, "subjects_of_the_test:bad", more, "--runxfail")
+    result.assert_outcomes(failed=1)  # and says how, as if it were not declared
+    result.stdout.fnmatch_lines(["FAILED one: leaves_inputs_unchanged*", "*again *--runxfail"])
 
 
 def test_a_suite_in_python(suite: pytest.Pytester) -> None:
