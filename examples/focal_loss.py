@@ -39,3 +39,13 @@ class BrokenFocalLoss(FocalLoss):
 
     def focus(self, probability: Tensor) -> Tensor:
         return probability**self.gamma
+
+
+class MeanFirstFocalLoss(FocalLoss):
+    """The weight of the mean cost for the mean of the weighted costs: no sample is looked at."""
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        cost = F.cross_entropy(
+            prediction, target, ignore_index=self.ignore_index, reduction=self.reduction
+        )
+        return self.focus(torch.exp(-cost)) * cost

@@ -19,9 +19,13 @@ class FrechetDistance:
 
     def compute(self) -> Tensor:
         a, b = (torch.cat(kept) for kept in self.rows)
-        one, two = torch.cov(a.mT).reshape(a.shape[1], -1), torch.cov(b.mT).reshape(b.shape[1], -1)
+        one, two = self.covariance(a), self.covariance(b)
         apart = (a.mean(0) - b.mean(0)).square().sum()
         return apart + one.trace() + two.trace() - 2 * self.trace_of_root(one, two)
+
+    def covariance(self, rows: Tensor) -> Tensor:
+        """[n, d] → [d, d]."""
+        return torch.cov(rows.mT).reshape(rows.shape[1], -1)
 
     def trace_of_root(self, one: Tensor, two: Tensor) -> Tensor:
         """Σ₁Σ₂ has the eigenvalues of Σ₁^½ Σ₂ Σ₁^½, which is symmetric."""

@@ -1,4 +1,4 @@
-"""A hand-written activation with a bug in its backward: what does dlcheck say?
+"""A hand-written activation, and a twin with one mistake in its backward: what does dlcheck say?
 
 $ dlcheck validate examples/swish.py:swish --kind activation
 """
@@ -6,7 +6,7 @@ $ dlcheck validate examples/swish.py:swish --kind activation
 import torch
 
 
-class Swish(torch.autograd.Function):
+class Silu(torch.autograd.Function):
     """x σ(x), with σ saved so that the backward need not compute it again."""
 
     @staticmethod
@@ -18,9 +18,23 @@ class Swish(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         x, sigmoid = ctx.saved_tensors
-        return gradient * (sigmoid + x * sigmoid)  # should be σ + x σ (1 − σ)
+        return gradient * (sigmoid + x * sigmoid * (1 - sigmoid))
+
+
+class Swish(Silu):
+    """Forgets the factor 1 − σ of the derivative, which is σ + x σ (1 − σ)."""
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, sigmoid = ctx.saved_tensors
+        return gradient * (sigmoid + x * sigmoid)
+
+
+def silu(x):
+    """x σ(x): x [*] of any shape."""
+    return Silu.apply(x)
 
 
 def swish(x):
-    """x σ(x): x [*] of any shape."""
+    """The same by the twin."""
     return Swish.apply(x)

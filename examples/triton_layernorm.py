@@ -1,4 +1,4 @@
-"""Layer normalization of rows by Triton kernels, forward and backward.
+"""Layer normalization of rows by Triton kernels, and a twin with one mistake.
 
 With x̂ = (x − μ)/σ, σ² = Σ (x − μ)²/n + ε, y = w x̂ + b and v the incoming gradient,
 
@@ -28,6 +28,27 @@ def norm_forward(
     x = tl.load(x_ptr + row * x_row + at * x_column, mask=inside, other=0.0).to(WIDE)
     mean = tl.sum(x, axis=0) / columns
     centred = tl.where(inside, x - mean, 0.0)  # 0 − mean would count beyond the row
+    scale = 1.0 / tl.sqrt(tl.sum(centred * centred, axis=0) / columns + eps)
+    weight = tl.load(weight_ptr + at, mask=inside, other=0.0).to(WIDE)
+    bias = tl.load(bias_ptr + at, mask=inside, other=0.0).to(WIDE)
+    y = centred * scale * weight + bias
+    tl.store(y_ptr + row * columns + at, y.to(y_ptr.dtype.element_ty), mask=inside)
+    tl.store(mean_ptr + row, mean)
+    tl.store(scale_ptr + row, scale)
+
+
+@triton.jit
+def broken_forward(
+    y_ptr, x_ptr, weight_ptr, bias_ptr, mean_ptr, scale_ptr, x_row, x_column, columns, eps,
+    BLOCK: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    """The variance counts the padding of the block, each as mean²: right for 2^k columns."""
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.arange(0, BLOCK)
+    inside = at < columns
+    x = tl.load(x_ptr + row * x_row + at * x_column, mask=inside, other=0.0).to(WIDE)
+    mean = tl.sum(x, axis=0) / columns
+    centred = x - mean
     scale = 1.0 / tl.sqrt(tl.sum(centred * centred, axis=0) / columns + eps)
     weight = tl.load(weight_ptr + at, mask=inside, other=0.0).to(WIDE)
     bias = tl.load(bias_ptr + at, mask=inside, other=0.0).to(WIDE)
@@ -79,12 +100,12 @@ class _LayerNorm(torch.autograd.Function):
     """x [rows, columns] with any strides, weight and bias [columns]; returns y, mean, 1/σ."""
 
     @staticmethod
-    def forward(x, weight, bias, eps):
+    def forward(x, weight, bias, eps, kernel):
         rows, columns = x.shape
         wide = torch.promote_types(x.dtype, torch.float32)
         y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
         mean, scale = (torch.empty(rows, dtype=wide, device=x.device) for _ in range(2))
-        norm_forward[(rows,)](
+        kernel[(rows,)](
             y, x, weight.contiguous(), bias.contiguous(), mean, scale, *x.stride(), columns, eps,
             BLOCK=triton.next_power_of_2(columns), WIDE=_wide(x),
         )  # fmt: skip
@@ -92,7 +113,7 @@ class _LayerNorm(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        x, weight, _, _ = inputs
+        x, weight, *_ = inputs
         _, mean, scale = output
         ctx.mark_non_differentiable(mean, scale)
         ctx.save_for_backward(x, weight, mean, scale)
@@ -112,7 +133,7 @@ class _LayerNorm(torch.autograd.Function):
             dweight, dbias, v, x, mean, scale, *v.stride(), *x.stride(), rows, columns,
             BLOCK=COLUMNS, WIDE=_wide(x),
         )  # fmt: skip
-        return dx, dweight, dbias, None
+        return dx, dweight, dbias, None, None
 
 
 def _wide(x):
@@ -122,7 +143,7 @@ def _wide(x):
 
 def layer_norm(x, weight, bias, eps=1e-5):
     """w (x − mean)/√(variance + ε) + b over the last axis: x [*, n], weight and bias [n]."""
-    y, _, _ = _LayerNorm.apply(x.reshape(-1, x.shape[-1]), weight, bias, eps)
+    y, _, _ = _LayerNorm.apply(x.reshape(-1, x.shape[-1]), weight, bias, eps, norm_forward)
     return y.view(x.shape)
 
 
@@ -142,3 +163,12 @@ class LayerNorm(torch.nn.Module):
 
     def forward(self, x):
         return layer_norm(x, self.weight, self.bias, self.eps)
+
+
+class BrokenLayerNorm(LayerNorm):
+    """The same by the twin."""
+
+    def forward(self, x):
+        rows = x.reshape(-1, x.shape[-1])
+        y, _, _ = _LayerNorm.apply(rows, self.weight, self.bias, self.eps, broken_forward)
+        return y.view(x.shape)

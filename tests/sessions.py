@@ -12,6 +12,7 @@ import sys
 import time
 from multiprocessing import popen_forkserver  # noqa: F401  # else it is one of what is forgotten
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -19,7 +20,13 @@ SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["pytest", "dlcheck.runner", "dlcheck.registry", "numpy"])
 
 
-def run_pytest(folder: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+class Folder(Protocol):
+    """Where pytest runs: a Pytester, or what else has a path."""
+
+    path: Path
+
+
+def run_pytest(folder: Folder, *arguments: str, seconds: float = 120) -> pytest.RunResult:
     """Run pytest in a folder; what it printed and its exit code."""
     started = time.perf_counter()
     files = [folder.path / name for name in ("stdout.txt", "stderr.txt")]
@@ -30,10 +37,10 @@ def run_pytest(folder: pytest.Pytester, *arguments: str) -> pytest.RunResult:
         target=_session, args=(str(folder.path), list(arguments), environment, *map(str, files))
     )
     child.start()
-    child.join(timeout=120)
+    child.join(timeout=seconds)
     if child.is_alive():
         child.kill()
-        raise TimeoutError(f"pytest {' '.join(arguments)} took more than 120 s")
+        raise TimeoutError(f"pytest {' '.join(arguments)} took more than {seconds} s")
     out, err = (path.read_text().splitlines() for path in files)
     for path in files:
         path.unlink()
