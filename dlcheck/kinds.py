@@ -99,6 +99,8 @@ _STREAMING = {
     "resets_on_compute": "true if compute() also resets",
     "merge": "method of a stream that takes in another replica: a.merge(b)",
     "merge_takes": "replica or list: what that method is given; a replica by default",
+    "sync": "method that brings the states of torch.distributed's ranks together before compute(); "
+    "compute where it does so itself",
     "saves_state": "true if state_dict() and load_state_dict() carry on a stream",
     "forward": "what a call of a stream answers: batch (the value of that batch) or running "
     "(of all so far); it also takes the batch in",

@@ -20,9 +20,13 @@ from dlcheck.model import Subject, Verdict
 from dlcheck.references.metrics.accuracy import TopKAccuracy
 from dlcheck.references.metrics.all_reduce import all_reduce
 from dlcheck.references.metrics.calibration import ExpectedCalibrationError
-from dlcheck.references.metrics.frechet_distance import StreamingFrechetDistance
+from dlcheck.references.metrics.frechet_distance import (
+    StreamingFrechetDistance,
+    frechet_distance,
+)
 from dlcheck.references.metrics.image_streams import MeanOverPairs, StreamingPSNR
 from dlcheck.references.metrics.inception_score import StreamingInceptionScore
+from dlcheck.references.metrics.kernel_distance import StreamingKernelInceptionDistance
 from dlcheck.references.metrics.ranking import AreaUnderROC
 from dlcheck.registry import catalogue
 from dlcheck.shipped import suite_paths
@@ -88,6 +92,39 @@ def later(rank: int) -> Iterator[Finding]:
         yield "outside", _raised(all_reduce, stream, pair)
 
 
+def large(rank: int) -> Iterator[Finding]:
+    """Features that no longer wait for a covariance; rank 1 has none."""
+    own = StreamingFrechetDistance()
+    if rank != 1:
+        own.update(*features()[rank // 2])
+    yield "large", all_reduce(own).compute()
+
+
+def features() -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Batches of 600 and 1500 rows a side, about a large common offset."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 2100, 6, generator=generator, dtype=torch.float64)
+    first, second = x[0] + 1e4, 1.5 * x[1] + 1e4
+    return list(zip(first.split([600, 1500]), second.split([600, 1500]), strict=True))
+
+
+def memory(rank: int) -> Iterator[Finding]:
+    """By how many MB the peak rises from 10,000 rows a side to 100,000, of 16 features."""
+    for kind in (StreamingFrechetDistance, StreamingKernelInceptionDistance):
+        metric, batch = kind(), torch.ones(500, 16, dtype=torch.float64)
+        for number in range(200):
+            if number == 20:
+                Path("/proc/self/clear_refs").write_text("5")  # the peak is what is held now
+                before = _peak()
+            metric.update(batch, batch)
+        yield f"memory of {kind.__name__}", _peak() - before
+
+
+def _peak() -> float:
+    text = Path("/proc/self/status").read_text()
+    return float(text.partition("VmHWM:")[2].split()[0]) / 1000
+
+
 def _difference(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return x - y
 
@@ -137,6 +174,9 @@ def _raised(call: Any, *arguments: Any) -> str:
 def program(rank: int) -> Iterator[Finding]:
     yield from values(rank)
     yield from later(rank)
+    yield from large(rank)
+    if rank == 0 and Path("/proc/self/clear_refs").exists():
+        yield from memory(rank)
     yield from mistakes(rank)
     yield from deaths(rank)
 
@@ -176,6 +216,23 @@ def test_a_reduced_stream_goes_on_and_counts_nothing_twice(found: list[dict[str,
         assert (rank["reduced 0"], rank["reduced 1"], rank["own"]) == (5.5, 5.5, own)
     assert found[0]["pair"] == found[2]["pair"] == 5.5
     assert "rank 1 is not in this group" in found[1]["outside"]
+
+
+def test_covariances_are_merged_to_rounding(found: list[dict[str, Any]]) -> None:
+    whole = frechet_distance(*map(torch.cat, zip(*features(), strict=True)))
+    # Rows 10⁴ from 0 are known to 10⁴ u, in units of which a distance of deviations of 1 is off.
+    for rank in found:
+        torch.testing.assert_close(
+            rank["large"], whole, rtol=1e4 * torch.finfo(torch.float64).eps, atol=0
+        )
+
+
+def test_memory_does_not_grow_with_the_rows(found: list[dict[str, Any]]) -> None:
+    """90,000 more rows a side have 23 MB; a metric that keeps its rows shows that they are seen."""
+    if "memory of StreamingFrechetDistance" not in found[0]:
+        pytest.skip("the peak of a process cannot be reset here")
+    assert found[0]["memory of StreamingFrechetDistance"] < 2
+    assert found[0]["memory of StreamingKernelInceptionDistance"] > 15
 
 
 @pytest.mark.parametrize(

@@ -89,11 +89,11 @@ class _Reduced(Generic[_Stream]):
 
     def __init__(self, metric: _Stream, rank: int) -> None:
         self.rank, self.problem = rank, ""
-        self.share = copy.deepcopy(metric)
         self._empty = copy.deepcopy(metric)
         self._empty.reset()
         # Without a row, what is kept of rows is the same for the same settings.
         self._settings = settings_of(self._empty)
+        self.share = copy.deepcopy(metric)
 
     def stream(self, state: Mapping[str, Any]) -> _Stream:
         made = copy.deepcopy(self._empty)
@@ -115,6 +115,7 @@ class _Reduced(Generic[_Stream]):
         buffer = io.BytesIO()
         try:
             torch.save({**told, "state": {} if self.problem else self.share.state_dict()}, buffer)
+            self.share = self._empty  # it is in the message: one state less in memory
         except Exception as error:
             problem = f"the state of rank {self.rank} cannot be sent: {error}"
             buffer = io.BytesIO()
