@@ -10,9 +10,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import sessions
 import torch
 import torch.distributed as dist
+from sessions import SERVER
 
 _LIMIT = 100  # seconds that all ranks may take
 
@@ -29,7 +29,7 @@ def on_ranks(
     store = str(folder / "store")
     found = [folder / f"rank{rank}" for rank in range(size)]
     ranks = [
-        sessions._SERVER.Process(target=_rank, args=(program, rank, size, store, str(path)))
+        SERVER.Process(target=_rank, args=(program, rank, size, store, str(path)))
         for rank, path in enumerate(found)
     ]
     for each in ranks:

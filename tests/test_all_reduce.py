@@ -108,7 +108,7 @@ def features() -> list[tuple[torch.Tensor, torch.Tensor]]:
     return list(zip(first.split([600, 1500]), second.split([600, 1500]), strict=True))
 
 
-def memory(rank: int) -> Iterator[Finding]:
+def memory() -> Iterator[Finding]:
     """By how many MB the peak rises from 10,000 rows a side to 100,000, of 16 features."""
     for kind in (StreamingFrechetDistance, StreamingKernelInceptionDistance):
         metric, batch = kind(), torch.ones(500, 16, dtype=torch.float64)
@@ -172,11 +172,11 @@ def _raised(call: Any, *arguments: Any) -> str:
 
 
 def program(rank: int) -> Iterator[Finding]:
+    if rank == 0 and Path("/proc/self/clear_refs").exists():
+        yield from memory()  # first, while no memory that was used before lies ready
     yield from values(rank)
     yield from later(rank)
     yield from large(rank)
-    if rank == 0 and Path("/proc/self/clear_refs").exists():
-        yield from memory(rank)
     yield from mistakes(rank)
     yield from deaths(rank)
 
@@ -232,7 +232,7 @@ def test_memory_does_not_grow_with_the_rows(found: list[dict[str, Any]]) -> None
     if "memory of StreamingFrechetDistance" not in found[0]:
         pytest.skip("the peak of a process cannot be reset here")
     assert found[0]["memory of StreamingFrechetDistance"] < 2
-    assert found[0]["memory of StreamingKernelInceptionDistance"] > 15
+    assert found[0]["memory of StreamingKernelInceptionDistance"] > 8
 
 
 @pytest.mark.parametrize(
