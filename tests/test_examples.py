@@ -109,6 +109,13 @@ def test_the_page_has_a_row_and_a_message_for_every_twin() -> None:
     assert {head(block.text)[0] for block in messages()} == {twin for twin, _ in declared()}
 
 
+def test_the_page_links_files_that_are_there() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", (ROOT / PAGE).read_text())
+    assert not [link for link in links if "://" not in link and not (EXAMPLES / link).exists()]
+    named = {path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".toml")}
+    assert named <= set(links)
+
+
 def test_the_study_of_batch_sizes_answers() -> None:
     setup = f"{EXAMPLES / 'batch_size.py'}:setup"
     study = batch_size(setup, sizes=[16, 64, 256], profile="quick", seconds=1.0)
