@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from _dlcheck_pytest.running import command_of
+from _dlcheck_pytest.commands import command_of
 from _dlcheck_pytest.state import BENCHMARK, TREND, State, TrialFailed, dest_of, state_of
 
 if TYPE_CHECKING:

@@ -55,6 +55,24 @@ class Recorder:
             _begin(state, getattr(report, "dlcheck_environment", {}))
         if state.writer is not None:
             state.writer.append(line)
+        if timed is None:
+            self._keep(line, getattr(report, "dlcheck_mended", ""), state)
+
+    def _keep(self, outcome: Any, mended: str, state: State) -> None:
+        """Keep what failed, to be tried first next time; forget what is mended."""
+        from dlcheck.errors import UsageError
+        from dlcheck.failures import failure_of
+
+        try:
+            if mended:
+                state.failures.remove(mended)
+            if outcome.failure:
+                commit = state.meta.get("git", {}).get("commit", "")
+                date = state.meta.get("time", "")
+                state.failures.put(failure_of(outcome, commit=commit, date=date))
+        except (OSError, UsageError) as error:
+            reason = getattr(error, "strerror", None) or error
+            state.unkept.append(str(reason))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if not report.failed:
@@ -113,6 +131,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if hasattr(config, "workerinput") or STATE not in config.stash:
         return
     state = state_of(config)
+    if state.unkept:
+        state.problems.append(
+            f"{len(state.unkept):,} changes of .dlcheck/failures were not written: "
+            f"{state.unkept[0]}; dlcheck replay finds these failures in the record, with --run"
+        )
     code = _exit_code(exitstatus, state)
     if state.cut.get("whole") and not state.meta:
         _begin(state, {})  # a shard without trials is recorded too

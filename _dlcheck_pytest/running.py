@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from _dlcheck_pytest.commands import command_of
 from _dlcheck_pytest.gpus import note_taken_gpus
-from _dlcheck_pytest.state import BENCHMARK, OUTCOME, SENT, TREND, State, TrialFailed, state_of
+from _dlcheck_pytest.state import (
+    BENCHMARK,
+    MENDED,
+    OUTCOME,
+    SENT,
+    TREND,
+    State,
+    TrialFailed,
+    state_of,
+)
 
 if TYPE_CHECKING:
-    from dlcheck.model import BenchmarkTrial, Outcome, Subject, Trial
+    from dlcheck.model import Outcome, Subject, Trial
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -51,12 +61,10 @@ def run_item(trial: Trial, node: pytest.Item | None) -> None:
     from dlcheck.model import Verdict
     from dlcheck.runner import run_trial
 
-    outcome = run_trial(_as_if_not_expected(trial, node))
-    if node is not None:
-        state = state_of(node.config)
-        outcome = dataclasses.replace(
-            _required(outcome, trial, state), reproduce=command_of(node, trial, state)
-        )
+    if node is None:
+        outcome = run_trial(trial)
+    else:
+        outcome = _kept(trial, node)
         node.stash[OUTCOME] = outcome
     match outcome.verdict:
         case Verdict.PASSED:
@@ -72,13 +80,44 @@ def run_item(trial: Trial, node: pytest.Item | None) -> None:
     raise TrialFailed(outcome, describe(outcome))
 
 
-def _as_if_not_expected(trial: Trial, node: pytest.Item | None) -> Trial:
+def _as_if_not_expected(trial: Trial, node: pytest.Item) -> Trial:
     """With --runxfail what is declared to fail fails, and says how."""
-    if node is None or not node.config.option.runxfail:
+    if not node.config.option.runxfail:
         return trial
     return dataclasses.replace(
         trial, subject=dataclasses.replace(trial.subject, expect_failures=())
     )
+
+
+def _kept(trial: Trial, node: pytest.Item) -> Outcome:
+    """Run the trial, the case that failed last time first; with what it takes to run it again."""
+    from dlcheck.failures import identity, with_replay
+    from dlcheck.reporting.again import statistics
+    from dlcheck.runner import run_trial
+
+    state = state_of(node.config)
+    place = _place(trial, node, state)
+    name = state.failures.name_of(identity(trial, place))
+    tried = _as_if_not_expected(trial, node)
+    witness = state.failures.witness(name, expected=tried.expected_failure is not None)
+    outcome = run_trial(dataclasses.replace(tried, witness=witness))
+    swapped = state.overrides.targets.get(trial.subject.name)
+    swaps = {trial.subject.name: swapped} if swapped else {}
+    outcome = with_replay(outcome, trial, name, place, swaps)
+    if outcome.verdict.value == "passed" and name in state.failures.names:
+        node.stash[MENDED] = name
+    # The plugin of Hypothesis prints it with --hypothesis-show-statistics, and puts it into JUnit.
+    node.hypothesis_statistics = statistics(node.nodeid, outcome)  # type: ignore[attr-defined]
+    return dataclasses.replace(
+        _required(outcome, trial, state), reproduce=command_of(node, trial, state)
+    )
+
+
+def _place(trial: Trial, node: pytest.Item, state: State) -> str:
+    """The file that declares the subject, with the name of a Python suite or test in it."""
+    file = Path(os.path.relpath(node.path, state.root)).as_posix()
+    inside = trial.suite.partition("::")[2]
+    return f"{file}::{inside}" if inside else file
 
 
 def _required(outcome: Outcome, trial: Trial, state: State) -> Outcome:
@@ -89,27 +128,6 @@ def _required(outcome: Outcome, trial: Trial, state: State) -> Outcome:
         message = f"{outcome.message}, and --require {trial.device.partition(':')[0]} was given"
         return dataclasses.replace(outcome, verdict=Verdict.FAILED, message=message)
     return outcome
-
-
-def command_of(node: pytest.Item, trial: Trial | BenchmarkTrial, state: State) -> str:
-    """The exact command that runs this trial again, with every override that was in force."""
-    place, _, inside = node.nodeid.partition("::")
-    path = os.path.relpath(node.config.rootpath / place, state.root)
-    arguments = ["pytest", f"{path}::{inside}"]
-    target = state.overrides.targets.get(trial.subject.name)
-    if target:
-        arguments += ["--subject", f"{trial.subject.name}={target}"]
-    if state.overrides.devices:
-        arguments += ["--device", trial.device]
-    if state.overrides.dtypes:
-        arguments += ["--dtype", trial.dtype]
-    if trial.profile != "default":
-        arguments += ["--profile", trial.profile]
-    if trial.seed:
-        arguments += ["--seed", str(trial.seed)]
-    if node.config.option.runxfail and getattr(trial, "expected_failure", None):
-        arguments.append("--runxfail")
-    return shlex.join(arguments)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -124,6 +142,7 @@ def pytest_runtest_makereport(
 
     if outcome is not None:
         report.dlcheck = encode(outcome)
+        report.dlcheck_mended = item.stash.get(MENDED, "")
     if timed is not None:
         report.dlcheck_benchmark = timed.to_data()
         report.dlcheck_trend = item.stash.get(TREND, ("", ""))

@@ -12,6 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from dlcheck.benchmark import Benchmark
     from dlcheck.expansion import Overrides
+    from dlcheck.failures import Failures
     from dlcheck.gate import Gate
     from dlcheck.model import Outcome
     from dlcheck.results import Run, RunWriter
@@ -22,7 +23,7 @@ OPTIONS = {
     "--subject": ("append", "NAME=TARGET", "run a suite's subject NAME on another implementation"),
     "--device": ("append", "DEVICE", "only these devices: cpu, cuda, cuda:1, auto"),
     "--dtype": ("append", "DTYPE", "only these dtypes: float64, float32, bfloat16, float16"),
-    "--profile": ("store", "NAME", "how much work: quick, default, thorough"),
+    "--profile": ("store", "NAME", "how much work: quick, default, thorough, ci, nightly"),
     "--seed": ("store", "N", "root of all random streams; 'random' draws one and records it"),
     "--require": ("append", "DEVICE", "fail, rather than skip, where this device is absent"),
     "--trial-timeout": ("store", "SECONDS", "fail a trial that takes longer"),
@@ -37,6 +38,7 @@ OUTCOME = pytest.StashKey["Outcome"]()
 BENCHMARK = pytest.StashKey["Benchmark"]()
 TREND = pytest.StashKey[tuple[str, str]]()
 SENT = pytest.StashKey[bool]()
+MENDED = pytest.StashKey[str]()  # the ID of a failure that passes now
 
 
 class TrialFailed(Exception):
@@ -56,6 +58,9 @@ class State:
     report: str
     root: Path
     command: str
+    failures: Failures
+    told: frozenset[str] = frozenset()  # settings that somebody made, wherever
+    surroundings: tuple[str, ...] = ()  # arguments that decide what pytest sees
     names: set[str] = dataclasses.field(default_factory=set)  # subjects seen at collection
     outcomes: list[Outcome] = dataclasses.field(default_factory=list)
     benchmarks: list[Benchmark] = dataclasses.field(default_factory=list)
@@ -65,6 +70,7 @@ class State:
     problems: list[str] = dataclasses.field(default_factory=list)  # what could not be written
     notes: list[str] = dataclasses.field(default_factory=list)  # what a reader should know
     workers: int = 0  # processes that run trials side by side; 0 where this one does
+    unkept: list[str] = dataclasses.field(default_factory=list)  # why a failure was not kept
     baseline: str = ""  # the run that benchmarks are held against
     others: list[Run] = dataclasses.field(default_factory=list)  # further processes of them
     shard: Shard | None = None
@@ -91,8 +97,9 @@ def state_of(config: pytest.Config) -> State:
 def _new_state(config: pytest.Config) -> State:
     from dlcheck.errors import UsageError
     from dlcheck.expansion import Overrides, parse_swaps
+    from dlcheck.failures import Failures
     from dlcheck.results import read_run
-    from dlcheck.settings import read_settings
+    from dlcheck.settings import DEFAULT, read_settings
     from dlcheck.shards import read_shard
 
     given = {option: config.getoption(dest_of(option)) for option in OPTIONS}
@@ -127,11 +134,24 @@ def _new_state(config: pytest.Config) -> State:
         report=settings["report"].value,
         root=here,
         command=shlex.join(["pytest", *map(str, config.invocation_params.args)]),
+        failures=Failures(here),
+        told=frozenset(name for name, each in settings.items() if each.source != DEFAULT),
+        surroundings=_surroundings(config),
         baseline=baseline,
         others=others,
         shard=shard,
         times=times,
     )
+
+
+def _surroundings(config: pytest.Config) -> tuple[str, ...]:
+    """A worker's own arguments are not those that were typed: the controller hands them on."""
+    from _dlcheck_pytest.commands import surroundings
+
+    worker = getattr(config, "workerinput", None)
+    if worker is not None:
+        return tuple(worker["dlcheck_surroundings"])
+    return surroundings([str(word) for word in config.invocation_params.args])
 
 
 def _recorded_times(name: str | None, shard: Shard | None, folder: Path) -> dict[str, float]:

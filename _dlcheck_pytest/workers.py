@@ -63,7 +63,9 @@ def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    node.workerinput["dlcheck_seed"] = state_of(node.config).overrides.seed
+    state = state_of(node.config)
+    node.workerinput["dlcheck_seed"] = state.overrides.seed
+    node.workerinput["dlcheck_surroundings"] = list(state.surroundings)
     node.workerinput["dlcheck_lanes"] = node.config.stash.get(FOLDER, "")
 
 

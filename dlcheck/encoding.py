@@ -28,6 +28,8 @@ def encode(outcome: Outcome) -> dict[str, Any]:
         "evidence": [_encode_evidence(piece) for piece in outcome.evidence],
         "recipe": encode_recipe(outcome.recipe) if outcome.recipe else None,
         "seconds": _number(outcome.seconds),
+        "replay": plain(outcome.replay),
+        "phases": {str(name): int(count) for name, count in outcome.phases.items()},
         "notes": list(outcome.notes),
         "tags": list(outcome.tags),
         "textbook": asdict(outcome.textbook) if outcome.textbook else None,
@@ -113,6 +115,8 @@ def decode(data: Mapping[str, Any]) -> Outcome:
             "seconds": float(data["seconds"]),
             "tags": tuple(map(str, data["tags"])),
             "recipe": decode_recipe(recipe) if (recipe := data.get("recipe")) else None,
+            "replay": dict(data.get("replay", {})),
+            "phases": {str(name): int(n) for name, n in data.get("phases", {}).items()},
             "notes": tuple(map(str, data.get("notes", ()))),
             "textbook": Statement(**_known(Statement, stated))
             if (stated := data.get("textbook"))

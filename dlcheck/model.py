@@ -434,6 +434,7 @@ class Profile:
     name: str
     examples: int  # cases drawn per trial
     effort: int  # multiplies samples, rounds and sizes of the checks that run once
+    draws_its_seed: bool = False  # another one in every run, where none is given; it is recorded
 
 
 PROFILES: Mapping[str, Profile] = MappingProxyType(
@@ -442,6 +443,7 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
         "default": Profile(name="default", examples=20, effort=1),
         "thorough": Profile(name="thorough", examples=100, effort=4),
         "ci": Profile(name="ci", examples=20, effort=1),
+        "nightly": Profile(name="nightly", examples=400, effort=4, draws_its_seed=True),
     }
 )
 
@@ -510,6 +512,8 @@ class Outcome:
     message: str = ""  # why skipped or errored; the subject's own traceback
     reproduce: str = ""  # a shell command
     failure: str = ""  # the ID under which `dlcheck replay` finds it
+    replay: Mapping[str, Any] = field(default_factory=lambda: NOTHING)  # where it was declared, how
+    phases: Mapping[str, int] = field(default_factory=lambda: NOTHING)  # cases of each phase
     script: str = ""  # shows it again, importing only torch and the subject
     source: str = ""  # where the subject itself is written: "mypkg/losses.py:41"
     notes: tuple[str, ...] = ()  # what the subject left behind, and why a pass may mean little

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import time
 import traceback
+from dataclasses import replace
 
 import torch
 
-from dlcheck.errors import DeviceUnavailable, NotApplicable, SubjectError, UsageError
+from dlcheck.errors import (
+    DeviceUnavailable,
+    NotApplicable,
+    SubjectError,
+    TrialTimeout,
+    UsageError,
+)
 from dlcheck.isolation import restored_state, time_limit
 from dlcheck.model import Outcome, Trial, Verdict
 from dlcheck.registry import live_check
@@ -24,6 +31,8 @@ def run_trial(trial: Trial) -> Outcome:
     check that measures nothing, is an error; an absent device is a skip with its reason.
     """
     started, seen = time.perf_counter(), Seen()
+    if trial.expected_failure is not None:
+        trial = replace(trial, minimal=False)  # known as it is: nobody waits for a smaller case
     try:
         if absent := why_absent(trial.subject.requires):
             raise NotApplicable(absent)
@@ -40,6 +49,8 @@ def run_trial(trial: Trial) -> Outcome:
         verdict, message = Verdict.SKIPPED, str(error)
     except SubjectError as error:
         verdict, message = Verdict.FAILED, told(error)
+        if isinstance(error, TrialTimeout):
+            seen.recipe = seen.trying
     except UsageError as error:
         verdict, message = Verdict.ERRORED, str(error)
     except Exception:
@@ -121,6 +132,7 @@ def _outcome(trial: Trial, seen: Seen, verdict: Verdict, message: str, seconds: 
         recipe=recipe,
         cases=seen.cases,
         conclusive=seen.conclusive,
+        phases=seen.phases if not check.once else {},
         message=message,
         seconds=seconds,
         profile=trial.profile,

@@ -21,7 +21,15 @@ from dlcheck.isolation import seed_everything
 from dlcheck.model import PROFILES, Evidence, Recipe, Subject, Trial, Verdict, worst
 from dlcheck.plans import planned_recipes
 from dlcheck.registry import Live, catalogue
-from dlcheck.strategies import Case, materialize, recipes, simpler, stream_seed, typical_recipe
+from dlcheck.strategies import (
+    Case,
+    is_recipe_of,
+    materialize,
+    recipes,
+    simpler,
+    stream_seed,
+    typical_recipe,
+)
 from dlcheck.subjects import Implementation, build, tensors_in
 
 DTYPES = "dtypes"  # the tag of a check that compares types
@@ -43,6 +51,9 @@ class Seen:
     conclusive: int = 0
     skips: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
+    trying: Recipe | None = None  # the case that runs, or was running when time was up
+    phase: str = ""
+    phases: dict[str, int] = field(default_factory=dict)  # cases begun in each
 
 
 def claim_of(trial: Trial) -> str:
@@ -61,10 +72,25 @@ def search_cases(
         return
 
     def run(recipe: Recipe) -> Evidence | None:
-        return _run_case(trial, live, specs, device, recipe, seen)
+        try:
+            found = _run_case(trial, live, specs, device, recipe, seen)
+        except SubjectError:
+            seen.phase = SHRINKING
+            raise
+        if found is not None and found.verdict is Verdict.FAILED:
+            seen.phase = SHRINKING
+        return found
 
+    seen.phase = WITNESS
+    if _fails_as_before(trial, specs, run):
+        if trial.minimal:
+            _explain(trial, live, specs, device, seen)
+        return
+    if trial.only_witness:
+        return
     examples = PROFILES[trial.profile].examples
     count = min(examples, max(_PLANNED, examples // 2))
+    seen.phase = PLANNED
     for recipe in planned_recipes(trial.subject, specs, trial.check.regimes, root, count):
         nearby = simpler(recipe, trial.subject, specs)
         try:
@@ -80,14 +106,35 @@ def search_cases(
                 _draw(run, nearby, _SIMPLER, root)
                 _explain(trial, live, specs, device, seen)
             return
+    seen.phase = DRAWN
     drawn = recipes(trial.subject, specs, trial.check.regimes)
     failed = examples > count and _draw(run, drawn, examples - count, root, shrinks=trial.minimal)
     if failed and trial.minimal:
         _explain(trial, live, specs, device, seen)
 
 
+# The phases of a search, in their order.
+WITNESS, PLANNED, DRAWN, SHRINKING = "the case of last time", "planned", "drawn", "made smaller"
 _PLANNED = 10  # cases that are planned, of which the quick profile runs the first
 _SIMPLER = 40  # cases that may be tried to make a failure small
+
+
+def _fails_as_before(
+    trial: Trial, specs: dict[str, Input], run: Callable[[Recipe], Evidence | None]
+) -> bool:
+    """Does the case that failed last time fail again? It is small already."""
+    witness = trial.witness
+    if witness is None:
+        return False
+    if is_recipe_of(witness, trial.subject, specs, trial.check.regimes):
+        found = run(witness)
+        return found is not None and found.verdict is Verdict.FAILED
+    if trial.only_witness:
+        raise NotApplicable(
+            f"the case {witness} cannot be made: the subject is declared with other inputs, sizes "
+            "or layouts than when it failed"
+        )
+    return False
 
 
 def _draw(
@@ -149,6 +196,8 @@ def _run_case(
     explains: bool = False,
 ) -> Evidence | None:
     """Run one case and note what it came to; the deciding evidence, or None if skipped."""
+    seen.trying = recipe
+    seen.phases[seen.phase] = seen.phases.get(seen.phase, 0) + 1
     dtype = getattr(torch, trial.dtype)
     made: tuple[Implementation, Case] | None = None
     try:

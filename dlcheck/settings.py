@@ -15,6 +15,8 @@ from typing import Any
 from dlcheck.errors import UsageError, unknown
 from dlcheck.model import PROFILES
 
+DEFAULT = "default"  # the source of what nobody said
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -96,7 +98,11 @@ def read_settings(given: Mapping[str, Any], folder: Path) -> dict[str, Setting]:
     for name in table:
         if name not in READERS:
             raise UsageError(f"{file}: [tool.dlcheck]: {unknown('setting', name, READERS)}")
-    return {name: _setting(name, given, table, file) for name in READERS}
+    found = {name: _setting(name, given, table, file) for name in READERS}
+    profile = found["profile"]
+    if PROFILES[profile.value].draws_its_seed and found["seed"].source == DEFAULT:
+        found["seed"] = Setting(_seed("random"), f"profile {profile.value}, {profile.source}")
+    return found
 
 
 def is_configured(folder: Path) -> bool:
@@ -125,7 +131,7 @@ def _setting(name: str, given: Mapping[str, Any], table: Mapping[str, Any], file
             return Setting(read(value), source)
         except ValueError as error:
             raise UsageError(f"{source}: {error}") from None
-    return Setting(default, "default")
+    return Setting(default, DEFAULT)
 
 
 def project_table(folder: Path) -> tuple[dict[str, Any], str]:

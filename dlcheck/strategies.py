@@ -95,6 +95,21 @@ def recipes(
     )
 
 
+def is_recipe_of(
+    recipe: Recipe, subject: Subject, specs: Mapping[str, Input], regimes: Sequence[str] = ()
+) -> bool:
+    """Could this recipe be drawn for the subject as it is declared? It may be of another day."""
+    if set(recipe.sizes) != set(dim_names(subject, specs)):
+        return False
+    if not set(recipe.regimes) == set(recipe.layouts) == set(specs):
+        return False
+    return all(clipped(subject, name, size) == size for name, size in recipe.sizes.items()) and all(
+        recipe.regimes[name] in regimes_of(spec, regimes)
+        and recipe.layouts[name] in layouts_of(subject, spec)
+        for name, spec in specs.items()
+    )
+
+
 def simpler(
     recipe: Recipe, subject: Subject, specs: Mapping[str, Input]
 ) -> st.SearchStrategy[Recipe]:

@@ -24,6 +24,7 @@ from dlcheck.sources import definition, find_source, parse_source
 __all__ = [
     "argument_names",
     "find_source",
+    "import_file",
     "is_file",
     "load_target",
     "parse_source",
@@ -75,7 +76,7 @@ def load_target(target: Any, near: str = "") -> Any:
 
 def _import(name: str, target: str, near: str) -> ModuleType:
     if is_file(name):
-        return _import_file(_existing_file(name, target, near))
+        return import_file(_existing_file(name, target, near))
     _see_working_directory()
     try:
         return importlib.import_module(name)
@@ -111,7 +112,8 @@ def _existing_file(name: str, target: str, near: str) -> Path:
     raise TargetError(f"target {target!r}: there is no file {name}")
 
 
-def _import_file(path: Path) -> ModuleType:
+def import_file(path: Path) -> ModuleType:
+    """The module in a file. Raises TargetError where importing it raises."""
     # Named after the path, so that two files of one stem do not share a module, and kept in
     # sys.modules, so that a target is imported once and pickles by reference.
     name = f"_dlcheck_target_{path.stem}_{hashlib.sha1(str(path).encode()).hexdigest()[:8]}"

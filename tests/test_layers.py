@@ -26,9 +26,9 @@ LAYERS = (
     ("references", "checks", "benchmarks", "adapters"),
     ("search", "runner", "proof"),
     ("results", "encoding", "environment", "history", "processes", "gate",
-     "sameness", "merging"),
+     "sameness", "merging", "failures"),
     ("reporting",),
-    ("validation", "study", "scoring", "timing"),
+    ("validation", "study", "scoring", "timing", "replaying"),
     ("cli", "_dlcheck_pytest", "__main__"),
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -38,6 +38,7 @@ TORCH_FREE = [
     "dlcheck.targets", "dlcheck.suite", "dlcheck.suite_schema", "dlcheck.registry",
     "dlcheck.expansion", "dlcheck.settings", "dlcheck.shipped", "dlcheck.benchmark",
     "dlcheck.results", "dlcheck.encoding", "dlcheck.merging",
+    "dlcheck.failures", "dlcheck.replaying",
     *sorted(
         "dlcheck." + ".".join(path.relative_to(ROOT / "dlcheck").with_suffix("").parts)
         for package in ("reporting", "cli")

@@ -31,6 +31,7 @@ VERBS = {
     "metric": ("metric", "FID, KID, IS, LPIPS, SSIM, … of folders of images or files of features"),
     "compare": ("compare", "what changed between two recorded runs: verdicts and times"),
     "merge": ("merge", "put the records of shards (dlcheck run --shard k/N) together"),
+    "replay": ("replay", "run a failure again, its case alone; list what failed"),
     "baseline": ("baseline", "give a recorded run a name to compare with"),
     "list": ("listing", "list checks, kinds, traits, options, references, suites, elements"),
     "explain": ("explain", "a check, kind, trait or reference in full"),

@@ -5,14 +5,20 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dlcheck.cli import COULD_NOT_MEASURE, Parser, parse_pairs
-from dlcheck.model import PROFILES, Outcome
+from dlcheck.cli.repeated import without
+from dlcheck.failures import Failures, failure_of, identity, with_replay
+from dlcheck.model import PROFILES, Outcome, Suite, Trial, Verdict
 from dlcheck.reporting.report import Report
+from dlcheck.settings import DEFAULT, Setting, read_settings
+from dlcheck.suite import to_toml
+from dlcheck.toml_text import to_toml_value
 
 
 def parser() -> Parser:
@@ -35,8 +41,8 @@ def parser() -> Parser:
     add("--skip", action="append", default=[], metavar="GLOB", help="not these checks")
     add("--device", default="auto", help="cpu, cuda, cuda:1, … (default: a GPU if there is one)")
     add("--dtype", help="float64 unless told")
-    add("--profile", default="default", choices=sorted(PROFILES))
-    add("--seed", type=int, default=0)
+    add("--profile", metavar="NAME", help=f"how much work: {', '.join(PROFILES)}")
+    add("--seed", metavar="N", help="root of all random streams (default: 0), or random")
     add("--timeout", type=float, metavar="SECONDS", help="per trial (default: 600)")
     add("--report", metavar="FOLDER", help="also write index.html and summary.md there")
     add("--json", action="store_true", help="print the report as JSON")
@@ -47,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     """Validate, print the report, record the run; returns the exit code."""
     given = parser().parse_args(arguments)
     command = shlex.join(["dlcheck", "validate", *arguments])
-    report = _validated(given, command)
+    report = _validated(given, arguments)
     print(report.to_json() if given.json else _shown(report))
     _recorded(report, command, given)
     if report.failures:
@@ -63,16 +69,17 @@ def _shown(report: Report) -> str:
     return folded(text, width_of(sys.stdout))
 
 
-def _validated(given: Any, command: str) -> Report:
+def _validated(given: Any, arguments: Sequence[str]) -> Report:
     from dlcheck.errors import UsageError
     from dlcheck.expansion import Overrides
-    from dlcheck.settings import read_settings
     from dlcheck.validation import found_device, run_report, trials_of
 
     # The same readers as `run`, so that a wrong device or dtype gets the same message.
     settings = read_settings(
-        {"device": given.device, "dtype": given.dtype, "timeout": given.timeout}, Path.cwd()
+        {name: getattr(given, name) for name in ("device", "dtype", "timeout", "profile", "seed")},
+        Path.cwd(),
     )
+    given.profile, given.seed = settings["profile"].value, settings["seed"].value
     inputs = parse_pairs("--input", given.input)
     if wrong := [name for name, value in inputs.items() if not isinstance(value, str)]:
         raise UsageError(f"--input {wrong[0]}: an input is a text like 'float b n'")
@@ -96,14 +103,72 @@ def _validated(given: Any, command: str) -> Report:
         ),
         where="validate",
     )
+    kept = Failures(Path.cwd())
+    places = [_place(trial) for trial in trials]
+    names = [
+        kept.name_of(identity(trial, place)) for trial, place in zip(trials, places, strict=True)
+    ]
+    tried = [
+        replace(trial, witness=kept.witness(name))
+        for trial, name in zip(trials, names, strict=True)
+    ]
     with contextlib.redirect_stdout(sys.stderr):  # what the subject prints is no report
-        report = run_report(trials, progress=_progress())
-    outcomes = [_with_command(outcome, command) for outcome in report.outcomes]
+        report = run_report(tried, progress=_progress())
+    outcomes = [
+        replace(
+            with_replay(outcome, trial, name, place),
+            reproduce=_again(arguments, trial, settings),
+        )
+        for outcome, trial, name, place in zip(report.outcomes, trials, names, places, strict=True)
+    ]
+    _keep(kept, outcomes, names, report.meta)
     return Report(outcomes, report.meta)
 
 
-def _with_command(outcome: Outcome, command: str) -> Outcome:
-    return replace(outcome, reproduce=f"{command} --check {outcome.check}")
+def _place(trial: Trial) -> str:
+    """Where the subject is declared: a call that says the same of it, whatever it checks."""
+    declared = replace(trial.subject, checks=(), skip=(), matrix={})
+    text = to_toml(Suite(name=trial.suite, subjects=(declared,)))
+    return f"dlcheck validate {zlib.crc32(text.encode()):08x}"
+
+
+def _again(arguments: Sequence[str], trial: Trial, settings: Mapping[str, Setting]) -> str:
+    """The same call for this check at this point alone, wherever it is typed."""
+    told = {name for name, setting in settings.items() if setting.source != DEFAULT}
+    words = without(arguments, _REPLACED)
+    words = [word for word in words if word != "--json"]
+    for axis, value in trial.params.items():
+        words += ["--vary", f"{axis}={to_toml_value([value])}"]
+    words += ["--check", trial.check.name, "--device", trial.device]
+    if trial.dtype != "float64" or "dtype" in told:
+        words += ["--dtype", trial.dtype]
+    if "profile" in told:
+        words += ["--profile", trial.profile]
+    if "seed" in told:
+        words += ["--seed", str(trial.seed)]
+    if "timeout" in told:
+        words += ["--timeout", f"{trial.timeout:g}"]
+    return shlex.join(["dlcheck", "validate", *words])
+
+
+# Said anew, for one trial.
+_REPLACED = ("--check", "--vary", "--device", "--dtype", "--profile", "--seed", "--timeout",
+             "--report")  # fmt: skip
+
+
+def _keep(
+    failures: Failures, outcomes: Sequence[Outcome], names: Sequence[str], meta: dict[str, Any]
+) -> None:
+    """Keep what failed, forget what is mended; where that cannot be written, one line."""
+    commit, date = meta.get("git", {}).get("commit", ""), meta.get("time", "")
+    try:
+        for outcome, name in zip(outcomes, names, strict=True):
+            if outcome.failure:
+                failures.put(failure_of(outcome, commit=commit, date=date))
+            elif outcome.verdict is Verdict.PASSED and name in failures.names:
+                failures.remove(name)
+    except OSError as error:
+        _complain(f"a failure could not be kept in {failures.folder}: {error.strerror or error}")
 
 
 def _progress() -> Callable[[int, int, str], None] | None:

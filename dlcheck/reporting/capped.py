@@ -21,6 +21,7 @@ _OUTCOME = {
     "claim": 1000,
     "message": 20_000,
     "reproduce": 2000,
+    "failure": 64,
 }
 _EVIDENCE = {**dict.fromkeys(("what", "expected", "got", "where", "cause"), 2000), "unit": 60}
 _FIGURE = {"title": 200, "x": 100, "y": 100, "note": 1000}

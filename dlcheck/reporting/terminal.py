@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from dlcheck.model import Evidence, Outcome, Verdict
+from dlcheck.reporting.again import replay_command
 from dlcheck.reporting.capped import capped, capped_report
 from dlcheck.reporting.coverage import Cell, cells_of, place, reasons
 from dlcheck.reporting.markup import clean
@@ -115,6 +116,7 @@ def _tail(outcome: Outcome) -> Iterator[str]:
     where = f" ({place(outcome)})" if outcome.line else ""
     yield from _field("subject", f"{outcome.target or outcome.subject}{where}", wrap=False)
     yield from _field("again", outcome.reproduce, wrap=False)
+    yield from _field("replay", replay_command(outcome), wrap=False)
     yield from _field("more", f"dlcheck explain {outcome.check}")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dlcheck.model import Evidence, Outcome, Verdict
+from dlcheck.reporting.again import replay_command
 from dlcheck.reporting.coverage import Cell, place
 from dlcheck.reporting.markup import Child, Markup, clipped, heading, join, tag
 from dlcheck.reporting.numbers import closeness, counted, duration, typeset
@@ -98,7 +99,7 @@ def _left_out(skipped: Sequence[Outcome]) -> Iterator[Markup]:
 
 def _told_in_full(outcome: Outcome, pen: Pen, *, named: bool) -> Markup:
     """What failed, stayed inconclusive, erred, or failed as declared."""
-    message = clipped(outcome.message, pen.message)
+    message, replay = clipped(outcome.message, pen.message), replay_command(outcome)
     return tag(
         "div",
         tag("p", verdict_mark(outcome.verdict), " ", outcome.point, class_="at") if named else None,
@@ -106,6 +107,7 @@ def _told_in_full(outcome: Outcome, pen: Pen, *, named: bool) -> Markup:
         evidence_table([outcome], _FAILED_PIECES) if len(outcome.evidence) > 1 else None,
         tag("pre", message, class_="message", tabindex=0) if message else None,
         tag("pre", outcome.reproduce, class_="again", tabindex=0) if outcome.reproduce else None,
+        tag("pre", replay, class_="again", tabindex=0) if replay else None,
     )
 
 
