@@ -30,7 +30,7 @@ def command_of(node: pytest.Item, trial: Trial | BenchmarkTrial, state: State) -
     """
     place, _, inside = node.nodeid.partition("::")
     path = os.path.relpath(node.config.rootpath / place, state.root)
-    arguments = ["pytest", *state.surroundings, f"{path}::{inside}"]
+    arguments = ["pytest", f"{path}::{inside}"]
     target = state.overrides.targets.get(trial.subject.name)
     if target:
         arguments += ["--subject", f"{trial.subject.name}={target}"]
@@ -38,7 +38,7 @@ def command_of(node: pytest.Item, trial: Trial | BenchmarkTrial, state: State) -
         arguments += ["--device", trial.device]
     if state.overrides.dtypes:
         arguments += ["--dtype", trial.dtype]
-    arguments += _told(trial, state)
+    arguments += [*_told(trial, state), *state.surroundings]
     return shlex.join(arguments)
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from functools import cache
 from typing import Any
 
-from dlcheck.model import Evidence, Figure, Outcome, Recipe, Statement, Verdict
+from dlcheck.model import NOTHING, Evidence, Figure, Outcome, Recipe, Statement, Verdict
 
 _NUMBERS = ("error", "bound", "signal", "resolution", "alpha")  # the float fields of Evidence
 _TEXTS = ("unit", "what", "expected", "got", "where", "cause")
@@ -115,8 +115,8 @@ def decode(data: Mapping[str, Any]) -> Outcome:
             "seconds": float(data["seconds"]),
             "tags": tuple(map(str, data["tags"])),
             "recipe": decode_recipe(recipe) if (recipe := data.get("recipe")) else None,
-            "replay": dict(data.get("replay", {})),
-            "phases": {str(name): int(n) for name, n in data.get("phases", {}).items()},
+            "replay": dict(data.get("replay", {})) or NOTHING,
+            "phases": {str(name): int(n) for name, n in data.get("phases", {}).items()} or NOTHING,
             "notes": tuple(map(str, data.get("notes", ()))),
             "textbook": Statement(**_known(Statement, stated))
             if (stated := data.get("textbook"))

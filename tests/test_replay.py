@@ -275,10 +275,10 @@ def test_the_command_has_every_override_wherever_it_was_said(
                  "--profile", "quick", "--subject", "doubled=other.py:doubled",
                  "--dtype", "float32", "--dtype", "float64", "-k", "float32")  # fmt: skip
     assert shlex.split(printed(result, "again")) == [
-        *("pytest", "-p", "no:randomly", *surroundings),
-        "mine.toml::doubled::leaves_inputs_unchanged[cpu-float32]",
+        *("pytest", "mine.toml::doubled::leaves_inputs_unchanged[cpu-float32]"),
         *("--subject", "doubled=other.py:doubled", "--device", "cpu", "--dtype", "float32"),
         *("--profile", "quick", "--seed", "7", "--trial-timeout", "50", "--require", "cpu"),
+        *("-p", "no:randomly", *surroundings),
     ]
 
 
