@@ -38,6 +38,8 @@ def command_of(node: pytest.Item, trial: Trial | BenchmarkTrial, state: State) -
         arguments += ["--device", trial.device]
     if state.overrides.dtypes:
         arguments += ["--dtype", trial.dtype]
+    if node.config.option.runxfail and getattr(trial, "expected_failure", None):
+        arguments.append("--runxfail")
     arguments += [*_told(trial, state), *state.surroundings]
     return shlex.join(arguments)
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from dlcheck.errors import UsageError, unknown
 from dlcheck.expansion import Overrides, expand, expand_subject
-from dlcheck.failures import Failure
-from dlcheck.model import Outcome, Subject, Suite, Trial, Verdict
+from dlcheck.failures import STRICT, Failure
+from dlcheck.model import Outcome, Subject, Suite, Trial
 from dlcheck.registry import catalogue
 from dlcheck.requirements import why_absent
 from dlcheck.suite import check_suite, complete, parse_suite, read_suite
@@ -49,7 +49,7 @@ def trial_of(failure: Failure, root: Path) -> Trial:
             break
     else:
         raise CannotReplay(_why_gone(failure, trials))
-    if failure.verdict == Verdict.EXPECTED.value:
+    if failure.verdict != STRICT:
         trial = replace(trial, subject=replace(trial.subject, expect_failures=()))
     return replace(trial, witness=failure.recipe, only_witness=failure.recipe is not None)
 
