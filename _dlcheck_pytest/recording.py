@@ -99,6 +99,8 @@ def _begin(state: State, found: dict[str, Any]) -> None:
     }
     if state.workers:
         state.meta["workers"] = state.workers
+    if state.cluster:
+        state.meta["ray"] = state.cluster
     if state.notes:
         state.meta["notes"] = list(state.notes)
     if state.cut:

@@ -20,6 +20,7 @@ from _dlcheck_pytest.state import (
     TREND,
     State,
     TrialFailed,
+    dest_of,
     state_of,
 )
 
@@ -28,21 +29,29 @@ if TYPE_CHECKING:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtestloop(session: pytest.Session) -> None:
-    """Import every target before the first trial: what source could not settle is settled here."""
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Import every target before the first trial: what source could not settle is settled here.
+
+    With --ray the nodes do that, and run the items.
+    """
     if session.config.option.collectonly or hasattr(session.config, "workerinput"):
-        return
+        return None
+    if session.config.getoption(dest_of("--ray")):
+        from _dlcheck_pytest.ray_loop import run_on_ray
+
+        return run_on_ray(session, state_of(session.config).ray)
     trials = [trial for item in session.items if (trial := trial_of(item)) is not None]
     subjects = {(t.subject.target, t.subject.file): t.subject for t in trials
                 if isinstance(t.subject.target, str)}  # fmt: skip
-    problems = [text for subject in subjects.values() if (text := _unloadable(subject))]
+    problems = [text for subject in subjects.values() if (text := unloadable(subject))]
     if problems:
         raise pytest.UsageError("\n".join(problems))
     if any(trial.device != "cpu" for trial in trials):
         note_taken_gpus(state_of(session.config))
+    return None
 
 
-def _unloadable(subject: Subject) -> str:
+def unloadable(subject: Subject) -> str:
     from dlcheck.errors import Problem, TargetError
     from dlcheck.targets import load_target
 

@@ -30,6 +30,8 @@ OPTIONS = {
     "--report": ("store", "FOLDER", "write index.html, summary.md and the record there"),
     "--shard": ("store", "k/N", "run only the k-th of N parts; see: dlcheck merge --help"),
     "--balance": ("store", "RUN", "cut the shards by the seconds of this recorded run"),
+    "--ray": ("store", "ADDRESS", "run the trials as tasks of Ray: local, auto or HOST:PORT"),
+    "--ray-timeout": ("store", "SECONDS", "give up when no node of Ray could run a trial so long"),
     "--against": ("store", "RUN", "fail a benchmark that is slower than in this recorded run"),
     "--replicas": ("store", "FILE", "further processes of the benchmarks, as dlcheck run makes"),
 }
@@ -69,6 +71,9 @@ class State:
     written: list[Path] = dataclasses.field(default_factory=list)
     problems: list[str] = dataclasses.field(default_factory=list)  # what could not be written
     notes: list[str] = dataclasses.field(default_factory=list)  # what a reader should know
+    ray: str = ""  # the address of a cluster
+    ray_timeout: float = 600.0
+    cluster: dict[str, Any] = dataclasses.field(default_factory=dict)  # what it is, in the record
     workers: int = 0  # processes that run trials side by side; 0 where this one does
     unkept: list[str] = dataclasses.field(default_factory=list)  # why a failure was not kept
     baseline: str = ""  # the run that benchmarks are held against
@@ -117,6 +122,7 @@ def _new_state(config: pytest.Config) -> State:
         baseline = _found_baseline(given["--against"], here)
         shard = read_shard(given["--shard"]) if given["--shard"] else None
         times = _recorded_times(given["--balance"], shard, here)
+        patience = _refuse_beside_ray(config, given)
         others = [read_run(Path(given["--replicas"]))] if given["--replicas"] else []
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
@@ -139,6 +145,8 @@ def _new_state(config: pytest.Config) -> State:
         surroundings=_surroundings(config),
         baseline=baseline,
         others=others,
+        ray=given["--ray"] or "",
+        ray_timeout=patience,
         shard=shard,
         times=times,
     )
@@ -152,6 +160,32 @@ def _surroundings(config: pytest.Config) -> tuple[str, ...]:
     if worker is not None:
         return tuple(worker["dlcheck_surroundings"])
     return surroundings([str(word) for word in config.invocation_params.args])
+
+
+def _refuse_beside_ray(config: pytest.Config, given: dict[str, Any]) -> float:
+    """Seconds that a run waits for a node. Raises UsageError for what Ray cannot do too."""
+    from dlcheck.errors import UsageError
+
+    text = given["--ray-timeout"] or "600"
+    try:
+        patience = float(text)
+    except ValueError:
+        patience = -1.0
+    if not 0 <= patience < float("inf"):
+        raise UsageError(f"--ray-timeout takes seconds, as 600, not {text!r}")
+    if not given["--ray"]:
+        return patience
+    others = {
+        "-n": getattr(config.option, "numprocesses", None),
+        "--pdb": getattr(config.option, "usepdb", None),
+        "--against": given["--against"],
+        "--processes": given["--replicas"],
+    }
+    for option, value in others.items():
+        if value:
+            why = "needs one machine" if option.startswith("--") else "has workers of its own"
+            raise UsageError(f"--ray does not go with {option}, which {why}: give one of them")
+    return patience
 
 
 def _recorded_times(name: str | None, shard: Shard | None, folder: Path) -> dict[str, float]:

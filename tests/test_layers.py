@@ -115,6 +115,7 @@ def test_an_oracle_shares_no_code_with_its_judge(path: Path) -> None:
     [
         ("hypothesis", {"dlcheck.strategies", "dlcheck.search"}),
         ("pytest", {"_dlcheck_pytest", "dlcheck.cli.run"}),
+        ("ray", {"_dlcheck_pytest"}),
     ],
 )
 def test_a_library_has_its_place(library: str, allowed: set[str]) -> None:

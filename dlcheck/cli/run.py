@@ -29,6 +29,8 @@ Prints the equivalent pytest command, and writes a report.
   --since COMMIT                     only benchmarks, by turns at a commit too: slower since?
   --shard k/N                        only the k-th of N parts; dlcheck merge puts them together
   --balance RUN                      cut the shards by the seconds of a recorded run
+  --ray local|auto|HOST:PORT         run the trials as tasks of Ray, on many machines
+  --ray-timeout SECONDS              give up when no node could run a trial for so long
   --report FOLDER                    where the report goes (default: reports)
   -n 2, -k EXPR, -m TAG, -x, --lf, … everything that pytest takes
 """
@@ -48,7 +50,16 @@ _VALUED = frozenset(
             for name in (
                 *("subject", "device", "dtype", "profile", "seed"),
                 *("require", "trial-timeout", "report"),
-                *("against", "replicas", "processes", "since", "shard", "balance"),
+                *(
+                    "against",
+                    "replicas",
+                    "processes",
+                    "since",
+                    "shard",
+                    "balance",
+                    "ray",
+                    "ray-timeout",
+                ),
             )
             for prefix in ("", "dlcheck-")
         ),

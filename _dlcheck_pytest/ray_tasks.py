@@ -1,0 +1,201 @@
+"""What runs on a node of Ray: a session of pytest that is kept, and items of it by node id.
+
+A process of Ray collects once, as a worker of xdist does, and then runs whatever task comes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_SESSIONS: dict[str, Kept] = {}  # by the run's own name: one process serves one driver
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What every task of a run must know. Folders are those of the driver's machine."""
+
+    token: str
+    arguments: tuple[str, ...]
+    folder: str  # that is shipped
+    inside: str  # where in it the run was started
+    installed: Mapping[str, str]  # "package" and "suites" → where dlcheck lies
+    path: tuple[str, ...]  # of modules, but for what is installed
+    seed: int
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Kept:
+    """A session that outlives its tasks, and what its items report."""
+
+    session: pytest.Session
+    items: dict[str, pytest.Item]
+    places: dict[str, str]  # folder here → folder on the driver
+    reports: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    loaded: dict[tuple[Any, str], str] = dataclasses.field(default_factory=dict)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        config = self.session.config
+        sent = config.hook.pytest_report_to_serializable(config=config, report=report)
+        self.reports.append(_elsewhere(sent, self.places))
+
+
+class _Failures:
+    """What could not be collected here, though it could on the driver."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.texts.append(f"{report.nodeid}: {report.longreprtext}")
+
+
+def run_items(job: Job, nodes: Sequence[str]) -> dict[str, Any]:
+    """Run items: `reports`, those of each, or `refused`: why this node cannot run them."""
+    kept = _SESSIONS.get(job.token)
+    if kept is None:
+        found = _opened(job)
+        if isinstance(found, str):
+            return {"refused": found}
+        kept = _SESSIONS[job.token] = found
+    absent = [node for node in nodes if node not in kept.items]
+    if absent:
+        return {"refused": f"collects other trials than the driver: it has no {absent[0]}"}
+    items = [kept.items[node] for node in nodes]
+    if problems := list(dict.fromkeys(_unloadable(items, kept.loaded))):
+        return {"refused": "\n".join(problems)}
+    return {"reports": list(_run(items, kept))}
+
+
+def _run(items: Sequence[pytest.Item], kept: Kept) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    session = kept.session
+    for item, following in zip(items, (*items[1:], None), strict=True):
+        kept.reports.clear()
+        session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        session.shouldfail = session.shouldstop = False  # the driver decides on that
+        yield item.nodeid, list(kept.reports)
+
+
+def _unloadable(items: Sequence[pytest.Item], loaded: dict[tuple[Any, str], str]) -> Iterator[str]:
+    """Targets that cannot be imported here, each tried once."""
+    from _dlcheck_pytest.running import trial_of, unloadable
+
+    for item in items:
+        if (trial := trial_of(item)) is None or not isinstance(trial.subject.target, str):
+            continue
+        key = (trial.subject.target, trial.subject.file)
+        if key not in loaded:
+            loaded[key] = unloadable(trial.subject)
+        if loaded[key]:
+            yield loaded[key]
+
+
+def _opened(job: Job) -> Kept | str:
+    """Collect as the driver did; what it came to, or why it could not."""
+    from _pytest.config import _prepareconfig
+
+    places = _places(job)
+    os.chdir(Path.cwd() / job.inside)
+    _extend_path(job, places)
+    config = _prepareconfig([_here(word, places) for word in job.arguments])
+    failures = _Failures()
+    config.pluginmanager.register(failures)
+    # As in a worker of xdist, plugins leave files and the cache to the driver.
+    told = {"workerid": "ray", "workercount": 1, "testrunuid": job.token, "dlcheck_seed": job.seed,
+            "mainargv": ["dlcheck"], "workeroutput": {}}  # fmt: skip
+    config.workerinput, config.workeroutput = told, {}  # type: ignore[attr-defined]
+    config._do_configure()
+    session = pytest.Session.from_config(config)
+    config.hook.pytest_sessionstart(session=session)
+    try:
+        config.hook.pytest_collection(session=session)
+    except pytest.UsageError as error:
+        failures.texts.append(str(error))
+    if failures.texts:
+        return "cannot collect what the driver collects:\n" + "\n".join(failures.texts)
+    there = {here: folder for folder, here in places.items()}
+    kept = Kept(session, {item.nodeid: item for item in session.items}, there)
+    config.pluginmanager.register(kept)
+    return kept
+
+
+def _places(job: Job) -> dict[str, str]:
+    """The driver's folders → those here; what lies deeper comes first."""
+    from dlcheck.shipped import PACKAGE, own_folder
+
+    found = {
+        job.installed["suites"]: str(own_folder()),
+        job.installed["package"]: str(PACKAGE),
+        job.folder: str(Path.cwd()),
+    }
+    return dict(sorted(found.items(), key=lambda pair: len(pair[0]), reverse=True))
+
+
+def _here(text: str, places: Mapping[str, str]) -> str:
+    """A word of the command line with the driver's folders exchanged for those here."""
+    for there, here in places.items():
+        if there in text:
+            return text.replace(there, here)
+    return text
+
+
+def _elsewhere(value: Any, places: Mapping[str, str]) -> Any:
+    """A report with the folders of this machine exchanged for those of the driver."""
+    if isinstance(value, str):
+        return _here(value, places)
+    if isinstance(value, dict):
+        return {key: _elsewhere(part, places) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_elsewhere(part, places) for part in value)
+    return value
+
+
+def _extend_path(job: Job, places: Mapping[str, str]) -> None:
+    """The driver's own folders of modules: those that were shipped, and those that are here too,
+    as on a shared file system."""
+    for folder in reversed(job.path):
+        here = _here(folder, {job.folder: places[job.folder]})
+        if os.path.isdir(here):
+            if here in sys.path:
+                sys.path.remove(here)
+            sys.path.insert(0, here)
+    importlib.invalidate_caches()
+
+
+def first_steps(job: dict[str, Any], nodes: Sequence[str]) -> dict[str, Any]:
+    """`run_items` where this module may not be on the path yet: shipped as it stands."""
+    import os
+    import sys
+
+    for folder in reversed(job["path"]):
+        shipped = (folder + os.sep).startswith(job["folder"] + os.sep)
+        if not shipped and os.path.isdir(folder) and folder not in sys.path:
+            sys.path.insert(0, folder)
+    from _dlcheck_pytest.ray_tasks import Job, run_items
+
+    return run_items(Job(**job), nodes)
+
+
+def about_this_machine(modules: Sequence[str]) -> dict[str, Any]:
+    """Versions, and which of the modules are absent. Runs before dlcheck is known to be here:
+    it is shipped as it stands and uses the standard library only."""
+    import importlib.metadata
+    import importlib.util
+    import platform
+
+    versions = {"python": ".".join(platform.python_version_tuple()[:2])}
+    for name in ("ray", "dlcheck", "torch"):
+        try:
+            versions[name] = importlib.metadata.version(name).partition("+")[0]
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "none" if importlib.util.find_spec(name) is None else "uninstalled"
+    absent = [name for name in modules if importlib.util.find_spec(name) is None]
+    return {"name": platform.node(), "versions": versions, "absent": absent}
