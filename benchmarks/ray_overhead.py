@@ -1,0 +1,124 @@
+"""What Ray costs beside the same workers of xdist: 1,000 trials that take half a second each.
+
+    python benchmarks/ray_overhead.py [--trials 1000] [--seconds 0.5] [--workers 2] [--output FILE]
+
+The trials sleep, so that both runs go at once, and find the same machine however busy it is. The
+ideal is trials × seconds ÷ workers; what is above it is the start (Ray or xdist, torch in each
+worker) and what every trial and task costs on the way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+SUITE = """
+suite = "Sleepers"
+claim = "Trials that cost nothing but time."
+
+[defaults]
+matrix = { device = ["cpu"], dtype = ["float64"] }
+"""
+SUBJECT = """
+[[subject]]
+name = "sleeper_{k}"
+target = "sleepers:sleeper"
+kind = "op"
+inputs = {{ x = "float n" }}
+checks = ["leaves_inputs_unchanged"]
+"""
+SLEEPERS = """
+def sleeper(x):
+    return x * 2
+"""
+# A trial sleeps as a whole, whatever its number of cases.
+CONFTEST = """
+import time
+import pytest
+
+@pytest.fixture(autouse=True)
+def half_a_second():
+    started = time.perf_counter()
+    yield
+    time.sleep(max(0.0, {seconds} - (time.perf_counter() - started)))
+"""
+
+
+def prepare(folder: Path, trials: int, seconds: float) -> None:
+    subjects = "".join(SUBJECT.format(k=k) for k in range(trials))
+    (folder / "sleepers.toml").write_text(SUITE + subjects)
+    (folder / "sleepers.py").write_text(SLEEPERS)
+    (folder / "conftest.py").write_text(CONFTEST.format(seconds=seconds))
+
+
+def started(folder: Path, *options: str) -> tuple[subprocess.Popen[bytes], float]:
+    words = [sys.executable, "-m", "dlcheck", "run", "sleepers.toml", "--profile", "quick", "-q"]
+    here = str(Path(__file__).parents[1])
+    path = os.pathsep.join([here, str(folder), os.environ.get("PYTHONPATH", "")])
+    log = (folder / "log.txt").open("wb")
+    running = subprocess.Popen(
+        [*words, *options],
+        cwd=folder,
+        stdout=log,
+        stderr=log,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+    )
+    return running, time.perf_counter()
+
+
+def measure(trials: int, seconds: float, workers: int) -> dict[str, float]:
+    """Seconds of each run, from the call to the end of the process."""
+    ways = {"xdist": ["-n", str(workers)], "ray": ["--ray", "local"]}
+    took: dict[str, float] = {}
+    with tempfile.TemporaryDirectory(prefix="dlcheck-ray-") as scratch:
+        running = {}
+        for name, options in ways.items():
+            folder = Path(scratch) / name
+            folder.mkdir()
+            prepare(folder, trials, seconds)
+            running[name] = started(folder, *options)
+        while len(took) < len(ways):
+            time.sleep(0.05)
+            for name, (process, since) in running.items():
+                if name not in took and process.poll() is not None:
+                    took[name] = time.perf_counter() - since
+                    said = (Path(scratch) / name / "log.txt").read_text()
+                    if process.returncode or f"{trials:,} passed" not in said:
+                        raise SystemExit(f"{name} did not pass:\n{said[-2000:]}")
+    return took
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=0.5)
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--output", type=Path)
+    given = parser.parse_args()
+    took = measure(given.trials, given.seconds, given.workers)
+    ideal = given.trials * given.seconds / given.workers
+    load = os.getloadavg()[1]
+    lines = [
+        "| run | seconds | above the ideal |",
+        "|---|---|---|",
+        f"| ideal | {ideal:.1f} | |",
+        *(f"| {name} | {t:.1f} | {100 * (t / ideal - 1):.1f} % |" for name, t in took.items()),
+        "",
+        f"Ray over xdist: {100 * (took['ray'] / took['xdist'] - 1):+.1f} %. "
+        f"{given.trials:,} trials of {given.seconds:g} s on {given.workers} workers, "
+        f"Ray {version('ray')}, load {load:.1f} on {os.cpu_count()} cores.",
+    ]
+    text = "\n".join(lines)
+    print(text)
+    if given.output:
+        given.output.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
