@@ -19,7 +19,10 @@ from dlcheck.errors import UsageError
 LOCAL, AUTO = "local", "auto"
 _SECONDS = 5.0  # for an address to answer
 _ANSWER = 60.0  # for a node to say what it is
-_LEFT = ("reports", ".dlcheck", ".git", ".hypothesis", "__pycache__", ".*_cache", "*.egg-info")
+_LEFT = (
+    *("reports", ".git", ".hypothesis", "__pycache__", ".*_cache", "*.egg-info"),
+    *(f"**/.dlcheck/{name}" for name in ("runs", "baselines", "pytest", "running")),
+)
 _HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"  # preface, empty SETTINGS
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from _dlcheck_pytest.running import command_of, trial_of
+from _dlcheck_pytest.commands import command_of
+from _dlcheck_pytest.running import trial_of
 from _dlcheck_pytest.state import State
 
 

@@ -29,6 +29,7 @@ from _dlcheck_pytest.ray_cluster import (
 )
 from _dlcheck_pytest.running import trial_of
 from _dlcheck_pytest.state import State, state_of
+from _dlcheck_pytest.workers import told_to_workers
 from dlcheck.errors import UsageError
 
 _RETRIES = 2  # of a task whose process or node is lost; of one with a single trial, one less
@@ -129,7 +130,7 @@ class Loop:
             "inside": os.path.relpath(config.invocation_params.dir, folder),
             "installed": {"package": str(PACKAGE), "suites": str(own_folder())},
             "path": own_path(),
-            "seed": self.state.overrides.seed,
+            "told": told_to_workers(config),
         }
 
     def _seconds(self) -> dict[str, float]:

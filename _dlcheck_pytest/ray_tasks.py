@@ -28,7 +28,7 @@ class Job:
     inside: str  # where in it the run was started
     installed: Mapping[str, str]  # "package" and "suites" → where dlcheck lies
     path: tuple[str, ...]  # of modules, but for what is installed
-    seed: int
+    told: Mapping[str, Any]  # as to every worker
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -109,9 +109,8 @@ def _opened(job: Job) -> Kept | str:
     failures = _Failures()
     config.pluginmanager.register(failures)
     # As in a worker of xdist, plugins leave files and the cache to the driver.
-    told = {"workerid": "ray", "workercount": 1, "testrunuid": job.token, "dlcheck_seed": job.seed,
-            "mainargv": ["dlcheck"], "workeroutput": {}}  # fmt: skip
-    config.workerinput, config.workeroutput = told, {}  # type: ignore[attr-defined]
+    told = {"workerid": "ray", "workercount": 1, "testrunuid": job.token, "mainargv": ["dlcheck"]}
+    config.workerinput, config.workeroutput = {**told, **job.told}, {}  # type: ignore[attr-defined]
     config._do_configure()
     session = pytest.Session.from_config(config)
     config.hook.pytest_sessionstart(session=session)

@@ -63,10 +63,17 @@ def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    state = state_of(node.config)
-    node.workerinput["dlcheck_seed"] = state.overrides.seed
-    node.workerinput["dlcheck_surroundings"] = list(state.surroundings)
+    node.workerinput.update(told_to_workers(node.config))
     node.workerinput["dlcheck_lanes"] = node.config.stash.get(FOLDER, "")
+
+
+def told_to_workers(config: pytest.Config) -> dict[str, Any]:
+    """What a worker, on this machine or another, cannot find out for itself."""
+    state = state_of(config)
+    return {
+        "dlcheck_seed": state.overrides.seed,
+        "dlcheck_surroundings": list(state.surroundings),
+    }
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

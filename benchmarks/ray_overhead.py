@@ -90,6 +90,8 @@ def measure(trials: int, seconds: float, workers: int) -> dict[str, float]:
                     took[name] = time.perf_counter() - since
                     said = (Path(scratch) / name / "log.txt").read_text()
                     if process.returncode or f"{trials:,} passed" not in said:
+                        for other, _ in running.values():
+                            other.kill()
                         raise SystemExit(f"{name} did not pass:\n{said[-2000:]}")
     return took
 
