@@ -27,6 +27,7 @@ OPTIONS = {
     "--seed": ("store", "N", "root of all random streams; 'random' draws one and records it"),
     "--require": ("append", "DEVICE", "fail, rather than skip, where this device is absent"),
     "--trial-timeout": ("store", "SECONDS", "fail a trial that takes longer"),
+    "--plugin": ("append", "MODULE", "read the checks and references of this module too"),
     "--report": ("store", "FOLDER", "write index.html, summary.md and the record there"),
     "--shard": ("store", "k/N", "run only the k-th of N parts; see: dlcheck merge --help"),
     "--balance": ("store", "RUN", "cut the shards by the seconds of this recorded run"),
@@ -103,6 +104,7 @@ def _new_state(config: pytest.Config) -> State:
     from dlcheck.errors import UsageError
     from dlcheck.expansion import Overrides, parse_swaps
     from dlcheck.failures import Failures
+    from dlcheck.registry import use_plugins
     from dlcheck.results import read_run
     from dlcheck.settings import DEFAULT, read_settings
     from dlcheck.shards import read_shard
@@ -117,6 +119,7 @@ def _new_state(config: pytest.Config) -> State:
             },
             here,
         )
+        use_plugins(settings["plugin"].value)
         swaps = parse_swaps(given["--subject"] or [])
         _refuse_broken_targets(swaps)
         baseline = _found_baseline(given["--against"], here)

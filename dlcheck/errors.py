@@ -14,7 +14,8 @@ DlcheckError
 ├── GradientMismatch         `check_gradient` found a wrong gradient; holds its evidence
 └── ValidationFailed         `Report.raise_for_failures()`; its text is the terminal report
 
-GradientWarning is a warning: `check_gradient` could not decide.
+Warnings: GradientWarning, `check_gradient` could not decide; PluginWarning, an installed package
+that extends dlcheck is broken.
 
 A failed check is not an exception: it is an `Outcome` whose verdict is `FAILED`.
 """
@@ -72,6 +73,10 @@ class GradientMismatch(DlcheckError):
     def __init__(self, message: str, evidence: object) -> None:
         self.evidence = evidence
         super().__init__(message)
+
+
+class PluginWarning(UserWarning):
+    """An installed package that extends dlcheck is broken; it is left out, and the rest works."""
 
 
 class GradientWarning(UserWarning):

@@ -13,9 +13,12 @@ import functools
 import importlib
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
+from itertools import groupby
+from pathlib import Path
 from typing import Any, TypeVar
 
 from dlcheck import kinds
@@ -26,11 +29,23 @@ from dlcheck.declarations import (
     read_package,
     refuse_unknown_names,
 )
-from dlcheck.errors import DeclarationError, UsageError, unknown
+from dlcheck.errors import DeclarationError, PluginWarning, UsageError, unknown
 from dlcheck.model import NOTHING, Check, Kind, Mutant, Reference, Subject
 from dlcheck.sources import NoModule
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """A package that extends dlcheck, by entry points or by `--plugin`, and what it adds."""
+
+    name: str
+    version: str = ""
+    kinds: tuple[str, ...] = ()
+    checks: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    problem: str = ""  # why it is left out
 
 
 @dataclass(slots=True)
@@ -40,6 +55,7 @@ class Catalogue:
     checks: dict[str, Check] = field(default_factory=dict)
     references: dict[str, Reference] = field(default_factory=dict)
     kinds: dict[str, Kind] = field(default_factory=lambda: dict(kinds.BUILT_IN))
+    plugins: list[Plugin] = field(default_factory=list)
     _by_target: dict[str, Reference] = field(default_factory=dict, repr=False)
     _by_kind: dict[str, tuple[Check, ...]] = field(default_factory=dict, repr=False)
 
@@ -67,7 +83,8 @@ class Catalogue:
             self._by_kind[kind] = tuple(sorted(found, key=_generality))
         return self._by_kind[kind]
 
-    def add(self, entry: Check | Reference) -> None:
+    def refuse_double(self, entry: Check | Reference) -> None:
+        """Raise DeclarationError where another check or reference has the name."""
         known: dict[str, Any] = self.checks if isinstance(entry, Check) else self.references
         noun = "check" if isinstance(entry, Check) else "reference"
         other = known.get(entry.name)
@@ -76,6 +93,10 @@ class Catalogue:
                 f"{entry.file}:{entry.line}: {noun} {entry.name!r} is already defined in "
                 f"{other.file}:{other.line}; choose another name"
             )
+
+    def add(self, entry: Check | Reference) -> None:
+        self.refuse_double(entry)
+        known: dict[str, Any] = self.checks if isinstance(entry, Check) else self.references
         known[entry.name] = entry
         self._by_kind.clear()
         if isinstance(entry, Reference):
@@ -84,19 +105,29 @@ class Catalogue:
 
 @functools.cache
 def catalogue() -> Catalogue:
-    """What ships with dlcheck and what installed packages add to it.
+    """What ships with dlcheck, what installed packages add, and what `--plugin` names.
 
-    Raises DeclarationError for an entry point or a declaration that is wrong.
+    An installed package that is broken is left out with one PluginWarning. Raises UsageError for
+    a module that the person named and that is broken.
     """
-    found, installed = Catalogue(), entry_points()
-    for entry in installed.select(group="dlcheck.kinds"):
-        _add_kind(found, entry)
-    for group in ("dlcheck.checks", "dlcheck.references"):
+    found = Catalogue()
+    for group in _GROUPS[1:]:
         for declared in read_package(group):
             found.add(declared)
-        for entry in installed.select(group=group):
-            for declared in _read_entry(entry):
-                found.add(declared)
+    for name, version, entries in _installed():
+        try:
+            plugin = _extended(found, name, version, entries)
+        except UsageError as error:
+            plugin = Plugin(name, version, problem=str(error))
+            warnings.warn(
+                f"{name} {version} extends dlcheck and is broken, so it is left out: {error}",
+                PluginWarning,
+                stacklevel=2,
+            )
+        found.plugins.append(plugin)
+    for module in named_plugins():
+        entry = EntryPoint(module, module, _GROUPS[1])
+        found.plugins.append(_extended(found, module, "", [entry], said=f"--plugin {module}"))
     for live in _LIVE.values():
         found.add(live.declared)
     for check in found.checks.values():
@@ -106,28 +137,91 @@ def catalogue() -> Catalogue:
     return found
 
 
-def _add_kind(found: Catalogue, entry: EntryPoint) -> None:
+_GROUPS = ("dlcheck.kinds", "dlcheck.checks", "dlcheck.references")
+_NAMED: list[str] = []
+
+
+def use_plugins(modules: Iterable[str]) -> None:
+    """Read the checks and references of these modules too, as if entry points named them."""
+    fresh = [module for module in modules if module not in _NAMED]
+    if fresh:
+        _NAMED.extend(fresh)
+        catalogue.cache_clear()
+
+
+def named_plugins() -> list[str]:
+    """The modules that `--plugin`, DLCHECK_PLUGIN or `[tool.dlcheck]` name."""
+    from dlcheck.settings import is_configured, read_settings
+
+    here = Path.cwd()
+    told = read_settings({}, here)["plugin"].value if is_configured(here) else ()
+    return list(dict.fromkeys([*_NAMED, *told]))
+
+
+def _installed() -> Iterator[tuple[str, str, list[EntryPoint]]]:
+    """(name, version, entry points) of every distribution that extends dlcheck."""
+    found = [entry for group in _GROUPS for entry in entry_points(group=group)]
+    owned = sorted(
+        ((entry.dist.name, entry.dist.version) if entry.dist else ("a distribution", ""), k)
+        for k, entry in enumerate(found)
+    )
+    for (name, version), entries in groupby(owned, key=lambda each: each[0]):
+        yield name, version, [found[k] for _, k in entries]
+
+
+def _extended(
+    found: Catalogue, name: str, version: str, entries: Sequence[EntryPoint], said: str = ""
+) -> Plugin:
+    """Add all that a distribution declares, or nothing where any of it is broken."""
+    known = dict(found.kinds)
+    for entry in entries:
+        if entry.group == _GROUPS[0]:
+            _add_kind(known, entry)
+    declared: dict[str, Check | Reference] = {}
+    for entry in entries:
+        if entry.group != _GROUPS[0]:
+            # The same module may stand behind both groups.
+            declared |= {place_of(each): each for each in _read_entry(entry, said)}
+    for each in declared.values():
+        refuse_unknown_names(each, known)
+        found.refuse_double(each)
+    plugin = Plugin(
+        name,
+        version,
+        kinds=tuple(sorted(known.keys() - found.kinds.keys())),
+        checks=tuple(each.name for each in declared.values() if isinstance(each, Check)),
+        references=tuple(each.name for each in declared.values() if isinstance(each, Reference)),
+    )
+    found.kinds.update(known)
+    for each in declared.values():
+        found.add(each)
+    return plugin
+
+
+def _add_kind(known: dict[str, Kind], entry: EntryPoint) -> None:
     try:
         kind = entry.load()
     except Exception as error:
         raise _broken(entry, f"does not load: {type(error).__name__}: {error}") from error
     if not isinstance(kind, Kind):
         raise _broken(entry, f"is {type(kind).__name__}, not a dlcheck.Kind")
-    if found.kinds.get(kind.name, kind) != kind:
+    if known.get(kind.name, kind) != kind:
         raise _broken(entry, f"redefines the kind {kind.name!r}; choose another name")
-    found.kinds[kind.name] = kind
+    known[kind.name] = kind
 
 
-def _read_entry(entry: EntryPoint) -> list[Check | Reference]:
+def _read_entry(entry: EntryPoint, said: str = "") -> list[Check | Reference]:
     if not all(part.isidentifier() for part in entry.value.split(".")):
-        raise _broken(entry, "is no module or package: write package.module")
+        raise _broken(entry, "is no module or package: write package.module", said)
     try:
         return list(read_package(entry.value))
     except NoModule as error:
-        raise _broken(entry, f"names no module: {error}") from None
+        raise _broken(entry, f"names no module: {error}", said) from None
 
 
-def _broken(entry: EntryPoint, message: str) -> DeclarationError:
+def _broken(entry: EntryPoint, message: str, said: str = "") -> DeclarationError:
+    if said:
+        return DeclarationError(f"{said} {message}")
     owner = f" of {entry.dist.name}" if entry.dist is not None else ""
     return DeclarationError(
         f"entry point {entry.group}{owner}: {entry.name} = {entry.value!r} {message}"

@@ -86,6 +86,7 @@ READERS: Mapping[str, tuple[Callable[[Any], Any], Any]] = {
     "require": (_devices, ()),
     "timeout": (_seconds, 600.0),
     "report": (str, ""),
+    "plugin": (_names, ()),
 }
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tomllib
+import warnings
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
-from dlcheck.errors import DeclarationError
+from dlcheck.errors import PluginWarning
+from dlcheck.registry import catalogue
 from dlcheck.suite import is_suite_file
 from dlcheck.targets import find_source
 
@@ -14,10 +16,26 @@ PACKAGE = Path(__file__).parent
 
 
 def suite_paths() -> dict[str, Path]:
-    """Every installed suite by name: the file's stem, prefixed by the entry point for others'."""
+    """Every installed suite by name: the file's stem, prefixed by the entry point for others'.
+
+    Those of an installed package that is broken are left out with one PluginWarning.
+    """
     found = {path.stem: path for path in _suites_in(own_folder())}
-    for entry in entry_points(group="dlcheck.suites"):
-        for path in _suites_in(_folder_of(entry)):
+    installed = entry_points(group="dlcheck.suites")
+    broken = {each.name for each in catalogue().plugins if each.problem} if installed else ()
+    for entry in installed:
+        if entry.dist is not None and entry.dist.name in broken:
+            continue
+        folder = _folder_of(entry)
+        if folder is None:
+            warnings.warn(
+                f"entry point dlcheck.suites {entry.name!r} = {entry.value!r}: there is no such "
+                "folder, so its suites are left out",
+                PluginWarning,
+                stacklevel=2,
+            )
+            continue
+        for path in _suites_in(folder):
             found[path.stem if path.stem not in found else f"{entry.name}.{path.stem}"] = path
     return found
 
@@ -40,13 +58,9 @@ def _suites_in(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.glob("*.toml")) if is_suite_file(path)]
 
 
-def _folder_of(entry: EntryPoint) -> Path:
-    """`"package"` is that package's folder, `"package:folder"` a folder in it."""
+def _folder_of(entry: EntryPoint) -> Path | None:
+    """`"package"` is that package's folder, `"package:folder"` a folder in it; None: absent."""
     module, _, inside = entry.value.partition(":")
     source = find_source(module)
-    folder = source.parent / inside if source is not None else Path()
-    if source is None or not folder.is_dir():
-        raise DeclarationError(
-            f"entry point dlcheck.suites {entry.name!r} = {entry.value!r}: there is no such folder"
-        )
-    return folder
+    folder = source.parent / inside if source is not None else None
+    return folder if folder is not None and folder.is_dir() else None

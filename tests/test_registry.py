@@ -194,13 +194,15 @@ def test_another_distribution_adds_its_own(distribution: Path) -> None:
 
 
 BROKEN = """
-from dlcheck.errors import UsageError
+import warnings
 from dlcheck.registry import catalogue
 from dlcheck.shipped import suite_paths
-try:
-    catalogue(), suite_paths()
-except UsageError as error:
-    print(error)
+with warnings.catch_warnings(record=True) as seen:
+    known, paths = catalogue(), suite_paths()
+for each in seen:
+    print(each.category.__name__, each.message)
+assert "theirs" not in paths, "its suites need what is left out"
+assert "gradient_matches_difference" in known.checks and "backprop" in paths
 """
 
 
@@ -215,15 +217,41 @@ except UsageError as error:
         ("theirs = theirs:suites", "theirs = theirs:nosuch", "there is no such folder"),
     ],
 )
-def test_a_broken_entry_point_is_one_clear_message(
+def test_a_broken_package_is_one_warning_and_the_rest_works(
     distribution: Path, old: str, new: str, said: str
 ) -> None:
     entries = distribution / "theirs-1.0.dist-info" / "entry_points.txt"
     entries.write_text(ENTRIES.replace(old, new, 1))
     done = python(distribution, BROKEN)
     assert done.stderr == ""
+    assert done.stdout.count("\n") == 1
+    assert done.stdout.startswith("PluginWarning")
     assert "entry point dlcheck." in done.stdout
     assert said in done.stdout
+
+
+def test_a_package_that_takes_a_name_of_ours_is_left_out(distribution: Path) -> None:
+    """A check named as one of dlcheck's own would decide in its place."""
+    source = distribution / "theirs" / "declared.py"
+    source.write_text(source.read_text().replace("sums_are_sums", "gradient_matches_difference"))
+    done = python(distribution, BROKEN)
+    assert done.returncode == 0, done.stderr
+    assert "is already defined in" in done.stdout
+
+
+def test_a_module_named_by_the_person_is_read_and_must_be_right(distribution: Path) -> None:
+    (distribution / "theirs-1.0.dist-info" / "entry_points.txt").write_text(
+        "[dlcheck.kinds]\nsimulator = theirs.kind:simulator\n"
+    )
+    program = """
+from dlcheck.registry import catalogue, use_plugins
+use_plugins([{!r}])
+print([(each.name, each.checks) for each in catalogue().plugins])
+"""
+    done = python(distribution, program.format("theirs.declared"))
+    assert "('theirs.declared', ('sums_are_sums',))" in done.stdout
+    done = python(distribution, program.format("theirs.declred"))
+    assert "--plugin theirs.declred names no module" in done.stderr
 
 
 def test_usage_errors_are_declarations() -> None:

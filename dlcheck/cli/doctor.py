@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from dlcheck.cli import Parser
 from dlcheck.cli.listing import entries
+from dlcheck.errors import PluginWarning
 
 _OPTIONAL = {"pytest-xdist": "-n 2", "jaxtyping": "inputs read from annotations"}
 
@@ -30,6 +32,8 @@ def main(arguments: Sequence[str]) -> int:
     _print("Devices", dict(_devices(torch)))
     _print("Configuration", dict(_configuration()))
     _print("Optional packages", dict(_optional()))
+    _print("Plugins", dict(_plugins()) or {"none": "no installed package extends dlcheck"})
+    _print("Kept here", dict(_kept(Path.cwd())))
     problems = list(_problems())
     if given.timing:
         _print("Timing", dict(_timing(torch)))
@@ -88,6 +92,36 @@ def _optional() -> Iterator[tuple[str, str]]:
             yield package, f"not installed; for {use}: pip install {package}"
 
 
+def _plugins() -> Iterator[tuple[str, str]]:
+    """Whose code may run beside ours: what extends dlcheck, and what it adds."""
+    from dlcheck.errors import UsageError
+    from dlcheck.registry import catalogue
+
+    try:
+        with warnings.catch_warnings(action="ignore", category=PluginWarning):
+            found = catalogue().plugins
+    except UsageError:
+        return  # told among the problems
+    for each in found:
+        parts = {"kinds": each.kinds, "checks": each.checks, "references": each.references}
+        said = "; ".join(f"{name}: {', '.join(names)}" for name, names in parts.items() if names)
+        told = f"left out: {each.problem}" if each.problem else said or "adds nothing"
+        yield f"{each.name} {each.version}".strip(), told
+
+
+def _kept(folder: Path) -> Iterator[tuple[str, str]]:
+    """What lies in `.dlcheck` beside the project, and how to use it."""
+    home = folder / ".dlcheck"
+    for name, pattern, use in (
+        ("runs", "*.jsonl", "dlcheck report, dlcheck compare, --resume"),
+        ("failures", "*.json", "dlcheck replay"),
+        ("baselines", "*", "dlcheck compare, --against"),
+    ):
+        files = [path for path in (home / name).glob(pattern) if path.is_file()]
+        size = sum(path.stat().st_size for path in files) / 2**20
+        yield name, f"{len(files):,} ({size:.1f} MiB) for {use}"
+
+
 def _problems() -> Iterator[str]:
     from dlcheck.errors import UsageError
     from dlcheck.registry import catalogue
@@ -95,8 +129,13 @@ def _problems() -> Iterator[str]:
     from dlcheck.suite import read_suite
 
     try:
-        catalogue()
-        paths = suite_paths()
+        with warnings.catch_warnings(action="ignore", category=PluginWarning):
+            yield from (
+                f"{each.name} {each.version}: {each.problem}"
+                for each in catalogue().plugins
+                if each.problem
+            )
+            paths = suite_paths()
     except UsageError as error:
         yield str(error)
         return
