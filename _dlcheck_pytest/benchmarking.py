@@ -29,7 +29,7 @@ def run_benchmark_item(trial: BenchmarkTrial, node: pytest.Item, fixture: Any) -
     if absent := why_absent(trial.subject.requires):
         pytest.skip(absent)
     try:
-        found = run_benchmark(trial)
+        found = _earlier(trial, state) or run_benchmark(trial)
     except DeviceUnavailable as error:
         if trial.device.partition(":")[0] in state.required:
             pytest.fail(f"{error}, and --require was given", pytrace=False)
@@ -46,6 +46,14 @@ def run_benchmark_item(trial: BenchmarkTrial, node: pytest.Item, fixture: Any) -
         pytest.skip(sentence(found))
     if state.baseline:
         _hold_against(found, node, state)
+
+
+def _earlier(trial: BenchmarkTrial, state: State) -> Benchmark | None:
+    """What was measured in the run that goes on here."""
+    if state.earlier is None:
+        return None
+    wanted = f"{trial.suite}::{trial.plan.name}[{trial.point}]"
+    return next((each for each in state.earlier.benchmarks if each.id == wanted), None)
 
 
 def _hold_against(found: Benchmark, node: pytest.Item, state: State) -> None:

@@ -14,7 +14,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("dlcheck", "dlcheck: suites of deep-learning checks")
     for name, (action, metavar, text) in OPTIONS.items():
         safe = f"--dlcheck-{name.removeprefix('--')}"
-        options = {"action": action, "metavar": metavar, "help": text, "dest": dest_of(name)}
+        options = {"action": action, "help": text, "dest": dest_of(name)}
+        if metavar:
+            options["metavar"] = metavar
         try:
             group.addoption(name, safe, default=None, **options)
         except ValueError:  # another plugin took the short name

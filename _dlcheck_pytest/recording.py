@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from _dlcheck_pytest.guarding import hold_to_lock, put_signals_back, told_of_interruption
 from _dlcheck_pytest.state import (
     COULD_NOT_MEASURE,
     ONLY_REGRESSIONS,
     STATE,
     State,
+    overrides_of,
     state_of,
 )
 
@@ -95,7 +97,7 @@ def _begin(state: State, found: dict[str, Any]) -> None:
         "command": state.command,
         "seed": state.overrides.seed,
         "profile": state.overrides.profile,
-        "overrides": _overrides(state),
+        "overrides": overrides_of(state),
     }
     if state.workers:
         state.meta["workers"] = state.workers
@@ -105,6 +107,8 @@ def _begin(state: State, found: dict[str, Any]) -> None:
         state.meta["notes"] = list(state.notes)
     if state.cut:
         state.meta["shard"] = state.cut
+    if state.earlier is not None and state.earlier.path is not None:
+        state.meta["resumed"] = state.earlier.path.name
     others = [each for run in state.others for each in run.benchmarks]
     if others:
         state.meta["processes"] = 1 + int(state.others[0].meta.get("processes", 1))
@@ -116,29 +120,22 @@ def _begin(state: State, found: dict[str, Any]) -> None:
         state.problems.append(f"no record was written: {error}")
 
 
-def _overrides(state: State) -> dict[str, Any]:
-    """What the command line changed in every suite, as far as it is not told elsewhere."""
-    given = state.overrides
-    return {
-        "subject": dict(given.targets),
-        "device": list(given.devices),
-        "dtype": list(given.dtypes),
-        "timeout": given.timeout,
-    }
-
-
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     config = session.config
     if hasattr(config, "workerinput") or STATE not in config.stash:
         return
     state = state_of(config)
+    put_signals_back(config)
     if state.unkept:
         state.problems.append(
             f"{len(state.unkept):,} changes of .dlcheck/failures were not written: "
             f"{state.unkept[0]}; dlcheck replay finds these failures in the record, with --run"
         )
     code = _exit_code(exitstatus, state)
+    if code in (0, COULD_NOT_MEASURE) and hold_to_lock(config, state):
+        code = int(pytest.ExitCode.TESTS_FAILED)
+    told_of_interruption(config, state, exitstatus)
     if state.cut.get("whole") and not state.meta:
         _begin(state, {})  # a shard without trials is recorded too
     if state.writer is not None:

@@ -12,6 +12,7 @@ import pytest
 
 from _dlcheck_pytest.commands import command_of
 from _dlcheck_pytest.gpus import note_taken_gpus
+from _dlcheck_pytest.guarding import take_signals
 from _dlcheck_pytest.state import (
     BENCHMARK,
     MENDED,
@@ -36,6 +37,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """
     if session.config.option.collectonly or hasattr(session.config, "workerinput"):
         return None
+    take_signals(session.config)
     if session.config.getoption(dest_of("--ray")):
         from _dlcheck_pytest.ray_loop import run_on_ray
 
@@ -68,7 +70,6 @@ def run_item(trial: Trial, node: pytest.Item | None) -> None:
     """Run a trial as the body of a test: returns, skips, xfails, or raises TrialFailed."""
     __tracebackhide__ = True
     from dlcheck.model import Verdict
-    from dlcheck.runner import run_trial
 
     if node is None:
         outcome = run_trial(trial)
@@ -89,6 +90,15 @@ def run_item(trial: Trial, node: pytest.Item | None) -> None:
     raise TrialFailed(outcome, describe(outcome))
 
 
+def _earlier(trial: Trial, state: State) -> Outcome | None:
+    """What it came to in the run that goes on here."""
+    if state.earlier is None:
+        return None
+    if not state.known:
+        state.known.update({outcome.id: outcome for outcome in state.earlier.outcomes})
+    return state.known.get(trial.id)
+
+
 def _as_if_not_expected(trial: Trial, node: pytest.Item) -> Trial:
     """With --runxfail what is declared to fail fails, and says how."""
     if not node.config.option.runxfail:
@@ -100,11 +110,13 @@ def _as_if_not_expected(trial: Trial, node: pytest.Item) -> Trial:
 
 def _kept(trial: Trial, node: pytest.Item) -> Outcome:
     """Run the trial, the case that failed last time first; with what it takes to run it again."""
+    state = state_of(node.config)
+    if (earlier := _earlier(trial, state)) is not None:
+        return earlier
     from dlcheck.failures import identity, with_replay
     from dlcheck.reporting.again import statistics
     from dlcheck.runner import run_trial
 
-    state = state_of(node.config)
     place = _place(trial, node, state)
     name = state.failures.name_of(identity(trial, place))
     tried = _as_if_not_expected(trial, node)

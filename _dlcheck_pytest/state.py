@@ -29,6 +29,12 @@ OPTIONS = {
     "--trial-timeout": ("store", "SECONDS", "fail a trial that takes longer"),
     "--plugin": ("append", "MODULE", "read the checks and references of this module too"),
     "--report": ("store", "FOLDER", "write index.html, summary.md and the record there"),
+    "--resume": (
+        "store",
+        "RUN",
+        "take over what this run recorded (latest: the last), do the rest",
+    ),
+    "--lock": ("store_true", "", "write suite.lock: what ran now must run from now on"),
     "--shard": ("store", "k/N", "run only the k-th of N parts; see: dlcheck merge --help"),
     "--balance": ("store", "RUN", "cut the shards by the seconds of this recorded run"),
     "--ray": ("store", "ADDRESS", "run the trials as tasks of Ray: local, auto or HOST:PORT"),
@@ -83,6 +89,8 @@ class State:
     times: dict[str, float] = dataclasses.field(default_factory=dict)  # by node id, to cut by
     cut: dict[str, Any] = dataclasses.field(default_factory=dict)  # known after collection
     gate: Gate | None = None  # made where the first benchmark is judged
+    earlier: Run | None = None  # that goes on here
+    known: dict[str, Outcome] = dataclasses.field(default_factory=dict)  # its outcomes by ID
     failed: int = 0
     trends: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # and in words
     only_usage_errors: bool = True
@@ -125,12 +133,15 @@ def _new_state(config: pytest.Config) -> State:
         baseline = _found_baseline(given["--against"], here)
         shard = read_shard(given["--shard"]) if given["--shard"] else None
         times = _recorded_times(given["--balance"], shard, here)
+        earlier = _earlier_run(config, given["--resume"], here)
         patience = _refuse_beside_ray(config, given)
         others = [read_run(Path(given["--replicas"]))] if given["--replicas"] else []
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
     seed = _shared_seed(config, settings["seed"].value)
-    return State(
+    if earlier is not None and settings["seed"].source == "default":
+        seed = int(earlier.meta.get("seed", seed))
+    state = State(
         overrides=Overrides(
             targets=swaps,
             devices=settings["device"].value,
@@ -152,7 +163,52 @@ def _new_state(config: pytest.Config) -> State:
         ray_timeout=patience,
         shard=shard,
         times=times,
+        earlier=earlier,
     )
+    if earlier is not None and not hasattr(config, "workerinput"):
+        _refuse_another_run(earlier, state)
+    return state
+
+
+def overrides_of(state: State) -> dict[str, Any]:
+    """What the command line changed in every suite, as far as it is not told elsewhere."""
+    given = state.overrides
+    return {
+        "subject": dict(given.targets),
+        "device": list(given.devices),
+        "dtype": list(given.dtypes),
+        "timeout": given.timeout,
+    }
+
+
+def _earlier_run(config: pytest.Config, name: str | None, folder: Path) -> Run | None:
+    """The run to go on with. A worker is told which: `latest` is another by now."""
+    from dlcheck.history import find_run
+    from dlcheck.results import read_run
+
+    worker = getattr(config, "workerinput", None)
+    if worker is not None:
+        path = worker.get("dlcheck_resume")
+        return read_run(Path(path)) if path else None
+    return read_run(find_run(name, folder).absolute()) if name else None
+
+
+def _refuse_another_run(earlier: Run, state: State) -> None:
+    """Outcomes of other code or other overrides say nothing about these."""
+    from dlcheck.results import environment
+    from dlcheck.sameness import differences
+
+    own = {
+        **environment(),
+        "seed": state.overrides.seed,
+        "profile": state.overrides.profile,
+        "overrides": overrides_of(state),
+    }
+    if found := list(differences(earlier.meta, own)):
+        raise pytest.UsageError(
+            f"--resume: {earlier.path} was recorded otherwise, then and now: {'; '.join(found)}. "
+            f"It ran: {earlier.meta.get('command', 'unknown')}"
+        )
 
 
 def _surroundings(config: pytest.Config) -> tuple[str, ...]:
@@ -183,6 +239,7 @@ def _refuse_beside_ray(config: pytest.Config, given: dict[str, Any]) -> float:
         "--pdb": getattr(config.option, "usepdb", None),
         "--against": given["--against"],
         "--processes": given["--replicas"],
+        "--resume": given["--resume"],
     }
     for option, value in others.items():
         if value:

@@ -14,6 +14,9 @@ from _dlcheck_pytest.state import STATE, state_of
 if TYPE_CHECKING:
     from dlcheck.model import Outcome
 
+_REASONS = 3
+_NOTES = 10
+
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     if STATE not in config.stash:
@@ -34,6 +37,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
             terminalreporter.write_line(f"{benchmark.id}: {told}")
     if state.outcomes:
         terminalreporter.write_line(Report(state.outcomes, {}).verdict_line)
+        for line in (*_not_run(state.outcomes), *_noted(state.outcomes)):
+            terminalreporter.write_line(line)
     if state.writer is not None:
         terminalreporter.write_line(f"record: {os.path.relpath(state.writer.path, state.root)}")
     for path in state.written:
@@ -49,6 +54,34 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line(f"dlcheck: {note}", yellow=True)
     for problem in state.problems:
         terminalreporter.write_line(f"dlcheck: {problem}", red=True)
+
+
+def _not_run(outcomes: Iterable[Outcome]) -> Iterator[str]:
+    """One line: how much was left out for which reasons, the most frequent first."""
+    from dlcheck.reporting.coverage import reasons
+    from dlcheck.reporting.markup import clean
+
+    found = list(reasons(list(outcomes)).items())
+    if not found:
+        return
+    shown = [f"{clean(reason)[:100]} ({count:,})" for reason, count in found[:_REASONS]]
+    rest = sum(count for _, count in found[_REASONS:])
+    yield f"not run: {'; '.join([*shown, *([f'other reasons ({rest:,})'] if rest else [])])}"
+
+
+def _noted(outcomes: Iterable[Outcome]) -> Iterator[str]:
+    """What was noted of trials, each once, with where it was first met."""
+    from dlcheck.reporting.markup import clean
+
+    found: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        for note in outcome.notes:
+            found.setdefault(note, []).append(outcome.id)
+    for note, places in list(found.items())[:_NOTES]:
+        more = f" and {len(places) - 1:,} more" if len(places) > 1 else ""
+        yield f"note: {clean(note)} ({clean(places[0])}{more})"
+    if len(found) > _NOTES:
+        yield f"… and {len(found) - _NOTES:,} more notes in the report"
 
 
 def _inconclusive(outcomes: Iterable[Outcome]) -> Iterator[str]:

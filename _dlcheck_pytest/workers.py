@@ -73,6 +73,7 @@ def told_to_workers(config: pytest.Config) -> dict[str, Any]:
     return {
         "dlcheck_seed": state.overrides.seed,
         "dlcheck_surroundings": list(state.surroundings),
+        "dlcheck_resume": str(state.earlier.path) if state.earlier is not None else "",
     }
 
 

@@ -63,9 +63,13 @@ def _read(places: list[tuple[Path, str]]) -> Triplets:
     for folder, name in places:
         for part, found in images.items():
             found.append(_image(folder / part / f"{name}.png"))
-        judged.append(float(np.load(folder / "judge" / f"{name}.npy").reshape(-1)[0]))
+        judged.append(_judgement(folder / "judge" / f"{name}.npy"))
     reference, first, second = (torch.stack(images[part]) for part in _PARTS[:3])
     return Triplets(reference, first, second, torch.tensor(judged, dtype=torch.float64))
+
+
+def _judgement(path: Path) -> float:
+    return float(np.load(path, allow_pickle=False).reshape(-1)[0])
 
 
 def _image(path: Path) -> Tensor:

@@ -22,6 +22,7 @@ from dlcheck.requirements import why_absent
 from dlcheck.search import DOMAIN, Seen, search_cases, told
 from dlcheck.selection import applying
 from dlcheck.taken import inputs_of
+from dlcheck.vacuity import doubts
 
 
 def run_trial(trial: Trial) -> Outcome:
@@ -134,6 +135,7 @@ def _outcome(trial: Trial, seen: Seen, verdict: Verdict, message: str, seconds: 
         conclusive=seen.conclusive,
         phases=seen.phases if not check.once else {},
         message=message,
+        notes=tuple(doubts(verdict, seen.cases, seen.conclusive, seen.refusals, seen.skips)),
         seconds=seconds,
         profile=trial.profile,
         seed=trial.seed,

@@ -36,9 +36,9 @@ def dangers(path: Path) -> Iterator[str]:
             yield f"{name}:{node.lineno}: {called}"
         if called in ("pickle.load", "pickle.loads") and name not in PICKLES:
             yield f"{name}:{node.lineno}: {called}"
-        if called.endswith("torch.load") and given.get("weights_only") != "True":
-            if name not in OWN_BYTES:
-                yield f"{name}:{node.lineno}: {called} without weights_only=True"
+        weights_only = given.get("weights_only") == "True" or name in OWN_BYTES
+        if called.endswith("torch.load") and not weights_only:
+            yield f"{name}:{node.lineno}: {called} without weights_only=True"
         if called in ("np.load", "numpy.load") and given.get("allow_pickle") != "False":
             yield f"{name}:{node.lineno}: {called} without allow_pickle=False"
         if given.get("shell", "False") != "False" or called in ("yaml.load", "yaml.unsafe_load"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
@@ -24,6 +25,9 @@ Prints the equivalent pytest command, and writes a report.
   --require cuda                     fail, rather than skip, where the device is absent
   --seed N|random                    root of all random streams
   --trial-timeout SECONDS            fail a trial that takes longer
+  --resume [RUN]                     take over what the last run recorded, and do the rest
+  --lock                             write suite.lock: what ran now must run from now on
+  --plugin MODULE                    read the checks and references of this module too
   --processes N                      measure benchmarks in N fresh processes
   --against RUN                      fail benchmarks that are slower than in a recorded run
   --since COMMIT                     only benchmarks, by turns at a commit too: slower since?
@@ -50,16 +54,8 @@ _VALUED = frozenset(
             for name in (
                 *("subject", "device", "dtype", "profile", "seed"),
                 *("require", "trial-timeout", "report"),
-                *(
-                    "against",
-                    "replicas",
-                    "processes",
-                    "since",
-                    "shard",
-                    "balance",
-                    "ray",
-                    "ray-timeout",
-                ),
+                *("against", "replicas", "processes", "since", "shard", "balance"),
+                *("ray", "ray-timeout", "plugin"),
             )
             for prefix in ("", "dlcheck-")
         ),
@@ -110,6 +106,7 @@ def _help() -> str:
 
 def pytest_arguments(arguments: Sequence[str]) -> list[str]:
     """dlcheck's arguments as pytest's. Raises UsageError for a suite that does not exist."""
+    arguments = _with_run_to_resume(arguments)
     shipped = suite_paths()
     words, chosen = [], 0
     for position, word in enumerate(arguments):
@@ -124,6 +121,23 @@ def pytest_arguments(arguments: Sequence[str]) -> list[str]:
             raise UsageError("no suites are installed; name a suite file")
         words += [_shown(path) for path in shipped.values() if not is_optional(path)]
     return [*_insulation(words), *_report(arguments), *_QUIET, *words]
+
+
+def _with_run_to_resume(arguments: Sequence[str]) -> list[str]:
+    """`--resume` goes on with the last run, unless the word after it names another."""
+    from dlcheck.history import find_run
+
+    words, rest = [], list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if word == "--resume":
+            name = "latest"
+            with contextlib.suppress(UsageError, IndexError, OSError):
+                find_run(rest[0], Path.cwd())
+                name = rest.pop(0)
+            word = f"--resume={name}"
+        words.append(word)
+    return words
 
 
 def _place_of(word: str, shipped: dict[str, Path]) -> str:
