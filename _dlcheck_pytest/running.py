@@ -72,6 +72,8 @@ def run_item(trial: Trial, node: pytest.Item | None) -> None:
     from dlcheck.model import Verdict
 
     if node is None:
+        from dlcheck.runner import run_trial
+
         outcome = run_trial(trial)
     else:
         outcome = _kept(trial, node)
