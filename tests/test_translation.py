@@ -1,7 +1,7 @@
 """README.zh.md says what README.md says: the same headings, blocks, commands and links.
 
-`DLCHECK_README=write pytest tests/test_translation.py` copies the blocks; the prose is translated
-by hand, and what is wanting is named.
+`DLCHECK_DOCS=write pytest tests/test_docs.py tests/test_translation.py` renews the blocks of both;
+the prose is translated by hand, and what is wanting is named.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NUMBER = re.compile(r"\d+(?:\.\d+)*|10[⁻⁰-⁹]+")
 
 def test_both_readmes_say_the_same() -> None:
     english, chinese = ENGLISH.read_text(), CHINESE.read_text()
-    if os.environ.get("DLCHECK_README") == "write":
+    if os.environ.get("DLCHECK_DOCS") == "write":
         chinese = with_blocks_of(english, chinese)
         CHINESE.write_text(chinese)
     wanting = list(differences(english, chinese))
