@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
+from dlcheck.checks.difference import difference, other_shape
 from dlcheck.domains import Input
 from dlcheck.isolation import seed_everything
 from dlcheck.model import Evidence
@@ -162,44 +163,35 @@ def agreement(
     largest |expected| unless told, or 1 where each is 0 and nothing else would pass.
     """
     if got.shape != expected.shape:
+        told = other_shape(got, expected, 2 * torch.as_tensor(room, dtype=torch.float64))
         return Evidence(
             error=math.inf,
             bound=0.0,
             signal=1.0,
             what=what,
-            expected=f"shape {tuple(expected.shape)}",
-            got=f"shape {tuple(got.shape)}",
+            expected=told.expected,
+            got=told.got,
             where=where,
-            cause=cause,
+            cause=cause or told.cause,
         )
     a, b = _wide(got.detach()), _wide(expected.detach())
     limit = torch.as_tensor(room, dtype=torch.float64, device=b.device).expand(b.shape)
     judged = torch.isfinite(limit)
     same = (a == b) | ((a != a) & (b != b))
-    difference = torch.where(same, 0.0, (a - b).abs())[judged]
-    difference = torch.where(difference == difference, difference, math.inf)
+    apart = torch.where(same, 0.0, (a - b).abs())
+    apart = torch.where(apart == apart, apart, math.inf)
     bound = 2 * float(limit[judged].amax()) if bool(judged.any()) else math.inf
-    error = float(difference.amax()) if difference.numel() else 0.0
+    error = float(apart[judged].amax()) if bool(judged.any()) else 0.0
     if signal is None:
         signal = largest_of(b[judged]) if bound else exact_signal(b[judged])
+    told = difference(a, b, judged & (apart > bound), torch.where(judged, bound, math.inf))
     return Evidence(
         error=error,
         bound=bound,
         signal=signal,
         what=what,
-        where=where or _place(a, b, judged & ~same),
-        cause=cause,
-    )
-
-
-def _place(a: Tensor, b: Tensor, wrong: Tensor) -> str:
-    """Where the difference is largest, with both numbers."""
-    if not bool(wrong.any()):
-        return ""
-    size = torch.where(wrong, (a - b).abs().nan_to_num(math.inf, math.inf), -1.0)
-    at = torch.unravel_index(size.argmax(), size.shape)
-    index = tuple(int(i) for i in at)
-    return (
-        f"{int(wrong.sum())} of {a.numel()} elements; at {list(index)}: got "
-        f"{a[index].item():.6g}, expected {b[index].item():.6g}"
+        expected=told.expected,
+        got=told.got,
+        where=f"{where}: {told.where}" if where and told.where else where or told.where,
+        cause=cause or told.cause,
     )

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dlcheck.checks.difference import Difference, difference
 from dlcheck.checks.every.answers import Answers, Question, terms_of
 from dlcheck.checks.every.conditioning import least_slope
 from dlcheck.checks.every.twin import in_dtype
@@ -156,13 +157,16 @@ class _Duel:
         if math.isinf(bound) and not bool(lost.any()):
             return Evidence(error=0.0, bound=1.0, signal=0.0)  # the type cannot hold it
         wrong = not error <= bound
+        told = self._difference(y, right) if wrong else Difference()
         return Evidence(
             error=error if not lost.any() else math.inf,
             bound=bound if math.isfinite(bound) else 1.0,
             signal=1.0 if size and math.isfinite(size) else 0.0,
             unit="of its norm",
-            where=_place(y, right) if wrong else "",
-            cause=self._cause(y, right) if wrong else "",
+            expected=f"{told.expected} in float64" if told.expected else "",
+            got=told.got,
+            where=told.where,
+            cause=(self._cause(y, right) or told.cause) if wrong else "",
             resolution=narrow.resolution,
         )
 
@@ -183,6 +187,13 @@ class _Duel:
         """What is not finite though inputs of size 1 give a result that the type holds."""
         fits = right.abs() < torch.finfo(self.narrow.dtype).max / 2  # NaN does not
         return fits & ~torch.isfinite(y) if self._is_usual else torch.zeros_like(fits)
+
+    def _difference(self, y: Tensor, right: Tensor) -> Difference:
+        """Where they differ by more than a hundredth of the largest difference."""
+        off = torch.where(torch.isfinite(right), y - right, 0.0).abs()
+        off = off.nan_to_num(math.inf, math.inf)
+        limit = 0.01 * off[torch.isfinite(off)].amax() if torch.isfinite(off).any() else off.amax()
+        return difference(y, right, off > limit, limit)
 
     def _cause(self, y: Tensor, right: Tensor) -> str:
         if bool((torch.isfinite(right) & ~torch.isfinite(y)).any()):
@@ -207,9 +218,3 @@ class _Duel:
                     break
         with contextlib.suppress(SubjectError), StochasticRounding(narrow.dtype, None):
             yield self.question.put_to(self.high)
-
-
-def _place(y: Tensor, right: Tensor) -> str:
-    off = torch.where(torch.isfinite(right), y - right, 0.0).abs().nan_to_num(math.inf, math.inf)
-    index = tuple(int(i) for i in torch.unravel_index(off.argmax(), off.shape))
-    return f"at {list(index)}: got {float(y[index]):.6g}, in float64 {float(right[index]):.6g}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dlcheck.checks.difference import Difference, difference
 from dlcheck.model import Evidence
 from dlcheck.numerics.accuracy import Accuracy, Criterion, Grade
 from dlcheck.numerics.rounding import unit_roundoff
@@ -73,22 +74,34 @@ class Judged:
         found = self.criterion if wrong else self.accuracy.overall(self.wanted)
         is_factor = found.name == "common factor"
         place = self.accuracy.worst_element
-        shown = float(self.got.reshape(-1)[place]) if self.got.numel() else 0.0
-        truth = float(self.right.reshape(-1)[place]) if self.got.numel() else 0.0
-        index = tuple(int(i) for i in torch.unravel_index(torch.tensor(place), self.got.shape))
+        told = self._difference(place) if wrong else Difference()
         return Evidence(
             error=math.inf if self.accuracy.pattern else found.value,
             bound=found.limit,
             signal=1.0 if is_factor else self.accuracy.size,
             unit="of the value" if is_factor else "roundings",
             what=f"{self.name}, {found.name}",
-            expected=f"{truth:.9g}" if wrong else "",
-            got=f"{shown:.9g}" if wrong else "",
-            where=f"element {list(index)} is worst" if wrong else "",
-            cause=self._cause() if wrong else "",
+            expected=told.expected,
+            got=told.got,
+            where=told.where,
+            cause=(self._cause() or told.cause) if wrong else "",
             resolution=max(0.01, _COARSEST * u),
             values={"grade": self.accuracy.grade.value},
         )
+
+    def _difference(self, place: int) -> Difference:
+        """Which elements are further off than the worst may be; `place` at least."""
+        y, right = self.got.double(), self.right.double()
+        if not y.numel():
+            return Difference()
+        u = unit_roundoff(self.got.dtype)
+        limit = u * max(self.criterion.limit, 1.0) * right.abs().clamp(min=self.magnitude)
+        off = (y - right).abs().nan_to_num(math.inf, math.inf)
+        wrong = (off > limit) & torch.isfinite(right)
+        if not bool(wrong.any()):
+            wrong = torch.zeros_like(wrong)
+            wrong.view(-1)[place] = True
+        return difference(y, right, wrong, limit)
 
     def _cause(self) -> str:
         if self.accuracy.pattern:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
+from dlcheck.checks.difference import difference
 from dlcheck.checks.every.answers import called, inputs_in
 from dlcheck.checks.every.judged import magnitude
 from dlcheck.checks.every.twin import reference_of
@@ -64,16 +65,17 @@ def _compared(subject: Implementation, case: Case) -> Iterator[Evidence]:
 
 def _evidence(place: int, got: Tensor, right: Tensor, sure: Tensor, count: int) -> Evidence:
     wrong = (got != right) & sure
-    first = tuple(int(i) for i in wrong.nonzero()[0]) if bool(wrong.any()) else None
+    told = difference(got.double(), right.double(), wrong)
     return Evidence(
         error=float(wrong.sum()),
         bound=0.0,
         signal=float(count),
         unit="elements",
         what=f"integers or booleans, answer {place} of them",
-        expected="" if first is None else f"{right[first].item()}",
-        got="" if first is None else f"{got[first].item()}",
-        where="" if first is None else f"{list(first)}",
+        expected=told.expected,
+        got=told.got,
+        where=told.where,
+        cause=told.cause,
     )
 
 
