@@ -44,6 +44,7 @@ def around(call: Call) -> Mutant:
             original = one_shot(original)
         return lambda *inputs, **keywords: call(original, *inputs, **keywords)
 
+    change.__wrapped__ = call  # type: ignore[attr-defined]  # where the mutant is written
     return rebuilt(call.__name__, change)
 
 

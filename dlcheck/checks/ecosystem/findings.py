@@ -19,6 +19,7 @@ from dlcheck.errors import NotApplicable, SubjectError
 from dlcheck.isolation import guarded, kept_buffers, seed_everything
 from dlcheck.model import Evidence
 from dlcheck.strategies import Case
+from dlcheck.subject_source import raised_at
 from dlcheck.subjects import Implementation, scatter_parameters, tensors_in
 
 _LONGEST = 300  # characters of a tool's message
@@ -48,6 +49,7 @@ def refusal(tool: str, error: Exception, cause: str = "") -> Evidence:
         what=tool,
         expected="the same answer as without it",
         got=f"{type(raised).__name__}: {short}",
+        where=raised_at(raised),
         cause=cause,
     )
 

@@ -17,6 +17,7 @@ from dlcheck.model import Evidence, Recipe, Subject
 from dlcheck.mutants import around
 from dlcheck.registry import check
 from dlcheck.strategies import Case, materialize
+from dlcheck.subject_source import raised_at
 from dlcheck.subjects import Implementation, build
 
 _TRIED = range(1, 10)  # sizes that are tried, to say which are taken
@@ -89,7 +90,7 @@ def takes_its_declared_inputs(subject: Implementation, case: Case) -> Evidence:
         what="calls within the declared domain that raise",
         expected="an answer",
         got=f"{type(raised).__name__}: {raised}" if wrong else "",
-        where=f"sizes {_said(case.sizes)}" if wrong else "",
+        where=_place(case, raised) if wrong else "",
         cause=_cause(subject, case) if wrong else "",
     )
 
@@ -163,6 +164,11 @@ def _works(subject: Implementation, case: Case, recipe: Recipe) -> bool:
         return False
     inputs = materialize(recipe, case.specs, case.device, case.dtype)
     return _raised(made, list(inputs.values()), case) is None
+
+
+def _place(case: Case, raised: BaseException | None) -> str:
+    sizes, line = f"sizes {_said(case.sizes)}", raised_at(raised)
+    return f"{sizes}; {line}" if line else sizes
 
 
 def _said(sizes: Mapping[str, int]) -> str:

@@ -16,6 +16,7 @@ from dlcheck.errors import SubjectError
 from dlcheck.model import Evidence, Subject
 from dlcheck.registry import check
 from dlcheck.strategies import Case
+from dlcheck.subject_source import raised_at
 from dlcheck.subjects import Implementation
 
 
@@ -91,6 +92,7 @@ def takes_a_plain_step(subject: Implementation, case: Case) -> Evidence:
         what="plain steps that raise",
         expected="a step",
         got=f"{type(raised).__name__}: {raised}"[:300] if raised is not None else "",
+        where=raised_at(raised),
         cause=_remedy(subject, case, raised) if raised is not None else "",
     )
 
