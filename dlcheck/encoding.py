@@ -27,6 +27,7 @@ def encode(outcome: Outcome) -> dict[str, Any]:
         "verdict": outcome.verdict.value,
         "evidence": [_encode_evidence(piece) for piece in outcome.evidence],
         "recipe": encode_recipe(outcome.recipe) if outcome.recipe else None,
+        "free": dict(outcome.free),
         "seconds": _number(outcome.seconds),
         "replay": plain(outcome.replay),
         "phases": {str(name): int(count) for name, count in outcome.phases.items()},

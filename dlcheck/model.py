@@ -421,10 +421,31 @@ class Recipe:
     seed: int
 
     def __str__(self) -> str:
-        sizes = " ".join(f"{name}={size}" for name, size in self.sizes.items())
-        odd = [f"{name}: {regime}" for name, regime in self.regimes.items() if regime != "normal"]
-        odd += [f"{name}: {way}" for name, way in self.layouts.items() if way != "contiguous"]
-        return ", ".join(part for part in (sizes, *odd, f"seed={self.seed}") if part)
+        return self.told()
+
+    def told(self, free: Mapping[str, str] = NOTHING) -> str:
+        """In words. free: what a part may be instead, by its key: {"sizes.n": "any"}."""
+        parts = {f"sizes.{name}": f"{name}={size}" for name, size in self.sizes.items()}
+        odd = {
+            f"{group}.{name}": f"{name}: {value}"
+            for group, values, plain in (
+                ("regimes", self.regimes, "normal"),
+                ("layouts", self.layouts, "contiguous"),
+            )
+            for name, value in values.items()
+            if value != plain
+        }
+        seed = {"seed": f"seed={self.seed}"}
+        if all(free.get(key) == "any" for key in (*parts, *odd, *seed)):
+            return f"{_listed(parts, odd, seed)} (or any other)"
+        groups = (parts, odd, seed)
+        marked = ({k: f"{v} ({free[k]})" if k in free else v for k, v in g.items()} for g in groups)
+        return _listed(*marked)
+
+
+def _listed(sizes: Mapping[str, str], *others: Mapping[str, str]) -> str:
+    further = [said for group in others for said in group.values()]
+    return ", ".join(part for part in (" ".join(sizes.values()), *further) if part)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -507,6 +528,7 @@ class Outcome:
     evidence: tuple[Evidence, ...] = ()  # the deciding piece first
     case: str = ""  # the recipe in words
     recipe: Recipe | None = None  # of the deciding case; None for a check that runs once
+    free: Mapping[str, str] = field(default_factory=dict)  # see Recipe.told
     cases: int = 0  # how many cases were run
     conclusive: int = 0  # in how many the bound was small against the signal
     message: str = ""  # why skipped or errored; the subject's own traceback

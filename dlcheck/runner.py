@@ -21,6 +21,7 @@ from dlcheck.registry import live_check
 from dlcheck.requirements import why_absent
 from dlcheck.search import DOMAIN, Seen, search_cases, told
 from dlcheck.selection import applying
+from dlcheck.subject_source import name_of, source_of, source_of_exception
 from dlcheck.taken import inputs_of
 from dlcheck.vacuity import doubts
 
@@ -52,6 +53,7 @@ def run_trial(trial: Trial) -> Outcome:
         verdict, message = Verdict.FAILED, told(error)
         if isinstance(error, TrialTimeout):
             seen.recipe = seen.trying
+        seen.source = source_of_exception(error)
     except UsageError as error:
         verdict, message = Verdict.ERRORED, str(error)
     except Exception:
@@ -114,6 +116,13 @@ def _expected(trial: Trial, verdict: Verdict, message: str) -> tuple[Verdict, st
     return verdict, message
 
 
+def _source(trial: Trial, seen: Seen, verdict: Verdict) -> str:
+    """Where the subject raised, or is written; nothing where nobody is to mend it."""
+    if verdict in (Verdict.PASSED, Verdict.SKIPPED):
+        return ""
+    return (not seen.deciding and seen.source) or source_of(trial.subject)
+
+
 def _outcome(trial: Trial, seen: Seen, verdict: Verdict, message: str, seconds: float) -> Outcome:
     subject, check = trial.subject, trial.check
     shown = verdict not in (Verdict.SKIPPED, Verdict.ERRORED)
@@ -129,8 +138,9 @@ def _outcome(trial: Trial, seen: Seen, verdict: Verdict, message: str, seconds: 
         point=trial.point,
         verdict=verdict,
         evidence=tuple(seen.evidence),
-        case=str(recipe) if recipe else "",
+        case=recipe.told(seen.free) if recipe else "",
         recipe=recipe,
+        free=seen.free if recipe else {},
         cases=seen.cases,
         conclusive=seen.conclusive,
         phases=seen.phases if not check.once else {},
@@ -139,14 +149,10 @@ def _outcome(trial: Trial, seen: Seen, verdict: Verdict, message: str, seconds: 
         seconds=seconds,
         profile=trial.profile,
         seed=trial.seed,
-        target=subject.target if isinstance(subject.target, str) else _name(subject.target),
+        source=_source(trial, seen, verdict),
+        target=name_of(subject.target),
         file=subject.file,
         line=subject.line,
         tags=tuple(sorted(check.tags | subject.tags)),
         textbook=check.textbook,
     )
-
-
-def _name(target: object) -> str:
-    owner = target if hasattr(target, "__qualname__") else type(target)
-    return f"{owner.__module__}.{owner.__qualname__}"

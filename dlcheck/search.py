@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,8 +15,10 @@ from hypothesis.errors import Flaky
 from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
+from dlcheck.checks.difference import explaining
 from dlcheck.domains import Input
 from dlcheck.errors import DlcheckError, NotApplicable, SubjectError, SubjectRaised, TrialTimeout
+from dlcheck.explanations import choices_of, explained
 from dlcheck.inside import is_single_inside, widened
 from dlcheck.isolation import seed_everything
 from dlcheck.model import PROFILES, Evidence, Recipe, Subject, Trial, Verdict, worst
@@ -30,6 +33,7 @@ from dlcheck.strategies import (
     stream_seed,
     typical_recipe,
 )
+from dlcheck.subject_source import source_of_exception
 from dlcheck.subjects import Implementation, build, tensors_in
 
 DTYPES = "dtypes"  # the tag of a check that compares types
@@ -54,6 +58,8 @@ class Seen:
     trying: Recipe | None = None  # the case that runs, or was running when time was up
     phase: str = ""
     phases: dict[str, int] = field(default_factory=dict)  # cases begun in each
+    source: str = ""  # where the subject raised
+    free: Mapping[str, str] = field(default_factory=dict)  # what of the recipe may be otherwise
 
 
 def claim_of(trial: Trial) -> str:
@@ -81,6 +87,14 @@ def search_cases(
             seen.phase = SHRINKING
         return found
 
+    def make_small(nearby: SearchStrategy[Recipe]) -> None:
+        try:
+            _draw(run, nearby, _SIMPLER, root)
+        except SubjectError:
+            _explain(trial, live, specs, device, seen)
+            raise
+        _explain(trial, live, specs, device, seen)
+
     seen.phase = WITNESS
     if _fails_as_before(trial, specs, run):
         if trial.minimal:
@@ -99,12 +113,11 @@ def search_cases(
             raise  # what hangs once is not tried again
         except SubjectError:
             if trial.minimal:
-                _draw(run, nearby, _SIMPLER, root)
+                make_small(nearby)
             raise  # unless a simpler case raised
         if found is not None and found.verdict is Verdict.FAILED:
             if trial.minimal:
-                _draw(run, nearby, _SIMPLER, root)
-                _explain(trial, live, specs, device, seen)
+                make_small(nearby)
             return
     seen.phase = DRAWN
     drawn = recipes(trial.subject, specs, trial.check.regimes)
@@ -175,14 +188,36 @@ def _draw(
 def _explain(
     trial: Trial, live: Live, specs: dict[str, Input], device: torch.device, seen: Seen
 ) -> None:
-    """Run the smallest case that failed once more, for a check that can say more of it."""
-    if seen.recipe is None:
+    """Run the smallest case that failed once more, for a check that can say more of it, and vary
+    it, to tell what of it matters."""
+    recipe = seen.recipe
+    if recipe is None:
         return
-    again = Seen()
-    with contextlib.suppress(SubjectError):
-        _run_case(trial, live, specs, device, seen.recipe, again, explains=True)
-    if again.deciding and again.deciding[0].verdict is Verdict.FAILED:
-        seen.deciding = seen.evidence = again.deciding
+
+    def run(recipe: Recipe, *, explains: bool) -> list[Evidence]:
+        again = Seen()
+        try:
+            _run_case(trial, live, specs, device, recipe, again, explains=explains)
+        except SubjectError:
+            return [_RAISED] if raised else []
+        return again.deciding
+
+    raised = not seen.deciding or seen.deciding[0].verdict is not Verdict.FAILED
+    known = not raised and bool(seen.deciding[0].cause)
+    started = time.process_time()
+    again = [_RAISED] if raised else run(recipe, explains=True)
+    took = time.process_time() - started
+    if not again or again[0].verdict is not Verdict.FAILED:
+        return
+    choices = choices_of(trial.subject, specs, recipe, trial.check.regimes)
+    found = explained(recipe, again, choices, run, known=known, took=took)
+    seen.free = found.free
+    if not raised:
+        seen.deciding = seen.evidence = list(found.evidence)
+
+
+# What stands for the exception of a subject where cases are varied.
+_RAISED = Evidence(error=1.0, bound=0.0, signal=1.0)
 
 
 def _run_case(
@@ -215,7 +250,8 @@ def _run_case(
         )
         made = subject, case
         seed_everything(recipe.seed)
-        pieces = list(_pieces(live.function(subject, case), trial))
+        with explaining(case) if explains or trial.check.once else contextlib.nullcontext():
+            pieces = list(_pieces(live.function(subject, case), trial))
     except NotApplicable as error:
         seen.skips.append(str(error))
         return None
@@ -227,6 +263,7 @@ def _run_case(
         ):
             raise
         seen.refusals.append(told(error))
+        seen.source = source_of_exception(error)
         return None
     deciding = worst(pieces)
     if deciding.verdict is Verdict.FAILED and _may_be_single_inside(trial, case):
@@ -268,7 +305,8 @@ def _once_more_in_float64(trial: Trial, live: Live, recipe: Recipe, case: Case) 
         with widened():
             subject = _built(trial, recipe, case.device, case.dtype)
             seed_everything(recipe.seed)
-            return list(_pieces(live.function(subject, case), trial))
+            with explaining(case) if case.explains else contextlib.nullcontext():
+                return list(_pieces(live.function(subject, case), trial))
     except Exception:  # the failure stands as it is
         return []
 

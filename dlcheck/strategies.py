@@ -88,7 +88,7 @@ def recipes(
     regimes restricts the distributions to those in which a check can judge.
     """
     return _recipes(
-        sizes={name: _sizes(subject, name) for name in dim_names(subject, specs)},
+        sizes={name: sizes_of(subject, name) for name in dim_names(subject, specs)},
         regimes={name: regimes_of(spec, regimes) for name, spec in specs.items()},
         layouts={name: layouts_of(subject, spec) for name, spec in specs.items()},
         seeds=st.integers(0, 2**16 - 1),
@@ -116,7 +116,7 @@ def simpler(
     """Recipes that are the given one with smaller sizes, tamer values or a plainer layout."""
     sizes = {}
     for name, size in recipe.sizes.items():
-        sizes[name] = [s for s in _sizes(subject, name) if s < size] + [size]
+        sizes[name] = [s for s in sizes_of(subject, name) if s < size] + [size]
     return _recipes(
         sizes=sizes,
         regimes={name: list(dict.fromkeys(("normal", r))) for name, r in recipe.regimes.items()},
@@ -179,7 +179,7 @@ def dim_names(subject: Subject, specs: Mapping[str, Input]) -> list[str]:
     return list(dict.fromkeys(dim.name for dim in dims if dim.name))
 
 
-def _sizes(subject: Subject, name: str) -> list[int]:
+def sizes_of(subject: Subject, name: str) -> list[int]:
     """The sizes that are drawn, the one to which shrinking tends first."""
     empty = (0,) if "accepts_empty" in subject.traits else ()
     bounds = size_bounds(subject.options, name)
