@@ -25,6 +25,23 @@ if TYPE_CHECKING:
     from dlcheck.results import Run
 
 
+class FailureText(str):
+    """The message of a failure: plain, as records and JUnit want it, in colour on a terminal."""
+
+    outcome: Outcome
+
+    def __new__(cls, text: str, outcome: Outcome) -> FailureText:
+        made = super().__new__(cls, text)
+        made.outcome = outcome
+        return made
+
+    def toterminal(self, writer: Any) -> None:
+        """Called by pytest, whose --color decides."""
+        from dlcheck.reporting.terminal import describe
+
+        writer.line(describe(self.outcome, color=True) if writer.hasmarkup else self)
+
+
 @dataclasses.dataclass(slots=True, eq=False)
 class Recorder:
     """Writes down every outcome of one run, from whichever worker it comes.
@@ -53,6 +70,8 @@ class Recorder:
         else:
             line = decode(encoded)
             state.outcomes.append(line)
+            if report.failed and isinstance(report.longrepr, str):
+                report.longrepr = FailureText(report.longrepr, line)
         if not state.meta:
             _begin(state, getattr(report, "dlcheck_environment", {}))
         if state.writer is not None:

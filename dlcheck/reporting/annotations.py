@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from dlcheck.model import Outcome, Verdict
+from dlcheck.reporting.advice import next_step
 from dlcheck.reporting.capped import capped
 from dlcheck.reporting.markup import clean
 from dlcheck.reporting.terminal import told
@@ -33,9 +34,26 @@ def _command(level: str, outcome: Outcome, root: Path) -> str:
         path = Path(os.path.relpath(outcome.file, root)).as_posix()
         place = f"file={_property(path)},line={max(outcome.line, 1)},"
     title = f"{outcome.subject}: {outcome.check} [{outcome.point}]"
-    said = [outcome.claim, told(outcome), f"Run again: {outcome.reproduce}"]
-    message = "\n".join(part for part in said if part)
+    message = "\n".join(part for part in _said(outcome) if part)
     return f"::{level} {place}title={_property(title)}::{_data(message)}"
+
+
+def _said(outcome: Outcome) -> Iterator[str]:
+    yield outcome.claim
+    worst = outcome.worst
+    if worst is not None and (worst.expected or worst.got):
+        yield f"{worst.what}: expected {worst.expected or '?'}, got {worst.got or '?'}"
+    yield told(outcome)
+    for name, text in (
+        ("Where", worst.where if worst is not None else ""),
+        ("Likely", worst.cause if worst is not None else ""),
+        ("Case", outcome.case),
+        ("Next", next_step(outcome)),
+        ("Source", outcome.source),
+        ("Run again", outcome.reproduce),
+    ):
+        if text:
+            yield f"{name}: {text}"
 
 
 def _data(text: str) -> str:

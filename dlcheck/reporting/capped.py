@@ -17,7 +17,7 @@ from dlcheck.reporting.report import Report
 
 _OUTCOME = {
     **dict.fromkeys(("suite", "subject", "kind", "check", "device", "dtype", "point"), 200),
-    **dict.fromkeys(("case", "profile", "target", "file"), 600),
+    **dict.fromkeys(("case", "profile", "target", "file", "source"), 600),
     "claim": 1000,
     "message": 20_000,
     "reproduce": 2000,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -119,8 +120,10 @@ def place(outcome: Outcome) -> str:
     """Where the subject is declared, as short as the suite is named."""
     if not outcome.line:
         return ""
-    file = outcome.suite if outcome.file.endswith(outcome.suite) else outcome.file
-    return f"{file or outcome.file}:{outcome.line}"
+    if outcome.suite and outcome.file.endswith(outcome.suite):
+        return f"{outcome.suite}:{outcome.line}"
+    here = os.getcwd() + os.sep
+    return f"{outcome.file.removeprefix(here)}:{outcome.line}"
 
 
 def reasons(outcomes: Iterable[Outcome]) -> dict[str, int]:

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as xml
 from dlcheck.reporting.capped import capped
 from dlcheck.reporting.changes import Change, Changes, Turn
 from dlcheck.reporting.markup import clean
-from dlcheck.reporting.terminal import told
+from dlcheck.reporting.terminal import describe, told
 from dlcheck.trends import Timed
 
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -52,7 +52,7 @@ def _trial(change: Change) -> xml.Element:
     item = _item(place, f"{outcome.check}[{outcome.point}]", outcome.seconds)
     if change.turn.is_bad:
         before = change.before.verdict.value if change.before else "absent"
-        _add(item, "failure", f"{change.turn.value}: was {before}", told(outcome))
+        _add(item, "failure", f"{change.turn.value}: was {before}", describe(outcome))
     elif change.turn in (Turn.UNSETTLED, Turn.NOT_RUN):
         _add(item, "skipped", change.turn.value, told(outcome))
     return item

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from html import escape
 
 from dlcheck.model import Outcome, Verdict
 from dlcheck.reporting.capped import capped_report
@@ -15,10 +16,11 @@ from dlcheck.reporting.speeds import HEAD as SPEED_HEAD
 from dlcheck.reporting.speeds import SPEEDS, gravest_first
 from dlcheck.reporting.speeds import cells as speed_cells
 from dlcheck.reporting.statements import ruling_of, statements_of
-from dlcheck.reporting.terminal import told
+from dlcheck.reporting.terminal import describe, told
 
 LIMIT = 60_000  # bytes: GitHub takes 1 MiB in a job's summary and 65,536 characters in a comment
 _FAILURES = 50  # a longer list is not read
+_TOLD = 10  # of them in full
 _WIDE = 12  # subjects beside each other; more stand in further tables
 _TEXT = 160
 _MARKUP = re.compile(r"([\\*_\[\]|~$])")  # what acts in the middle of a line, on GitHub too
@@ -60,10 +62,11 @@ def fitting(parts: Sequence[str], limit: int) -> Iterator[str]:
             yield part
             room -= size
             continue
-        kept, rows = _rows_that_fit(part, room)
+        kept, rows = ("", "") if part.startswith("<details") else _rows_that_fit(part, room)
         if kept:
             yield kept
-        rest = counted(len(parts) - k - 1, "further part") if len(parts) > k + 1 else ""
+        left = len(parts) - k - bool(rows)
+        rest = counted(left, "further part") if left else ""
         told = " and ".join(said for said in (rows, rest) if said)
         yield f"… {told} left out: the whole is in the report (index.html)."
         return
@@ -101,6 +104,19 @@ def _failures(heading: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
     yield table(["", "subject", "check", "point", "measured", "run again"], rows)
     if len(outcomes) > _FAILURES:
         yield f"… and {len(outcomes) - _FAILURES:,} more."
+    yield from map(_in_full, outcomes[:_TOLD])
+
+
+def _in_full(outcome: Outcome) -> str:
+    """The message as a terminal shows it, folded away."""
+    name = _in_html(f"{outcome.subject}: {outcome.check} [{outcome.point}]")
+    message = _in_html(describe(outcome))
+    # The empty line lets <pre> begin a block, which no empty line of the message ends.
+    return f"<details><summary>{name}</summary>\n\n<pre>\n{message}\n</pre>\n\n</details>"
+
+
+def _in_html(foreign: str) -> str:
+    return escape(clean(foreign), quote=False).replace("@", "&#64;")  # no one is to be notified
 
 
 def _reasons(report: Report) -> Iterator[str]:

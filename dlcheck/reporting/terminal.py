@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from dlcheck.model import Evidence, Outcome, Verdict
+from dlcheck.reporting.advice import next_step
 from dlcheck.reporting.again import replay_command
 from dlcheck.reporting.capped import capped, capped_report
 from dlcheck.reporting.coverage import Cell, cells_of, place, reasons
@@ -19,18 +21,20 @@ _FIELD = 3  # lines of one field
 _TOLD = 25  # failures in full
 _FEW = 12  # so many lines of passed checks do not hide what failed
 _PLENTY = 60  # so many lines of passed checks are worth reading
+_FAILED, _PASSED, _OPEN = "31", "32", "33"
+_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 _COLOURS = {
-    Verdict.FAILED: "31",
-    Verdict.ERRORED: "31",
-    Verdict.PASSED: "32",
-    Verdict.INCONCLUSIVE: "33",
+    Verdict.FAILED: _FAILED,
+    Verdict.ERRORED: _FAILED,
+    Verdict.PASSED: _PASSED,
+    Verdict.INCONCLUSIVE: _OPEN,
 }
 
 
 def describe(outcome: Outcome, *, color: bool = False) -> str:
     """The failure message in at most 24 lines: claim, numbers, case, cause, place, run again."""
     outcome = capped(outcome)
-    head = [*_head(outcome, color=color), *_numbers(outcome)]
+    head = [*_head(outcome, color=color), *_numbers(outcome, color=color)]
     tail = list(_tail(outcome))
     room = _LINES - len(tail)
     if len(head) > room:  # every field is short, so this takes many fields
@@ -39,8 +43,11 @@ def describe(outcome: Outcome, *, color: bool = False) -> str:
 
 
 def _head(outcome: Outcome, *, color: bool) -> Iterator[str]:
-    word = painted(outcome.verdict.value.upper(), outcome.verdict, color=color)
-    yield f"{word} {clean(outcome.subject)}: {clean(outcome.check)} [{clean(outcome.point)}]"
+    word = outcome.verdict.value.upper()
+    name = f"{word} {clean(outcome.subject)}: {clean(outcome.check)} [{clean(outcome.point)}]"
+    first, *rest = textwrap.wrap(name, _WIDTH, subsequent_indent="  ", **_WORDS) or [word]
+    yield painted(word, outcome.verdict, color=color) + first.removeprefix(word)
+    yield from rest
     yield from _field("claim", outcome.claim)
 
 
@@ -48,16 +55,20 @@ def painted(text: str, verdict: Verdict, *, color: bool) -> str:
     """The text in the colour of a verdict."""
     if not color or verdict not in _COLOURS:
         return text
-    return f"\x1b[{_COLOURS[verdict]}m{text}\x1b[0m"
+    return _in_colour(text, _COLOURS[verdict])
 
 
-def _numbers(outcome: Outcome) -> Iterator[str]:
+def _in_colour(text: str, code: str) -> str:
+    return f"\x1b[{code}m{text}\x1b[0m" if code else text
+
+
+def _numbers(outcome: Outcome, *, color: bool) -> Iterator[str]:
     piece = outcome.worst
     if piece is None:
         return
     yield from _field("measured", piece.what)
-    yield from _field("expected", piece.expected)
-    yield from _field("got", piece.got)
+    yield from _field("expected", piece.expected, paint=_PASSED if color else "")
+    yield from _field("got", piece.got, paint=_FAILED if color else "")
     yield from _field("", _judged(piece))
     yield from _field("where", piece.where)
     yield from _field("likely", piece.cause)
@@ -95,16 +106,24 @@ def _others(outcome: Outcome) -> str:
     others = [piece for piece in outcome.evidence[1:] if piece.verdict is outcome.verdict]
     if not others or outcome.verdict is not Verdict.FAILED:
         return ""
-    named = ", ".join(dict.fromkeys(piece.what for piece in others if piece.what))
+    deciding = outcome.evidence[0].what
+    named = ", ".join(dict.fromkeys(piece.what for piece in others if piece.what != deciding))
     return f"{counted(len(others), 'further measurement')} failed" + (f": {named}" if named else "")
 
 
 def _message(outcome: Outcome, room: int) -> Iterator[str]:
     """The message, or of a long traceback its first line and its end, which tells most."""
-    lines = [line[:200] for line in clean(outcome.message).splitlines()]
+    lines = [part for line in clean(outcome.message).splitlines() for part in _folded(line)]
     if len(lines) > room:
         lines = [*lines[:1], "  …", *lines[len(lines) - room + 2 :]] if room > 2 else lines[:room]
     yield from (f"  {'· ' if _is_command(line) else ''}{line}" for line in lines)
+
+
+def _folded(line: str) -> list[str]:
+    """A line of a message, broken where it is wider than the others."""
+    room = _WIDTH - 6
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.wrap(line, room, subsequent_indent=indent[: room // 2]) or [""]
 
 
 def _is_command(line: str) -> bool:
@@ -113,14 +132,25 @@ def _is_command(line: str) -> bool:
 
 
 def _tail(outcome: Outcome) -> Iterator[str]:
-    where = f" ({place(outcome)})" if outcome.line else ""
-    yield from _field("subject", f"{outcome.target or outcome.subject}{where}", wrap=False)
+    yield from _field("next", next_step(outcome))
+    yield from _field("source", outcome.source, wrap=False)
+    yield from _subject(outcome)
     yield from _field("again", outcome.reproduce, wrap=False)
     yield from _field("replay", replay_command(outcome), wrap=False)
     yield from _field("more", f"dlcheck explain {outcome.check}")
 
 
-def _field(name: str, text: str, *, wrap: bool = True) -> Iterator[str]:
+def _subject(outcome: Outcome) -> Iterator[str]:
+    """The target and where it is declared, on two lines where they are long."""
+    target, declared = clean(outcome.target or outcome.subject), clean(place(outcome))
+    both = f"{target} ({declared})" if declared else target
+    if len(both) <= _WIDTH - 12:
+        target, declared = both, ""
+    yield from _field("subject", target, wrap=" " in target)  # a path is copied whole
+    yield from _field("declared", declared, wrap=False)
+
+
+def _field(name: str, text: str, *, wrap: bool = True, paint: str = "") -> Iterator[str]:
     text = " ".join(clean(text).split())
     if not text:
         return
@@ -129,6 +159,7 @@ def _field(name: str, text: str, *, wrap: bool = True) -> Iterator[str]:
         lines = textwrap.wrap(
             text, _WIDTH - 12, break_on_hyphens=False, max_lines=_FIELD, placeholder=" …"
         )
+    lines = [_in_colour(line, paint) for line in lines]
     yield f"  {name:<9} {lines[0]}"
     yield from (" " * 12 + line for line in lines[1:])
 

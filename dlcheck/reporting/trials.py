@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dlcheck.model import Evidence, Outcome, Verdict
+from dlcheck.reporting.advice import next_step
 from dlcheck.reporting.again import replay_command
 from dlcheck.reporting.coverage import Cell, place
 from dlcheck.reporting.markup import Child, Markup, clipped, heading, join, tag
@@ -121,6 +122,8 @@ def _facts(outcome: Outcome) -> Iterator[Markup]:
         yield from fact("where", worst.where)
         yield from fact("likely cause", worst.cause)
     yield from fact("case", case_of(outcome))
+    yield from fact("next", next_step(outcome))
+    yield from fact("source", tag("code", outcome.source) if outcome.source else "")
     yield from fact("subject", join(tag("code", outcome.target), " ", place(outcome)))
     if worst is not None:
         yield from fact("values", values_of(worst))
