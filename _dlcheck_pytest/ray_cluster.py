@@ -85,7 +85,7 @@ def _connect(ray: Any, address: str, folder: Path) -> None:
             f"--ray {address}: no cluster of Ray answers: {_first_line(error)}. Start one with "
             "ray start --head, or give --ray local or --ray HOST:PORT"
         ) from None
-    except (RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+    except Exception as error:  # Ray raises bare ones too
         raise UsageError(f"--ray {address}: {_told(error, folder)}") from None
 
 

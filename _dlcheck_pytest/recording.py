@@ -162,7 +162,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
             interrupted=exitstatus == pytest.ExitCode.INTERRUPTED,
             exit_code=int(code) if state.shard is not None else None,
         )
-    if state.outcomes or state.benchmarks:
+    if state.outcomes or state.benchmarks or state.cut.get("whole"):
         _write_reports(state)
     session.exitstatus = code
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shlex
 import statistics
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -246,3 +249,29 @@ def test_merge_takes_a_folder_and_refuses_one_without_records(
     (tmp_path / "empty").mkdir()
     assert main(["merge", "empty"]) == 4
     assert "no record (*.jsonl) in the folder empty" in capsys.readouterr().err
+
+
+def test_the_array_of_slurm_is_a_loop(suite: pytest.Pytester) -> None:
+    """The script of the documentation, once for each task, and the merge behind it."""
+    script = Path(__file__).parents[1] / "docs" / "slurm" / "array.sh"
+    (suite.path / "suites").mkdir()
+    (suite.path / "plugin.toml").rename(suite.path / "suites" / "plugin.toml")
+    loop = f"""
+        dlcheck() {{ {sys.executable} -m dlcheck "$@"; }}; export -f dlcheck
+        for k in 1 2; do
+            SLURM_ARRAY_TASK_COUNT=2 SLURM_ARRAY_TASK_ID=$k bash {script} --profile quick || exit 9
+        done
+        dlcheck merge parts --report reports
+    """
+    path = os.pathsep.join([str(script.parents[2]), str(suite.path)])
+    done = subprocess.run(
+        ["bash", "-c", loop],
+        cwd=suite.path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "1 failed, 7 passed" in done.stdout
+    assert (suite.path / "reports" / "index.html").exists()
