@@ -26,6 +26,5 @@ from _dlcheck_pytest.sharding import pytest_testnodedown as pytest_testnodedown
 from _dlcheck_pytest.summary import pytest_terminal_summary as pytest_terminal_summary
 from _dlcheck_pytest.workers import pytest_configure_node as pytest_configure_node
 from _dlcheck_pytest.workers import pytest_runtest_protocol as pytest_runtest_protocol
-from _dlcheck_pytest.workers import pytest_unconfigure as pytest_unconfigure
 from _dlcheck_pytest.workers import pytest_xdist_auto_num_workers as pytest_xdist_auto_num_workers
 from _dlcheck_pytest.workers import pytest_xdist_setupnodes as pytest_xdist_setupnodes

@@ -164,8 +164,11 @@ def living(ray: Any) -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-def refuse_strangers(ray: Any, modules: Sequence[str]) -> None:
-    """Raise UsageError where a node has other versions, or lacks a module of a subject."""
+def look_at_nodes(ray: Any, modules: Sequence[str]) -> list[str]:
+    """What a reader should know of the nodes: GPUs that others use.
+
+    Raises UsageError where a node has other versions, or lacks a module of a subject.
+    """
     from _dlcheck_pytest.ray_tasks import about_this_machine
 
     shipped = by_value(about_this_machine)
@@ -178,10 +181,13 @@ def refuse_strangers(ray: Any, modules: Sequence[str]) -> None:
         asked[task.remote(list(modules))] = node
     ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER)
     problems: list[str] = []
+    notes: list[str] = []
     silent: list[str] = []
     for answer, node in asked.items():
         try:
-            problems += unlike(here, ray.get(answer, timeout=0))
+            there = ray.get(answer, timeout=0)
+            problems += unlike(here, there)
+            notes += [f"node {there['name']}: {taken}" for taken in there["taken"]]
         except ray.exceptions.RayError as error:  # it may be lost and not yet known to be
             silent.append(f"{node['NodeManagerAddress']}: {_first_line(error)}")
     if len(silent) == len(asked):
@@ -189,6 +195,7 @@ def refuse_strangers(ray: Any, modules: Sequence[str]) -> None:
     if problems:
         listed = "\n".join(f"  {problem}" for problem in dict.fromkeys(problems))
         raise UsageError(f"these nodes of Ray cannot run the trials:\n{listed}")
+    return list(dict.fromkeys(notes))
 
 
 def unlike(here: Mapping[str, Any], there: Mapping[str, Any]) -> Iterator[str]:

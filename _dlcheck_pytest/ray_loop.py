@@ -24,8 +24,8 @@ from _dlcheck_pytest.ray_cluster import (
     by_value,
     cluster,
     living,
+    look_at_nodes,
     own_path,
-    refuse_strangers,
 )
 from _dlcheck_pytest.running import trial_of
 from _dlcheck_pytest.state import State, state_of
@@ -45,7 +45,7 @@ def run_on_ray(session: pytest.Session, address: str) -> bool:
     state = state_of(config)
     try:
         with cluster(address, shipped_folder(config)) as ray:
-            refuse_strangers(ray, _modules(session.items))
+            state.notes += look_at_nodes(ray, _modules(session.items))
             Loop(session, state, ray).run()
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None

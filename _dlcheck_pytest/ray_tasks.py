@@ -197,4 +197,12 @@ def about_this_machine(modules: Sequence[str]) -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             versions[name] = "none" if importlib.util.find_spec(name) is None else "uninstalled"
     absent = [name for name in modules if importlib.util.find_spec(name) is None]
-    return {"name": platform.node(), "versions": versions, "absent": absent}
+    taken: list[str] = []
+    try:
+        from dlcheck.machine import taken_gpus
+
+        taken += taken_gpus()
+    except ImportError:
+        pass  # told by the versions
+    name = platform.node()
+    return {"name": name, "versions": versions, "absent": absent, "taken": taken}

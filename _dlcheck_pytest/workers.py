@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
 
     here = [spec for spec in specs if spec.popen]
     config.stash[FOLDER] = tempfile.mkdtemp(prefix="dlcheck-lanes-")
+    config.add_cleanup(partial(shutil.rmtree, config.stash[FOLDER], ignore_errors=True))
     if "OMP_NUM_THREADS" not in os.environ:  # workers that use every core wait for each other
         for spec in here:
             spec.env.setdefault("OMP_NUM_THREADS", str(max(1, cores() // len(here))))
@@ -75,11 +77,6 @@ def told_to_workers(config: pytest.Config) -> dict[str, Any]:
         "dlcheck_surroundings": list(state.surroundings),
         "dlcheck_resume": str(state.earlier.path) if state.earlier is not None else "",
     }
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    if folder := config.stash.get(FOLDER, ""):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -39,7 +39,7 @@ def differences(first: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[
     The same commit with uncommitted changes counts as the same: a record does not hold them.
     """
     for name, read in _SHARED.items():
-        one, two = read(first), read(other)
+        one, two = (value if value or value == 0 else None for value in (read(first), read(other)))
         if one != two:
             yield f"{name} {_said(one)} and {_said(two)}"
 

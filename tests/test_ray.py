@@ -159,7 +159,12 @@ def cluster() -> Iterator[Any]:
         from ray.cluster_utils import Cluster
 
         head = {"num_cpus": 1, "include_dashboard": False, **memory}
-        made = Cluster(initialize_head=True, head_node_args=head)
+        try:
+            made = Cluster(initialize_head=True, head_node_args=head)
+        except Exception as error:  # Ray raises no other
+            if "timed out during startup" not in str(error):
+                raise
+            pytest.skip("a node of Ray did not start within its 30 s: this machine is too busy")
         made.memory = memory
         yield made
         made.shutdown()

@@ -208,7 +208,9 @@ def test_shards_merge_to_what_one_run_records(
     shards[1] = again
     assert main(["merge", *shards, "-o", "merged.jsonl", "--report", "out"]) == int(whole.ret)
     assert substance(suite.path / "merged.jsonl") == substance(alone)
-    assert "1 failed, 7 passed" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "1 failed, 7 passed" in out
+    assert "FAILED plugin.toml::bad::leaves_inputs_unchanged[cpu-float64]" in out
     assert (suite.path / "out" / "index.html").exists()
     command = read_run(suite.path / "merged.jsonl").meta["command"]
     assert command == read_run(alone).meta["command"]

@@ -13,6 +13,8 @@ from dlcheck.history import find_run
 from dlcheck.merging import Merged, merge
 from dlcheck.results import Run, RunWriter, new_run_path, read_run
 
+_SHOWN = 20  # failures
+
 
 def parser() -> Parser:
     made = Parser(
@@ -58,10 +60,15 @@ def _records(name: str, root: Path) -> Iterator[Path]:
 
 def _write(merged: Merged, output: Path | None, report: Path | None, root: Path) -> None:
     from dlcheck.reporting import write_reports
+    from dlcheck.reporting.markup import clean
     from dlcheck.reporting.report import Report
 
     run = _recorded(merged.run, output, root)
     shown = Report.of(run)
+    for outcome in shown.failures[:_SHOWN]:
+        print(f"{outcome.verdict.value.upper()} {clean(outcome.id)}")
+    if len(shown.failures) > _SHOWN:
+        print(f"and {len(shown.failures) - _SHOWN:,} more")
     print(shown.verdict_line)
     assert run.path is not None
     print(f"record: {os.path.relpath(run.path, root)}")

@@ -82,6 +82,10 @@ def main(arguments: Sequence[str]) -> int:
         without,
     )
 
+    if value_of("--ray", arguments) is not None:
+        for option in OPTIONS:
+            if value_of(option, arguments) is not None:
+                raise UsageError(f"--ray does not go with {option}, which needs one machine")
     if (since := value_of("--since", arguments)) is not None:
         return run_since(arguments, number_of_processes(arguments, PROCESSES), since)
     with replicas(arguments, number_of_processes(arguments, 1)) as record:
