@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
@@ -244,6 +245,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     if STATE in session.config.stash and not hasattr(session.config, "workerinput"):
         _refuse_unknown_swaps(session.config, state_of(session.config).names)
+        if not session.items:
+            _refuse_unknown_tags(session.config)
+
+
+def _refuse_unknown_tags(config: pytest.Config) -> None:
+    """`-m` that selects nothing, and names a tag that nothing could have."""
+    from dlcheck.errors import unknown
+
+    expression = config.option.markexpr
+    words = set() if "(" in expression else set(re.findall(r"[^\W\d]\w*", expression))
+    known = {line.partition(":")[0].partition("(")[0] for line in config.getini("markers")}
+    for word in sorted(words - {"and", "or", "not", "True", "False"} - known):
+        raise pytest.UsageError(f"-m {expression}: {unknown('tag', word, known)}")
 
 
 @pytest.hookimpl(optionalhook=True)

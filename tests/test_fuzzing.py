@@ -43,6 +43,9 @@ def test_fuzzed_command_lines_end_with_a_message(part: int, tmp_path: Path) -> N
         assert fault is None, f"{fault.why}\n{fault.given}"
 
 
+GOOD = 'suite = "G"\n[[subject]]\nname = "g"\ntarget = "torch.nn:GELU"\nkind = "activation"\n'
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [
@@ -61,8 +64,7 @@ def test_fuzzed_command_lines_end_with_a_message(part: int, tmp_path: Path) -> N
 def test_a_wrong_option_of_pytest_is_told_before_collection(
     pytester: pytest.Pytester, option: str, message: str
 ) -> None:
-    pytester.makefile(".toml", good='suite = "G"\n[[subject]]\nname = "g"\n'
-                      'target = "torch.nn:GELU"\nkind = "activation"\n')  # fmt: skip
+    pytester.makefile(".toml", good=GOOD)
     result = run_pytest(pytester, "good.toml", option)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     said = result.stdout.str() + result.stderr.str()
@@ -80,3 +82,11 @@ def test_a_wrong_setting_is_told_before_collection(
     result = run_pytest(pytester)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*[[]tool.dlcheck[]]*Did you mean 'quick'?"])
+
+
+def test_a_tag_that_nothing_has_is_refused(pytester: pytest.Pytester) -> None:
+    pytester.makefile(".toml", good=GOOD)
+    result = run_pytest(pytester, "good.toml", "-m", "statistcal and not slow")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*no tag named 'statistcal'. Did you mean 'statistical'?"])
+    assert run_pytest(pytester, "good.toml", "-m", "experiment").ret == 5
