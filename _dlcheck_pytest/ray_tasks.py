@@ -130,11 +130,13 @@ def _places(job: Job) -> dict[str, str]:
     """The driver's folders → those here; what lies deeper comes first."""
     from dlcheck.shipped import PACKAGE, own_folder
 
+    installed = {"suites": str(own_folder()), "package": str(PACKAGE)}
     found = {
-        job.installed["suites"]: str(own_folder()),
-        job.installed["package"]: str(PACKAGE),
-        job.folder: str(Path.cwd()),
+        folder: installed[name]
+        for name, folder in job.installed.items()
+        if not Path(folder).is_relative_to(job.folder)  # else it was shipped
     }
+    found[job.folder] = str(Path.cwd())
     return dict(sorted(found.items(), key=lambda pair: len(pair[0]), reverse=True))
 
 
@@ -149,7 +151,9 @@ def _here(text: str, places: Mapping[str, str]) -> str:
 def _elsewhere(value: Any, places: Mapping[str, str]) -> Any:
     """A report with the folders of this machine exchanged for those of the driver."""
     if isinstance(value, str):
-        return _here(value, places)
+        for here, there in places.items():
+            value = value.replace(here, there) if here != there else value
+        return value
     if isinstance(value, dict):
         return {key: _elsewhere(part, places) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
