@@ -19,6 +19,7 @@ from test_shards import records, substance
 
 from _dlcheck_pytest.ray_batches import batches
 from _dlcheck_pytest.ray_cluster import refuse_silent, unlike
+from dlcheck.cli import main
 from dlcheck.errors import UsageError
 from dlcheck.results import read_run
 
@@ -143,6 +144,12 @@ def test_refuses_what_does_not_go_with_ray(suite: pytest.Pytester) -> None:
         result = run_pytest(suite, "plugin.toml", *options)
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         result.stderr.fnmatch_lines([told])
+
+
+def test_refuses_what_needs_one_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("--processes=3", "--since=HEAD"):
+        assert main(["run", "speed", "--ray", "local", option]) == 4
+        assert "does not go with --" in capsys.readouterr().err
 
 
 # --- on a cluster of two nodes ------------------------------------------------------------------
