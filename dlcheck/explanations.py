@@ -16,6 +16,7 @@ from typing import Protocol
 
 import torch
 
+from dlcheck.checks.difference import Fitted
 from dlcheck.domains import Input
 from dlcheck.model import Evidence, Recipe, Subject, Verdict
 from dlcheck.numerics.localisation import names_a_pattern, without_pattern
@@ -190,16 +191,18 @@ def _enlarged(
 def _told_by(small: Evidence, larger: Recipe, found: Evidence, *, known: bool) -> Evidence:
     """The evidence of the small case, with the pattern and the cause that show in a larger one.
 
-    A cause that was found in few elements and not in many may be an accident: it is left out.
+    A cause that was fitted to few elements and does not fit many is an accident: it is left out.
     """
-    if _unnumbered(small.what) != _unnumbered(found.what):  # another measurement fails there
-        return small if known else replace(small, cause="", where=without_pattern(small.where))
-    sizes = " ".join(f"{name}={size}" for name, size in larger.sizes.items())
-    where = without_pattern(small.where)
+    where, fitted = without_pattern(small.where), isinstance(small.cause, Fitted)
+    if _unnumbered(small.what) != _unnumbered(found.what):  # another measurement is worst there
+        confirmed = not fitted or found.cause == small.cause
+        return replace(small, where=where, cause=small.cause if confirmed else "")
     if names_a_pattern(found.where):
+        sizes = " ".join(f"{name}={size}" for name, size in larger.sizes.items())
         pattern = found.where.rpartition("; ")[0]
         where = f"{where}; at {sizes}: {pattern}" if where else f"at {sizes}: {pattern}"
-    return replace(small, where=where, cause=found.cause)
+    kept = "" if known or fitted else small.cause
+    return replace(small, where=where, cause=found.cause or kept)
 
 
 def _unnumbered(what: str) -> str:

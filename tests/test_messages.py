@@ -16,6 +16,8 @@ import torch
 from outcomes import outcome
 from sessions import run_pytest
 
+from dlcheck.checks.difference import Fitted
+from dlcheck.explanations import explained
 from dlcheck.model import Evidence, Outcome, Recipe, Subject, Trial, Verdict
 from dlcheck.proof import rejected, trial_of
 from dlcheck.registry import catalogue
@@ -249,3 +251,30 @@ def test_a_message_fits_a_screen_and_names_the_source(name: str) -> None:
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 100
     assert failed.source
+
+
+@pytest.mark.parametrize(
+    ("small", "larger", "told"),
+    [
+        (Fitted("twice"), {"cause": "n times"}, "n times"),
+        (Fitted("twice"), {"cause": ""}, ""),
+        ("derived", {"cause": ""}, "derived"),
+        ("derived", {"cause": "", "what": "gradient of y"}, "derived"),
+        (Fitted("twice"), {"cause": "twice", "what": "output 1 of the rest"}, "twice"),
+        (Fitted("twice"), {"cause": "thrice", "what": "gradient of y"}, ""),
+    ],
+)
+def test_what_was_fitted_to_few_elements_must_fit_many(
+    small: str, larger: dict[str, str], told: str
+) -> None:
+    recipe = Recipe(sizes={"n": 2}, regimes={}, layouts={}, seed=0)
+
+    def piece(**given: str) -> Evidence:
+        return Evidence(error=1.0, bound=0.0, signal=1.0, **{"what": "output 0", **given})
+
+    def run(recipe: Recipe, *, explains: bool) -> list[Evidence]:
+        return [piece(**larger)] if explains else []
+
+    choices = {"sizes.n": [2, 3, 7], "seed": [1, 2]}
+    found = explained(recipe, [piece(cause=small)], choices, run, known=False, took=0.0)
+    assert found.evidence[0].cause == told

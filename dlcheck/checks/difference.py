@@ -33,6 +33,10 @@ def explaining(case: Case) -> Iterator[None]:
         _EXPLAINED.reset(token)
 
 
+class Fitted(str):
+    """A cause that the numbers of one case point to; in a few elements it may be an accident."""
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """Of two answers: the worst element of both, which elements are wrong, and why."""
@@ -58,6 +62,7 @@ def difference(
     rule = cause = ""
     with contextlib.suppress(Exception):  # the failure stands, whatever can be said of it
         rule, cause = _explained(got, expected, wrong, bound)
+        cause = Fitted(cause)
     return Difference(
         expected=wanted, got=said, where=place_of(got, expected, wrong, rule), cause=cause
     )
