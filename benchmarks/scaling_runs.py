@@ -47,9 +47,12 @@ def run(workers: int, part: str, arguments: Sequence[str]) -> Measured:
         command = ["dlcheck", "run", *arguments, "-q", "-n", str(workers)]
         command += ["--shard", part, "--report", folder]
         before = _of_children()
-        seconds, spent, _ = watched(command, Path(folder))
+        seconds, spent, text = watched(command, Path(folder))
         workers_spent = _of_children() - before - spent
-        trials = list(trials_of(next(Path(folder).glob("*.jsonl"))))
+        records = list(Path(folder).glob("*.jsonl"))
+        if not records:
+            raise RuntimeError(f"{' '.join(command)} left no record:\n{text[-3000:]}")
+        trials = list(trials_of(records[0]))
     return Measured(
         seconds=seconds, controller=spent, workers=workers_spent, trials=trials, load=load
     )
