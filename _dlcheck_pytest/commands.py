@@ -53,6 +53,9 @@ def _told(trial: Trial | BenchmarkTrial, state: State) -> Iterator[str]:
     timeout = getattr(trial, "timeout", None)
     if timeout and "timeout" in state.told:
         yield from ("--trial-timeout", f"{timeout:g}")
+    memory = getattr(trial, "memory", None)
+    if memory is not None and "memory" in state.told:
+        yield from ("--trial-memory", str(memory) if memory else "none")
     device = trial.device.partition(":")[0]
     if device in state.required:
         yield from ("--require", device)

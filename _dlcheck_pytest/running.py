@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from _dlcheck_pytest.commands import command_of
+from _dlcheck_pytest.crashing import watched
 from _dlcheck_pytest.gpus import note_taken_gpus
 from _dlcheck_pytest.guarding import take_signals
 from _dlcheck_pytest.state import (
@@ -123,7 +125,9 @@ def _kept(trial: Trial, node: pytest.Item) -> Outcome:
     name = state.failures.name_of(identity(trial, place))
     tried = _as_if_not_expected(trial, node)
     witness = state.failures.witness(name, expected=tried.expected_failure is not None)
-    outcome = run_trial(dataclasses.replace(tried, witness=witness))
+    command = command_of(node, trial, state)
+    with watched(tried, node, state, command):
+        outcome = run_trial(dataclasses.replace(tried, witness=witness))
     swapped = state.overrides.targets.get(trial.subject.name)
     swaps = {trial.subject.name: swapped} if swapped else {}
     outcome = with_replay(outcome, trial, name, place, swaps)
@@ -131,9 +135,7 @@ def _kept(trial: Trial, node: pytest.Item) -> Outcome:
         node.stash[MENDED] = name
     # The plugin of Hypothesis prints it with --hypothesis-show-statistics, and puts it into JUnit.
     node.hypothesis_statistics = statistics(node.nodeid, outcome)  # type: ignore[attr-defined]
-    return dataclasses.replace(
-        _required(outcome, trial, state), reproduce=command_of(node, trial, state)
-    )
+    return dataclasses.replace(_required(outcome, trial, state), reproduce=command)
 
 
 def _place(trial: Trial, node: pytest.Item, state: State) -> str:
@@ -164,7 +166,8 @@ def pytest_runtest_makereport(
     from dlcheck.results import encode, environment, plain
 
     if outcome is not None:
-        report.dlcheck = encode(outcome)
+        report.dlcheck = _sendable(encode(outcome))
+        report.sections = [(name, _tame(text)) for name, text in report.sections]
         report.dlcheck_mended = item.stash.get(MENDED, "")
     if timed is not None:
         report.dlcheck_benchmark = timed.to_data()
@@ -175,8 +178,32 @@ def pytest_runtest_makereport(
         cut = state_of(item.config).cut
         report.dlcheck_environment = plain(environment(**({"shard": cut} if cut else {})))
     if call.excinfo is not None and isinstance(call.excinfo.value, TrialFailed):
-        report.longrepr = str(call.excinfo.value)
+        report.longrepr = _as_utf8(str(call.excinfo.value))
     return report
+
+
+_LOUD = 2**16  # characters of a trial's output that a report keeps
+
+
+def _tame(output: str) -> str:
+    """What a subject printed, without what a terminal would obey, and not too long."""
+    from dlcheck.reporting.markup import clean, clipped
+
+    return clipped(clean(output[-16 * _LOUD :]), _LOUD)
+
+
+def _sendable(encoded: dict[str, Any]) -> dict[str, Any]:
+    """Half a surrogate pair in a stranger's text must not keep a report from its journey."""
+    text = json.dumps(encoded, ensure_ascii=False)
+    return encoded if _as_utf8(text) is text else dict(json.loads(_as_utf8(text)))
+
+
+def _as_utf8(text: str) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode("utf-8")
+    return text
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    import subprocess
+
     from dlcheck.benchmark import Benchmark
+    from dlcheck.crashes import Running
     from dlcheck.expansion import Overrides
     from dlcheck.failures import Failures
     from dlcheck.gate import Gate
@@ -27,6 +30,7 @@ OPTIONS = {
     "--seed": ("store", "N", "root of all random streams; 'random' draws one and records it"),
     "--require": ("append", "DEVICE", "fail, rather than skip, where this device is absent"),
     "--trial-timeout": ("store", "SECONDS", "fail a trial that takes longer"),
+    "--trial-memory": ("store", "BYTES", "fail a trial that allocates more: 4GiB, 512MB, none"),
     "--plugin": ("append", "MODULE", "read the checks and references of this module too"),
     "--report": ("store", "FOLDER", "write index.html, summary.md and the record there"),
     "--resume": (
@@ -95,6 +99,8 @@ class State:
     trends: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # and in words
     only_usage_errors: bool = True
     usage_errors: int = 0
+    running: Running | None = None  # where this process says which trial it runs
+    sentinel: subprocess.Popen[bytes] | None = None
 
 
 def dest_of(option: str) -> str:
@@ -124,6 +130,7 @@ def _new_state(config: pytest.Config) -> State:
             {
                 **{name.removeprefix("--"): value for name, value in given.items()},
                 "timeout": given["--trial-timeout"],
+                "memory": given["--trial-memory"],
             },
             here,
         )
@@ -149,6 +156,7 @@ def _new_state(config: pytest.Config) -> State:
             profile=settings["profile"].value,
             seed=seed,
             timeout=settings["timeout"].value,
+            memory=settings["memory"].value,
         ),
         required=settings["require"].value,
         report=settings["report"].value,

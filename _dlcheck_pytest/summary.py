@@ -25,10 +25,13 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if not state.outcomes and not state.benchmarks:
         return
     from dlcheck.reporting.comparison_shown import lines_of
+    from dlcheck.reporting.notes import noted
     from dlcheck.reporting.report import Report
 
     terminalreporter.section("dlcheck")
     for line in _inconclusive(state.outcomes):
+        terminalreporter.write_line(line)
+    for line in noted(state.outcomes):
         terminalreporter.write_line(line)
     for line in lines_of(state.benchmarks):
         terminalreporter.write_line(line)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from _dlcheck_pytest.crashing import end_watch, place_of
 from _dlcheck_pytest.gpus import gpu_of, gpus_to_share, note_taken_gpus
 from _dlcheck_pytest.lanes import Lanes, lanes_in
 from _dlcheck_pytest.state import state_of
@@ -66,6 +67,7 @@ def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     node.workerinput.update(told_to_workers(node.config))
+    node.workerinput["dlcheck_running"] = place_of(state_of(node.config))
     node.workerinput["dlcheck_lanes"] = node.config.stash.get(FOLDER, "")
 
 

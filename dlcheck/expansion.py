@@ -24,6 +24,7 @@ class Overrides:
     profile: str = "default"
     seed: int = 0
     timeout: float | None = None
+    memory: int | None = None  # bytes; 0 is no limit, None most of what is available
 
 
 def expand(suite: Suite, overrides: Overrides | None = None, where: str = "") -> Iterator[Trial]:
@@ -67,6 +68,7 @@ def expand_subject(
                 profile=overrides.profile,
                 seed=overrides.seed,
                 timeout=overrides.timeout,
+                memory=overrides.memory,
             )
 
 

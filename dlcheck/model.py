@@ -482,7 +482,7 @@ class Trial:
     profile: str = "default"
     seed: int = 0
     timeout: float | None = None
-    memory: int | None = None  # bytes that it may allocate beyond what the process has
+    memory: int | None = None  # bytes that it may allocate; 0: any, None: most of what is left
     minimal: bool = True  # look for the smallest case that fails, and say why it does
     witness: Recipe | None = None  # the case that failed last time: tried first
     only_witness: bool = False  # and nothing else: how a failure is replayed

@@ -164,10 +164,11 @@ def enter(target: object) -> Standing:
     return standing
 
 
-def leave(standing: Standing) -> None:
-    """It ends: everything is put back."""
-    restore(standing)
+def leave(standing: Standing) -> list[str]:
+    """It ends: everything is put back; what had been replaced, in words."""
+    found = restore(standing)
     _TRIALS.pop()
+    return found
 
 
 def restore_the_judge() -> Standing:

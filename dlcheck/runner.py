@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
 from dataclasses import replace
@@ -15,14 +16,17 @@ from dlcheck.errors import (
     TrialTimeout,
     UsageError,
 )
-from dlcheck.isolation import restored_state, time_limit
+from dlcheck.isolation import contained, memory_limit, time_limit
+from dlcheck.isolation.exits import refused_exits
+from dlcheck.isolation.memory_limit import is_refusal
 from dlcheck.model import Outcome, Trial, Verdict
 from dlcheck.registry import live_check
 from dlcheck.requirements import why_absent
-from dlcheck.search import DOMAIN, Seen, search_cases, told
+from dlcheck.search import DOMAIN, Seen, foreign_lines, search_cases, told
 from dlcheck.selection import applying
 from dlcheck.subject_source import name_of, source_of, source_of_exception
 from dlcheck.taken import inputs_of
+from dlcheck.targets import load_target
 from dlcheck.vacuity import doubts
 
 
@@ -32,15 +36,20 @@ def run_trial(trial: Trial) -> Outcome:
     A subject that raises or breaks its contract has failed; a mistake of dlcheck's own, or a
     check that measures nothing, is an error; an absent device is a skip with its reason.
     """
-    started, seen = time.perf_counter(), Seen()
+    started, seen, notes = time.perf_counter(), Seen(), list[str]()
     if trial.expected_failure is not None:
         trial = replace(trial, minimal=False)  # known as it is: nobody waits for a smaller case
     try:
         if absent := why_absent(trial.subject.requires):
             raise NotApplicable(absent)
         live = live_check(trial.check)  # and what it imports, before the subject could change it
-        with restored_state(trial.subject.target), time_limit(trial.timeout):
-            device = usable_device(trial.device)
+        device = usable_device(trial.device)
+        _import_target(trial)
+        with (
+            contained(trial.subject.target) as notes,
+            memory_limit(trial.memory, device),
+            time_limit(trial.timeout),
+        ):
             if device.type == "cpu" and "benchmark" not in trial.check.tags:
                 # Cases are small: a second thread only waits, and changes the order of sums.
                 torch.set_num_threads(1)
@@ -56,10 +65,36 @@ def run_trial(trial: Trial) -> Outcome:
         seen.source = source_of_exception(error)
     except UsageError as error:
         verdict, message = Verdict.ERRORED, str(error)
-    except Exception:
-        verdict, message = Verdict.ERRORED, "dlcheck itself failed:\n" + traceback.format_exc()
+    except Exception as error:
+        verdict, message = _whose_fault(error, trial)
     verdict, message = _expected(trial, verdict, message)
-    return _outcome(trial, seen, verdict, message, time.perf_counter() - started)
+    outcome = _outcome(trial, seen, verdict, message, time.perf_counter() - started)
+    return replace(outcome, notes=tuple(notes))
+
+
+def _import_target(trial: Trial) -> None:
+    """Import it before the state is read that is put back: modules are imported once.
+
+    What goes wrong is told where the subject is built. A subject with kernels is imported there,
+    since its lane comes first.
+    """
+    subject = trial.subject
+    if isinstance(subject.target, str) and "kernels" not in subject.options:
+        with contextlib.suppress(UsageError), refused_exits(), time_limit(trial.timeout):
+            load_target(subject.target, near=subject.file)
+
+
+def _whose_fault(error: Exception, trial: Trial) -> tuple[Verdict, str]:
+    """The subject's, where the innermost code is neither ours nor a library's; else dlcheck's."""
+    if (foreign := foreign_lines(error, trial.subject)) or is_refusal(error):
+        said = "the subject raised while it was looked at:\n"
+        return Verdict.FAILED, said + (foreign or traceback.format_exc().rstrip())
+    return Verdict.ERRORED, "dlcheck itself failed:\n" + traceback.format_exc()
+
+
+def unfinished(trial: Trial, reproduce: str = "") -> Outcome:
+    """The outcome of a trial that never comes back: a failure without numbers."""
+    return replace(_outcome(trial, Seen(), Verdict.FAILED, "", 0.0), reproduce=reproduce)
 
 
 def usable_device(name: str) -> torch.device:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,10 +18,18 @@ from torch import Tensor
 
 from dlcheck.checks.difference import explaining
 from dlcheck.domains import Input
-from dlcheck.errors import DlcheckError, NotApplicable, SubjectError, SubjectRaised, TrialTimeout
+from dlcheck.errors import (
+    DlcheckError,
+    NotApplicable,
+    SubjectError,
+    SubjectRaised,
+    TrialTimeout,
+    UsageError,
+)
 from dlcheck.explanations import choices_of, explained
 from dlcheck.inside import is_single_inside, widened
 from dlcheck.isolation import seed_everything
+from dlcheck.isolation.texts import brief
 from dlcheck.model import PROFILES, Evidence, Recipe, Subject, Trial, Verdict, worst
 from dlcheck.plans import planned_recipes
 from dlcheck.registry import Live, catalogue
@@ -35,6 +44,7 @@ from dlcheck.strategies import (
 )
 from dlcheck.subject_source import source_of_exception
 from dlcheck.subjects import Implementation, build, tensors_in
+from dlcheck.targets import load_target
 
 DTYPES = "dtypes"  # the tag of a check that compares types
 DOMAIN = "domain"  # the tag of the check that reports which inputs are refused
@@ -387,8 +397,47 @@ def told(error: SubjectError) -> str:
     frames = traceback.extract_tb(cause.__traceback__)
     own = [frame for frame in frames if not frame.filename.startswith(_HERE)]
     lines = traceback.format_list(own)
-    lines += traceback.format_exception_only(type(cause), cause)
+    lines += _exception_lines(cause)
     return "the subject raised:\n" + "".join(lines).rstrip()
 
 
+def foreign_lines(error: BaseException, subject: Subject) -> str:
+    """The traceback from where code of the subject ran outside a call: a property, `__eq__`.
+
+    Empty where none did after the last of dlcheck's own lines.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    last = max((k for k, f in enumerate(frames) if f.filename.startswith(_HERE)), default=-1)
+    after = frames[last + 1 :]
+    where = _file_of(subject.target)
+    if not any(frame.filename == where for frame in after):
+        return ""
+    return "".join([*traceback.format_list(after), *_exception_lines(error)]).rstrip()
+
+
+def _file_of(target: object) -> str | None:
+    """The source file of a target: of its module, as it is loaded."""
+    if isinstance(target, str):
+        try:
+            target = load_target(target)
+        except UsageError:
+            return None
+    owner = target if hasattr(target, "__module__") else type(target)
+    module = sys.modules.get(getattr(owner, "__module__", None) or "")
+    return getattr(module, "__file__", None)
+
+
+def _exception_lines(error: BaseException) -> list[str]:
+    """`ValueError: its text` and its notes; of a long text the beginning."""
+    try:
+        return [_clipped(line) for line in traceback.format_exception_only(type(error), error)]
+    except Exception:  # its class or its notes raise
+        return [brief(error) + "\n"]
+
+
+def _clipped(line: str) -> str:
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}… ({len(line):,} characters)\n"
+
+
+_LONGEST = 2000  # characters of a line of an exception
 _HERE = __file__.rpartition("/")[0]

@@ -6,6 +6,7 @@ Standard library only. `dlcheck doctor` prints where each value came from.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -77,7 +78,24 @@ def _seconds(value: Any) -> float | None:
     return seconds
 
 
-_OPTIONS = {"timeout": "trial-timeout"}  # those that are called otherwise on the command line
+# Those that are called otherwise on the command line.
+_OPTIONS = {"timeout": "trial-timeout", "memory": "trial-memory"}
+
+_UNITS = {"": 1, "B": 1, **{f"{letter}{i}B": (1024 if i else 1000) ** power
+          for power, letter in enumerate("KMGT", 1) for i in ("", "i")}}  # fmt: skip
+
+
+def read_bytes(value: Any) -> int:
+    """`4GiB`, `512MB`, a number of bytes; "none" is 0, no limit. Raises ValueError."""
+    if value == "none" or value == 0:
+        return 0
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(value))
+    units = {unit.lower(): size for unit, size in _UNITS.items()}
+    if isinstance(value, bool) or found is None or found[2].lower() not in units:
+        raise ValueError(f"memory is an amount like '4GiB' or '512MB', or 'none', not {value!r}")
+    return int(float(found[1]) * units[found[2].lower()])
+
+
 READERS: Mapping[str, tuple[Callable[[Any], Any], Any]] = {
     "profile": (_profile, "default"),
     "seed": (_seed, 0),
@@ -85,6 +103,7 @@ READERS: Mapping[str, tuple[Callable[[Any], Any], Any]] = {
     "dtype": (_dtypes, ()),
     "require": (_devices, ()),
     "timeout": (_seconds, 600.0),
+    "memory": (read_bytes, None),
     "report": (str, ""),
     "plugin": (_names, ()),
 }

@@ -86,7 +86,7 @@ def _import(name: str, target: str, near: str) -> ModuleType:
         raise TargetError(
             f"target {target!r}: importing {name} needs {error.name!r}, which is not installed"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise TargetError(
             f"target {target!r}: importing {name} raised {type(error).__name__}: {error}"
         ) from error
@@ -126,7 +126,7 @@ def import_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise TargetError(f"importing {path} raised {type(error).__name__}: {error}") from error
     return module

@@ -15,6 +15,7 @@ from dlcheck.model import NOTHING, PROFILES, ExpectedFailure, Subject, Suite, Tr
 from dlcheck.registry import catalogue
 from dlcheck.reporting.report import Report
 from dlcheck.selection import unchecked
+from dlcheck.settings import read_bytes
 from dlcheck.suite import check_suite, complete
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -39,6 +40,7 @@ def validate(
     profile: str = "default",
     seed: int = 0,
     timeout: float | None = None,
+    memory: int | str | None = None,
     **more: Any,
 ) -> Report:
     """Run every check that applies to an implementation, and report.
@@ -51,7 +53,8 @@ def validate(
     constructor arguments to vary. reference: anything called the same way. traits, options: what
     the author declares. checks, skip: globs over check names. expect_failures: {check: reason}.
     device: "auto" is a GPU where there is one. dtype: float64 unless told. timeout: seconds per
-    trial. Further keywords are options too: `task="classification"`.
+    trial. memory: what a trial may allocate, "4GiB" or "none"; most of what is available unless
+    told. Further keywords are options too: `task="classification"`.
 
     Raises UsageError for a wrong declaration; a failing check is in the report, not raised.
     """
@@ -74,6 +77,7 @@ def validate(
             profile=_known_profile(profile),
             seed=seed,
             timeout=timeout,
+            memory=_known_memory(memory),
         ),
         where="validate",
     )
@@ -114,8 +118,9 @@ def parametrize(subject: Any, kind: str | None = None, **declared: Any) -> Calla
         def test_my_loss(check):
             check()
 
-    Takes what `validate` takes but device, profile, seed and timeout, which the command line
-    gives (`--device`, `--profile`, `--seed`, `--trial-timeout`); devices defaults to "auto".
+    Takes what `validate` takes but device, profile, seed, timeout and memory, which the command
+    line gives (`--device`, `--profile`, `--seed`, `--trial-timeout`, `--trial-memory`); devices
+    defaults to "auto".
     """
     known = set(inspect.signature(trials_of).parameters) - {"overrides", "where"}
     options = {name: declared.pop(name) for name in list(declared) if name not in known}
@@ -222,6 +227,15 @@ def _strings(what: str, given: Iterable[str]) -> list[str]:
         if not isinstance(name, str):
             raise UsageError(f"{what} are strings, not {name!r}")
     return names
+
+
+def _known_memory(memory: int | str | None) -> int | None:
+    if memory is None:
+        return None
+    try:
+        return read_bytes(memory)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def _known_profile(profile: str) -> str:

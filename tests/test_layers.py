@@ -26,7 +26,7 @@ LAYERS = (
     ("references", "checks", "benchmarks", "adapters"),
     ("explanations", "vacuity", "search", "runner", "proof"),
     ("results", "encoding", "environment", "history", "processes", "gate",
-     "sameness", "merging", "failures", "suite_lock"),
+     "sameness", "merging", "failures", "suite_lock", "crashes", "sentinel"),
     ("reporting",),
     ("validation", "study", "scoring", "timing", "replaying"),
     ("cli", "_dlcheck_pytest", "__main__"),

@@ -25,6 +25,7 @@ Prints the equivalent pytest command, and writes a report.
   --require cuda                     fail, rather than skip, where the device is absent
   --seed N|random                    root of all random streams
   --trial-timeout SECONDS            fail a trial that takes longer
+  --trial-memory 4GiB|none           fail a trial that allocates more
   --resume [RUN]                     take over what the last run recorded, and do the rest
   --lock                             write suite.lock: what ran now must run from now on
   --plugin MODULE                    read the checks and references of this module too
@@ -53,7 +54,7 @@ _VALUED = frozenset(
             f"--{prefix}{name}"
             for name in (
                 *("subject", "device", "dtype", "profile", "seed"),
-                *("require", "trial-timeout", "report"),
+                *("require", "trial-timeout", "trial-memory", "report"),
                 *("against", "replicas", "processes", "since", "shard", "balance"),
                 *("ray", "ray-timeout", "plugin"),
             )

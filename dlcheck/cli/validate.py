@@ -44,6 +44,7 @@ def parser() -> Parser:
     add("--profile", metavar="NAME", help=f"how much work: {', '.join(PROFILES)}")
     add("--seed", metavar="N", help="root of all random streams (default: 0), or random")
     add("--timeout", type=float, metavar="SECONDS", help="per trial (default: 600)")
+    add("--memory", metavar="BYTES", help="per trial: 4GiB, 512MB, none (default: what is there)")
     add("--report", metavar="FOLDER", help="also write index.html and summary.md there")
     add("--json", action="store_true", help="print the report as JSON")
     return made
@@ -76,7 +77,10 @@ def _validated(given: Any, arguments: Sequence[str]) -> Report:
 
     # The same readers as `run`, so that a wrong device or dtype gets the same message.
     settings = read_settings(
-        {name: getattr(given, name) for name in ("device", "dtype", "timeout", "profile", "seed")},
+        {
+            name: getattr(given, name)
+            for name in ("device", "dtype", "timeout", "memory", "profile", "seed")
+        },
         Path.cwd(),
     )
     given.profile, given.seed = settings["profile"].value, settings["seed"].value
@@ -100,6 +104,7 @@ def _validated(given: Any, arguments: Sequence[str]) -> Report:
             profile=given.profile,
             seed=given.seed,
             timeout=settings["timeout"].value,
+            memory=settings["memory"].value,
         ),
         where="validate",
     )

@@ -33,6 +33,7 @@ _BENCHMARK = {
 _VALUES = 40
 _SERIES = 60
 _NAME = 100
+_NOTE = 600
 _VALUE = 400
 _METADATA = 2000
 _ENTRIES = 200
@@ -72,8 +73,11 @@ def capped(outcome: Outcome) -> Outcome:
     evidence = tuple(_evidence(piece) for piece in outcome.evidence)
     stated = _cut(outcome.textbook, _STATEMENT) if outcome.textbook else None
     outcome = _cut(outcome, _OUTCOME)
-    same = stated is outcome.textbook and all(map(_is, evidence, outcome.evidence))
-    return outcome if same else replace(outcome, evidence=evidence, textbook=stated)
+    notes = tuple(short(note, _NOTE) for note in outcome.notes[:_VALUES])
+    same = stated is outcome.textbook and notes == outcome.notes
+    if same and all(map(_is, evidence, outcome.evidence)):
+        return outcome
+    return replace(outcome, evidence=evidence, textbook=stated, notes=notes)
 
 
 def _is(one: object, other: object) -> bool:

@@ -12,12 +12,14 @@ from dlcheck.reporting.again import replay_command
 from dlcheck.reporting.capped import capped, capped_report
 from dlcheck.reporting.coverage import Cell, cells_of, place, reasons
 from dlcheck.reporting.markup import clean
+from dlcheck.reporting.notes import noted
 from dlcheck.reporting.numbers import closeness, counted
 from dlcheck.reporting.report import Report
 
 _WIDTH = 96
 _LINES = 24  # a failure that does not fit a screen is not read
 _FIELD = 3  # lines of one field
+_NOTED = 3  # notes of one failure
 _TOLD = 25  # failures in full
 _FEW = 12  # so many lines of passed checks do not hide what failed
 _PLENTY = 60  # so many lines of passed checks are worth reading
@@ -132,6 +134,8 @@ def _is_command(line: str) -> bool:
 
 
 def _tail(outcome: Outcome) -> Iterator[str]:
+    for note in outcome.notes[:_NOTED]:
+        yield from _field("note", note)
     yield from _field("next", next_step(outcome))
     yield from _field("source", outcome.source, wrap=False)
     yield from _subject(outcome)
@@ -179,6 +183,7 @@ def summary(report: Report, *, color: bool = False) -> str:
     lines += [""] if lines else []
     for reason, count in list(reasons(report.outcomes).items())[:5]:
         lines.append(f"not run ({count:,}): {clean(reason)}")
+    lines += noted(report.outcomes)
     lines += _unchecked(report)
     return "\n".join([*lines, report.verdict_line])
 

@@ -86,6 +86,8 @@ def _body(cell: Cell, pen: Pen) -> Iterator[Child]:
             yield _told_in_full(each, pen, named=len(ran) > 1)
         if passed:
             yield from _told_in_short(passed, pen)
+            for note in dict.fromkeys(note for each in passed for note in each.notes):
+                yield tag("p", f"Note: {clipped(note, 300)}", class_="quiet")
     yield from _left_out([each for each in cell.outcomes if each.verdict is Verdict.SKIPPED])
     if cell.anchor in pen.drawn:
         yield tag("p", tag("a", "Figure", href=f"#{cell.anchor}.figure"), class_="quiet")
@@ -127,6 +129,7 @@ def _facts(outcome: Outcome) -> Iterator[Markup]:
     yield from fact("subject", join(tag("code", outcome.target), " ", place(outcome)))
     if worst is not None:
         yield from fact("values", values_of(worst))
+    yield from fact("notes", "\n".join(outcome.notes))
 
 
 def fact(name: str, value: Child) -> Iterator[Markup]:
