@@ -29,7 +29,9 @@ from dlcheck.errors import (
 from dlcheck.explanations import choices_of, explained
 from dlcheck.inside import is_single_inside, widened
 from dlcheck.isolation import seed_everything
+from dlcheck.isolation.memory_limit import is_refusal
 from dlcheck.isolation.texts import brief
+from dlcheck.isolation.torch_state import as_at_the_start
 from dlcheck.model import PROFILES, Evidence, Recipe, Subject, Trial, Verdict, worst
 from dlcheck.plans import planned_recipes
 from dlcheck.registry import Live, catalogue
@@ -121,8 +123,8 @@ def search_cases(
             found = run(recipe)
         except TrialTimeout:
             raise  # what hangs once is not tried again
-        except SubjectError:
-            if trial.minimal:
+        except SubjectError as error:
+            if trial.minimal and not is_refusal(error.__cause__):
                 make_small(nearby)
             raise  # unless a simpler case raised
         if found is not None and found.verdict is Verdict.FAILED:
@@ -241,6 +243,7 @@ def _run_case(
     explains: bool = False,
 ) -> Evidence | None:
     """Run one case and note what it came to; the deciding evidence, or None if skipped."""
+    as_at_the_start()
     seen.trying = recipe
     seen.phases[seen.phase] = seen.phases.get(seen.phase, 0) + 1
     dtype = getattr(torch, trial.dtype)
@@ -267,6 +270,8 @@ def _run_case(
         return None
     except SubjectError as error:
         seen.recipe = recipe
+        if is_refusal(error.__cause__):
+            raise  # nor what takes all the memory
         if DOMAIN in trial.check.tags or not (
             refuses(trial.subject, recipe, specs, device, dtype)
             or (made is not None and _refuses_a_step(*made))

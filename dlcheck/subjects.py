@@ -6,6 +6,7 @@ from one of ours, and what it returns is held against its kind's contract.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -94,7 +95,9 @@ class Implementation:
             raise SubjectError(self._broken_contract(answer, "one number")) from None
 
     def _broken_contract(self, answer: object, wanted: str) -> str:
-        shape = f" of shape {tuple(answer.shape)}" if hasattr(answer, "shape") else ""
+        shape = ""
+        with contextlib.suppress(Exception):  # a foreign object may raise whatever it is asked
+            shape = f" of shape {tuple(answer.shape)}"  # type: ignore[attr-defined]
         return (
             f"{self.declared.name} returned {type(answer).__module__}."
             f"{type(answer).__qualname__}{shape}; a subject of kind {self.kind.name!r}, called "
@@ -189,16 +192,23 @@ def gradients(
     return list(found)
 
 
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """The tensors of nested tuples, lists and dicts, in order."""
-    if isinstance(value, Tensor):
+_DEEP = 50  # levels of an answer
+
+
+def tensors_in(value: Any, depth: int = 0) -> Iterator[Tensor]:
+    """The tensors of nested tuples, lists and dicts, in order.
+
+    Raises SubjectError where they are nested without end.
+    """
+    if issubclass(type(value), Tensor):  # isinstance would believe what the value says of itself
         yield value
-    elif isinstance(value, Mapping):
-        for part in value.values():
-            yield from tensors_in(part)
-    elif isinstance(value, (tuple, list)):
-        for part in value:
-            yield from tensors_in(part)
+        return
+    if not isinstance(value, (Mapping, tuple, list)):
+        return
+    if depth > _DEEP:
+        raise SubjectError(f"its answer is nested deeper than {_DEEP} levels, or holds itself")
+    for part in value.values() if isinstance(value, Mapping) else value:
+        yield from tensors_in(part, depth + 1)
 
 
 def build(

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing import popen_forkserver  # noqa: F401  # else it is one of what is forgotten
 from pathlib import Path
 from typing import Protocol
@@ -45,6 +46,27 @@ def run_pytest(folder: Folder, *arguments: str, seconds: float = 120) -> pytest.
     for path in files:
         path.unlink()
     return pytest.RunResult(child.exitcode or 0, out, err, time.perf_counter() - started)
+
+
+def in_a_process(work: Callable[..., None], *arguments: object) -> int:
+    """Call it in a process of its own that has torch loaded; its exit status, as a signal below 0.
+
+    What it prints is not seen."""
+    child = SERVER.Process(target=_silent, args=(work, *arguments))
+    child.start()
+    child.join(timeout=60)
+    if child.is_alive():
+        child.kill()
+        raise TimeoutError(f"{work.__name__} took more than 60 s")
+    return child.exitcode or 0
+
+
+def _silent(work: Callable[..., None], *arguments: object) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    work(*arguments)
+    os._exit(0)
 
 
 def _session(

@@ -153,11 +153,13 @@ def _again(arguments: Sequence[str], trial: Trial, settings: Mapping[str, Settin
         words += ["--seed", str(trial.seed)]
     if "timeout" in told:
         words += ["--timeout", f"{trial.timeout:g}"]
+    if "memory" in told:
+        words += ["--memory", str(trial.memory) if trial.memory else "none"]
     return shlex.join(["dlcheck", "validate", *words])
 
 
 # Said anew, for one trial.
-_REPLACED = ("--check", "--vary", "--device", "--dtype", "--profile", "--seed", "--timeout",
+_REPLACED = ("--check", "--vary", "--device", "--dtype", "--profile", "--seed", "--timeout", "--memory",
              "--report")  # fmt: skip
 
 

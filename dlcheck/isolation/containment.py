@@ -34,13 +34,16 @@ def contained(target: object = None) -> Iterator[list[str]]:
     standing, state, streams = Standing(), ProcessState.now(), Streams()
     try:
         with (
-            noticed_interrupts(),
+            noticed_interrupts(notes),
             refused_exits(),
             file_limit(),
             _heard(notes),
             restored_state(target, notes),
         ):
-            yield notes
+            try:
+                yield notes
+            finally:
+                notes += state.restore_names()
     finally:
         leave_if_forked(process)
         notes += [*streams.restore(), *state.restore(), *standing.told()]

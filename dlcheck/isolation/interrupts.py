@@ -21,22 +21,26 @@ def was_interrupted() -> bool:
 
 
 @contextlib.contextmanager
-def noticed_interrupts() -> Iterator[None]:
-    """Note the signals that end a run while their own handlers work as before."""
+def noticed_interrupts(notes: list[str]) -> Iterator[None]:
+    """Note the signals that end a run while their own handlers work as before.
+
+    notes: gets in words which of them got another handler.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     _TOLD[0] = False
-    for number, handler in before.items():
-        if callable(handler):
-            signal.signal(number, _noting(handler))
+    noting = {number: _noting(each) for number, each in before.items() if callable(each)}
+    for number, note in noting.items():
+        signal.signal(number, note)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            if callable(handler):
-                signal.signal(number, handler)
+        for number, note in noting.items():
+            if signal.getsignal(number) is not note:
+                notes.append(f"changed the handler of {signal.Signals(number).name} (put back)")
+            signal.signal(number, before[number])
 
 
 def _noting(handler: Callable[[int, FrameType | None], Any]) -> Any:

@@ -163,11 +163,13 @@ class ProcessState:
             is_main=threading.current_thread() is threading.main_thread(),
         )
 
+    def restore_names(self) -> list[str]:
+        """Put modules and builtins back, which all that follows needs; what had changed."""
+        return [f"changed {name} (put back)" for name in (*self._modules(), *self._builtins())]
+
     def restore(self) -> list[str]:
-        """Put everything back; what had changed, in words."""
+        """Put the rest back; what had changed, in words."""
         changed = [
-            *self._modules(),
-            *self._builtins(),
             *put_back(self.values),
             *self._finders(),
             *(self._signals() if self.is_main else ()),
@@ -235,7 +237,8 @@ class ProcessState:
                     os.unsetenv(name)
             os.environ._data.clear()  # type: ignore[attr-defined]
             os.environ._data.update(self.environment)  # type: ignore[attr-defined]
-            yield f"the environment: {_some(sorted(map(os.fsdecode, names)))}"
+            if len(sys.modules) == len(self.modules):  # what libraries set when imported is no news
+                yield f"the environment: {_some(sorted(map(os.fsdecode, names)))}"
         if self.folder and _folder() != self.folder:
             yield "the working folder" if _returned(self.folder) else "the working folder, removed"
 

@@ -132,6 +132,20 @@ def _writer(owner: Any, name: str) -> Callable[[Any], None]:
     return write
 
 
+_STANDING: list[tuple[list[tuple[Any, ...]], list[str]]] = []
+
+
+def as_at_the_start() -> None:
+    """Put the switches back between two cases of a trial: the next one is drawn as the first."""
+    if not _STANDING:
+        return
+    flags, notes = _STANDING[-1]
+    for name, read, write, value in flags:
+        if name and read() != value:
+            write(value)
+            notes.append(f"changed {name} (put back)")
+
+
 @contextlib.contextmanager
 def restored_state(target: object = None, notes: list[str] | None = None) -> Iterator[None]:
     """Put back random streams, default dtype and device, grad mode, determinism, threads, TF32,
@@ -148,8 +162,12 @@ def restored_state(target: object = None, notes: list[str] | None = None) -> Ite
         with warnings.catch_warnings():
             warnings.simplefilter("default")  # a subject's warning is shown, and is no failure
             torch.set_grad_enabled(True)
+            if notes is not None:
+                _STANDING.append((flags, notes))
             yield
     finally:
+        if notes is not None:
+            _STANDING.pop()
         changed = list(_popped(modes, hooks))
         for name, read, write, value in flags:
             if name and read() != value:
