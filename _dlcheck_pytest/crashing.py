@@ -16,7 +16,7 @@ import pytest
 from _dlcheck_pytest.state import STATE, State, state_of
 
 if TYPE_CHECKING:
-    from dlcheck.model import Trial
+    from dlcheck.model import Outcome, Trial
 
 _PATIENCE = 5.0  # seconds for the exit status of a worker whose pipe is closed
 
@@ -101,6 +101,16 @@ def _sentinel(path: Path, terminal: int) -> subprocess.Popen[bytes] | None:
             start_new_session=True,
         )
     return None
+
+
+def remember(outcome: Outcome, state: State) -> None:
+    """Who left something running is a suspect where the process ends later."""
+    if state.running is not None:
+        state.running.suspects += [
+            f"{outcome.id} {note}"
+            for note in outcome.notes
+            if note.startswith("left") and ("running" in note or "child process" in note)
+        ]
 
 
 def end_watch(config: pytest.Config) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from _dlcheck_pytest.commands import command_of
-from _dlcheck_pytest.crashing import watched
+from _dlcheck_pytest.crashing import remember, watched
 from _dlcheck_pytest.gpus import note_taken_gpus
 from _dlcheck_pytest.guarding import take_signals
 from _dlcheck_pytest.state import (
@@ -128,6 +128,7 @@ def _kept(trial: Trial, node: pytest.Item) -> Outcome:
     command = command_of(node, trial, state)
     with watched(tried, node, state, command):
         outcome = run_trial(dataclasses.replace(tried, witness=witness))
+    remember(outcome, state)
     swapped = state.overrides.targets.get(trial.subject.name)
     swaps = {trial.subject.name: swapped} if swapped else {}
     outcome = with_replay(outcome, trial, name, place, swaps)

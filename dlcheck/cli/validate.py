@@ -159,8 +159,8 @@ def _again(arguments: Sequence[str], trial: Trial, settings: Mapping[str, Settin
 
 
 # Said anew, for one trial.
-_REPLACED = ("--check", "--vary", "--device", "--dtype", "--profile", "--seed", "--timeout", "--memory",
-             "--report")  # fmt: skip
+_REPLACED = ("--check", "--vary", "--device", "--dtype", "--profile", "--seed", "--timeout",
+             "--memory", "--report")  # fmt: skip
 
 
 def _keep(
