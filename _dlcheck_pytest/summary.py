@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from dlcheck.model import Outcome
 
 _REASONS = 3
-_NOTES = 10
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -31,8 +30,6 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     terminalreporter.section("dlcheck")
     for line in _inconclusive(state.outcomes):
         terminalreporter.write_line(line)
-    for line in noted(state.outcomes):
-        terminalreporter.write_line(line)
     for line in lines_of(state.benchmarks):
         terminalreporter.write_line(line)
     for benchmark, (_, told) in zip(state.benchmarks, state.trends, strict=True):
@@ -40,7 +37,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
             terminalreporter.write_line(f"{benchmark.id}: {told}")
     if state.outcomes:
         terminalreporter.write_line(Report(state.outcomes, {}).verdict_line)
-        for line in (*_not_run(state.outcomes), *_noted(state.outcomes)):
+        for line in (*_not_run(state.outcomes), *noted(state.outcomes)):
             terminalreporter.write_line(line)
     if state.writer is not None:
         terminalreporter.write_line(f"record: {os.path.relpath(state.writer.path, state.root)}")
@@ -70,21 +67,6 @@ def _not_run(outcomes: Iterable[Outcome]) -> Iterator[str]:
     shown = [f"{clean(reason)[:100]} ({count:,})" for reason, count in found[:_REASONS]]
     rest = sum(count for _, count in found[_REASONS:])
     yield f"not run: {'; '.join([*shown, *([f'other reasons ({rest:,})'] if rest else [])])}"
-
-
-def _noted(outcomes: Iterable[Outcome]) -> Iterator[str]:
-    """What was noted of trials, each once, with where it was first met."""
-    from dlcheck.reporting.markup import clean
-
-    found: dict[str, list[str]] = {}
-    for outcome in outcomes:
-        for note in outcome.notes:
-            found.setdefault(note, []).append(outcome.id)
-    for note, places in list(found.items())[:_NOTES]:
-        more = f" and {len(places) - 1:,} more" if len(places) > 1 else ""
-        yield f"note: {clean(note)} ({clean(places[0])}{more})"
-    if len(found) > _NOTES:
-        yield f"… and {len(found) - _NOTES:,} more notes in the report"
 
 
 def _inconclusive(outcomes: Iterable[Outcome]) -> Iterator[str]:

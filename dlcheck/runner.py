@@ -69,7 +69,7 @@ def run_trial(trial: Trial) -> Outcome:
         verdict, message = _whose_fault(error, trial)
     verdict, message = _expected(trial, verdict, message)
     outcome = _outcome(trial, seen, verdict, message, time.perf_counter() - started)
-    return replace(outcome, notes=tuple(notes))
+    return replace(outcome, notes=(*outcome.notes, *notes))
 
 
 def _import_target(trial: Trial) -> None:

@@ -55,6 +55,7 @@ def said(outcome: Outcome) -> str:
 
 
 @pytest.mark.usefixtures("_alone")
+@pytest.mark.filterwarnings("ignore:warning:UserWarning")
 @pytest.mark.parametrize("behaviour", STAYS)
 def test_it_is_named_and_the_next_trial_is_honest(behaviour: str) -> None:
     wanted = BEHAVIOURS[behaviour]

@@ -22,4 +22,4 @@ def noted(outcomes: Iterable[Outcome]) -> Iterator[str]:
         text = " ".join(clipped(clean(note), _LONG).split())
         yield f"note: {text} ({clean(trials[0])}{more})"
     if (left := len(found) - _MOST) > 0:
-        yield f"and {left:,} more notes, each in the report"
+        yield f"… and {left:,} more notes in the report"
