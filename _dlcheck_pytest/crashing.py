@@ -8,12 +8,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from _dlcheck_pytest.state import STATE, State, state_of
+from _dlcheck_pytest.state import State
 
 if TYPE_CHECKING:
     from dlcheck.model import Outcome, Trial
@@ -58,6 +59,7 @@ def _running(config: pytest.Config, state: State) -> Any:
     if state.running is None:
         from dlcheck.crashes import FOLDER, Running
 
+        config.add_cleanup(partial(end_watch, state))
         worker = getattr(config, "workerinput", None)
         if worker is not None and "dlcheck_running" in worker:
             state.running = Running(_file_of(worker["dlcheck_running"], worker["workerid"]))
@@ -113,15 +115,12 @@ def remember(outcome: Outcome, state: State) -> None:
         ]
 
 
-def end_watch(config: pytest.Config) -> None:
+def end_watch(state: State) -> None:
     """Say that this process ends as it should."""
-    if STATE not in config.stash:
-        return
-    state = state_of(config)
     if state.running is not None:
         state.running.close()
     if state.sentinel is not None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             state.sentinel.communicate(b"\n", timeout=_PATIENCE)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from _dlcheck_pytest.crashing import end_watch, place_of
+from _dlcheck_pytest.crashing import place_of
 from _dlcheck_pytest.gpus import gpu_of, gpus_to_share, note_taken_gpus
 from _dlcheck_pytest.lanes import Lanes, lanes_in
 from _dlcheck_pytest.state import state_of
