@@ -174,6 +174,9 @@ class Loop:
         except errors.RayError as error:  # the process or its node was lost too often
             self._lost(batch, error)
             return
+        if "stale" in answer:
+            self.queue.append(batch)
+            return
         if "refused" in answer:
             raise UsageError(f"a node of Ray cannot run the trials: {answer['refused']}")
         for node, reports in answer["reports"]:

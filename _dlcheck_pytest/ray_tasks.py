@@ -9,12 +9,14 @@ import dataclasses
 import importlib
 import os
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+_FAREWELL = 0.2  # seconds for the answer to leave
 _SESSIONS: dict[str, Kept] = {}  # by the run's own name: one process serves one driver
 
 
@@ -38,6 +40,7 @@ class Kept:
     session: pytest.Session
     items: dict[str, pytest.Item]
     places: dict[str, str]  # folder here → folder on the driver
+    gpus: str  # that this process saw when it began: those that CUDA knows until it ends
     reports: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     loaded: dict[tuple[Any, str], str] = dataclasses.field(default_factory=dict)
 
@@ -59,13 +62,17 @@ class _Failures:
 
 
 def run_items(job: Job, nodes: Sequence[str]) -> dict[str, Any]:
-    """Run items: `reports`, those of each, or `refused`: why this node cannot run them."""
+    """Run items: `reports`, those of each, or `refused`: why this node cannot run them, or
+    `stale`: Ray gave this process another GPU than it began with, and it ends."""
     kept = _SESSIONS.get(job.token)
     if kept is None:
         found = _opened(job)
         if isinstance(found, str):
             return {"refused": found}
         kept = _SESSIONS[job.token] = found
+    if (gpus := _visible()) and gpus != kept.gpus:
+        threading.Timer(_FAREWELL, os._exit, [0]).start()
+        return {"stale": True}
     absent = [node for node in nodes if node not in kept.items]
     if absent:
         return {"refused": f"collects other trials than the driver: it has no {absent[0]}"}
@@ -73,6 +80,13 @@ def run_items(job: Job, nodes: Sequence[str]) -> dict[str, Any]:
     if problems := list(dict.fromkeys(_unloadable(items, kept.loaded))):
         return {"refused": "\n".join(problems)}
     return {"reports": list(_run(items, kept))}
+
+
+def _visible() -> str:
+    """The GPUs that Ray gave to this task; empty where it gave none."""
+    from dlcheck.machine import VARIABLES
+
+    return " ".join(filter(None, (os.environ.get(variable) for variable in VARIABLES)))
 
 
 def _run(items: Sequence[pytest.Item], kept: Kept) -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -121,7 +135,7 @@ def _opened(job: Job) -> Kept | str:
     if failures.texts:
         return "cannot collect what the driver collects:\n" + "\n".join(failures.texts)
     there = {here: folder for folder, here in places.items()}
-    kept = Kept(session, {item.nodeid: item for item in session.items}, there)
+    kept = Kept(session, {item.nodeid: item for item in session.items}, there, _visible())
     config.pluginmanager.register(kept)
     return kept
 

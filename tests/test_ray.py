@@ -17,6 +17,7 @@ from sessions import run_pytest
 from test_pytest_plugin import GOOD_AND_BAD, SUBJECTS
 from test_shards import records, substance
 
+from _dlcheck_pytest import ray_tasks
 from _dlcheck_pytest.ray_batches import batches
 from _dlcheck_pytest.ray_cluster import refuse_silent, unlike
 from dlcheck.cli import main
@@ -150,6 +151,20 @@ def test_refuses_what_needs_one_machine(capsys: pytest.CaptureFixture[str]) -> N
     for option in ("--processes=3", "--since=HEAD"):
         assert main(["run", "speed", "--ray", "local", option]) == 4
         assert "does not go with --" in capsys.readouterr().err
+
+
+def test_a_process_that_is_given_another_gpu_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA knows the GPUs of its first call until the process ends."""
+    ended: list[object] = []
+    timer = SimpleNamespace(start=lambda: ended.append("ends"))
+    monkeypatch.setattr("threading.Timer", lambda *given: timer)
+    kept = SimpleNamespace(gpus="0", items={})
+    monkeypatch.setitem(ray_tasks._SESSIONS, "run", kept)
+    job: Any = SimpleNamespace(token="run")
+    for gpus, answer in (("0", "refused"), ("", "refused"), ("1", "stale")):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+        assert list(ray_tasks.run_items(job, ["s.toml::a::c"])) == [answer]
+    assert ended == ["ends"]
 
 
 # --- on a cluster of two nodes ------------------------------------------------------------------
