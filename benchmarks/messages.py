@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import statistics
 import time
 from collections import Counter
@@ -73,19 +74,19 @@ def mutants() -> Iterator[Trial]:
                 yield trial
 
 
-def told(trials: Sequence[Trial], seconds: float, *, show: bool) -> list[Told]:
-    """The failures among them; what did not fail says something else than a failure."""
-    until, found = time.monotonic() + seconds, []
+def told(trials: Sequence[Trial], seconds: float, *, show: bool) -> tuple[int, list[Told]]:
+    """How many were run, and the failures among them; what did not fail says something else."""
+    until, found, count = time.monotonic() + seconds, [], 0
     for trial in trials:
         if time.monotonic() > until:
             break
-        started = time.perf_counter()
+        started, count = time.perf_counter(), count + 1
         outcome = run_trial(trial)
         if outcome.verdict is Verdict.FAILED:
             found.append(Told(outcome, time.perf_counter() - started))
             if show:
                 print(describe(outcome), end="\n\n", flush=True)
-    return found
+    return count, found
 
 
 def share(count: int, total: int) -> str:
@@ -130,10 +131,14 @@ def tables(found: Sequence[Told]) -> list[Table]:
 
 def main() -> None:
     options = asked()
-    trials = list(mutants())[:: options.every]
-    found = told(trials, options.seconds, show=options.show)
+    every = list(mutants())
+    trials = every[:: options.every]
+    random.Random(0).shuffle(trials)  # where the time ends, what was left out is left out at random
+    count, found = told(trials, options.seconds, show=options.show)
     where = circumstances(torch.device("cpu"))
-    text = section(TITLE, where, tables(found), f"{len(trials):,} mutants, profile default.")
+    text = section(
+        TITLE, where, tables(found), f"{count:,} of {len(every):,} mutants, profile default."
+    )
     print(text)
     if options.write is not None:
         replace_section(options.write, TITLE, text)
