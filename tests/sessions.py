@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import runpy
 import sys
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
 from multiprocessing import popen_forkserver  # noqa: F401  # else it is one of what is forgotten
 from pathlib import Path
 from typing import Protocol
@@ -29,19 +31,24 @@ class Folder(Protocol):
 
 def run_pytest(folder: Folder, *arguments: str, seconds: float = 120) -> pytest.RunResult:
     """Run pytest in a folder; what it printed and its exit code."""
+    return run_command(folder, ["pytest", "-p", "no:randomly", *arguments], seconds=seconds)
+
+
+def run_command(folder: Folder, words: Sequence[str], *, seconds: float = 120) -> pytest.RunResult:
+    """Run `pytest …`, `dlcheck …` or `python FILE` in a folder, in a process of its own."""
     started = time.perf_counter()
     files = [folder.path / name for name in ("stdout.txt", "stderr.txt")]
     # A session of its own, also where this one is a worker of xdist.
     outer = {name: value for name, value in os.environ.items() if "PYTEST_XDIST" not in name}
     environment = {**outer, "PYTHONPATH": str(folder.path), "COLUMNS": "120"}
     child = SERVER.Process(
-        target=_session, args=(str(folder.path), list(arguments), environment, *map(str, files))
+        target=_session, args=(str(folder.path), list(words), environment, *map(str, files))
     )
     child.start()
     child.join(timeout=seconds)
     if child.is_alive():
         child.kill()
-        raise TimeoutError(f"pytest {' '.join(arguments)} took more than {seconds} s")
+        raise TimeoutError(f"{' '.join(words)} took more than {seconds} s")
     out, err = (path.read_text().splitlines() for path in files)
     for path in files:
         path.unlink()
@@ -70,7 +77,7 @@ def _silent(work: Callable[..., None], *arguments: object) -> None:
 
 
 def _session(
-    folder: str, arguments: list[str], environment: dict[str, str], out: str, err: str
+    folder: str, words: list[str], environment: dict[str, str], out: str, err: str
 ) -> None:
     for stream, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
@@ -79,7 +86,24 @@ def _session(
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    code = int(pytest.main(["-p", "no:randomly", *arguments]))
+    code = _called(words)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _called(words: list[str]) -> int:
+    program, *arguments = words
+    if program == "pytest":
+        return int(pytest.main(arguments))
+    if program == "dlcheck":
+        from dlcheck.cli import main
+
+        return main(arguments)
+    sys.argv[:] = arguments
+    try:
+        runpy.run_path(arguments[0], run_name="__main__")
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
