@@ -87,7 +87,7 @@ def tried(check: str) -> list[dict[str, Any]]:
                 "sizes": dict(each.outcome.recipe.sizes) if each.outcome.recipe else {},
                 "forms": each.forms,
             }
-            for each in shown_again(Path(folder), check, range(len(mutants_of(check))))
+            for each in shown_again(Path(folder), {check: range(len(mutants_of(check)))})
         ]
 
 

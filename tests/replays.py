@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -72,12 +72,17 @@ class _Folder:
     path: Path
 
 
-def shown_again(folder: Path, check: str, numbers: Sequence[int]) -> Iterator[Shown]:
-    """Run the mutants of a check in an empty folder, then every form that their failures print."""
+def shown_again(folder: Path, chosen: Mapping[str, Sequence[int]]) -> Iterator[Shown]:
+    """Run mutants in an empty folder, then every form that their failures print.
+
+    chosen: a check → the numbers of its mutants.
+    """
     here = _Folder(folder)
-    (folder / _FILE).write_text(
-        f"from replays import suite_of\n\nBROKEN = suite_of({check!r}, {list(numbers)})\n"
-    )
+    suites = [
+        f"SUITE_{place} = suite_of({check!r}, {list(numbers)})"
+        for place, (check, numbers) in enumerate(chosen.items())
+    ]
+    (folder / _FILE).write_text("\n".join(["from replays import suite_of", "", *suites, ""]))
     run_command(here, ["pytest", "-q", _FILE], seconds=_PATIENCE)
     outcomes = _newest(folder)
     shown = [Shown(each) for each in outcomes if each.verdict is Verdict.FAILED]

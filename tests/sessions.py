@@ -19,6 +19,8 @@ from typing import Protocol
 
 import pytest
 
+import dlcheck
+
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["pytest", "dlcheck.runner", "dlcheck.registry", "numpy"])
 
@@ -82,7 +84,10 @@ def _session(
     for stream, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     # What multiprocessing set up for the parent must not leak into the session.
-    sys.path[:] = [folder, *(p for p in sys.path if Path(p or ".").resolve() != Path.cwd())]
+    # The plugin comes from where dlcheck does, which the parent's folder may be.
+    kept = {Path(dlcheck.__file__).resolve().parents[1]}
+    foreign = {Path.cwd()} - kept
+    sys.path[:] = [folder, *(p for p in sys.path if Path(p or ".").resolve() not in foreign)]
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
