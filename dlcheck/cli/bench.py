@@ -8,10 +8,13 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlcheck.cli import COULD_NOT_MEASURE, Parser, parse_pairs, parse_value
 from dlcheck.errors import UsageError
+
+if TYPE_CHECKING:
+    from dlcheck.benchmark import Benchmark
 
 
 def parser() -> Parser:
@@ -69,13 +72,28 @@ def main(arguments: Sequence[str]) -> int:
         return _repeated(arguments, given)
     found = _measured(given)
     command = shlex.join(["dlcheck", "bench", *arguments])
-    found.benchmarks = tuple(replace(each, reproduce=command) for each in found.benchmarks)
+    found.benchmarks = tuple(
+        replace(each, reproduce=_again(arguments, each)) for each in found.benchmarks
+    )
     if not given.no_record:
         _record(found, command, given)
     print(found.to_json() if given.json else found)
     if found.failed:
         return 1
     return 0 if found.measured else COULD_NOT_MEASURE
+
+
+def _again(arguments: Sequence[str], benchmark: Benchmark) -> str:
+    """The same call for this point alone, wherever it is typed."""
+    from dlcheck.cli.repeated import without
+    from dlcheck.toml_text import to_toml_value
+
+    words = without(arguments, ("--sweep", "--device", "--dtype"))
+    words = [word for word in words if word not in ("--json", "--no-record")]
+    for axis, value in benchmark.params.items():
+        words += ["--sweep", f"{axis}={to_toml_value([value])}"]
+    words += ["--device", benchmark.device, "--dtype", benchmark.dtype]
+    return shlex.join(["dlcheck", "bench", *words])
 
 
 def _repeated(arguments: Sequence[str], given: Any) -> int:
