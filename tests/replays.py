@@ -83,8 +83,10 @@ def shown_again(folder: Path, chosen: Mapping[str, Sequence[int]]) -> Iterator[S
         for place, (check, numbers) in enumerate(chosen.items())
     ]
     (folder / _FILE).write_text("\n".join(["from replays import suite_of", "", *suites, ""]))
-    run_command(here, ["pytest", "-q", _FILE], seconds=_PATIENCE)
+    done = run_command(here, ["pytest", "-q", _FILE], seconds=_PATIENCE)
     outcomes = _newest(folder)
+    if not outcomes:
+        raise RuntimeError(f"nothing ran: {done.ret}\n{done.stdout}\n{done.stderr}")
     shown = [Shown(each) for each in outcomes if each.verdict is Verdict.FAILED]
     for each in shown:  # while the failures are kept
         each.forms["replay"] = _replayed(here, each.outcome)

@@ -12,7 +12,7 @@ from replays import shown_again
 
 from dlcheck.registry import catalogue
 
-_EVERY = 16  # of so many checks one is taken
+_EVERY = 32  # of so many checks one is taken
 _TAKES_SECONDS = frozenset({"experiment", "benchmark", "slow", "statistical"})
 _QUICK = [
     name
@@ -20,7 +20,7 @@ _QUICK = [
     if not catalogue().checks[name].tags & _TAKES_SECONDS
 ]
 _SAMPLE = _QUICK[::_EVERY]
-_PARTS = 4
+_PARTS = 2
 
 
 @pytest.mark.parametrize("part", range(_PARTS))
