@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 
 SUITE = """
@@ -78,11 +79,11 @@ def started(folder: Path, *options: str) -> tuple[subprocess.Popen[bytes], float
     return running, time.perf_counter()
 
 
-def measure(trials: int, seconds: float, workers: int) -> dict[str, tuple[float, float]]:
+def measure(trials: int, seconds: float, workers: int) -> dict[str, tuple[float, float, float]]:
     """Seconds of each run from the call to the end of the process, and from the end of a trial to
     the end of the next in the same worker."""
     ways = {"xdist": ["-n", str(workers)], "ray": ["--ray", "local"]}
-    took: dict[str, tuple[float, float]] = {}
+    took: dict[str, tuple[float, float, float]] = {}
     with tempfile.TemporaryDirectory(prefix="dlcheck-ray-") as scratch:
         running = {}
         for name, options in ways.items():
@@ -95,7 +96,7 @@ def measure(trials: int, seconds: float, workers: int) -> dict[str, tuple[float,
             for name, (process, since) in running.items():
                 if name not in took and process.poll() is not None:
                     whole = time.perf_counter() - since
-                    took[name] = whole, gap((Path(scratch) / name / "ends.log").read_text())
+                    took[name] = whole, *gap((Path(scratch) / name / "ends.log").read_text())
                     said = (Path(scratch) / name / "log.txt").read_text()
                     if process.returncode or f"{trials:,} passed" not in said:
                         for other, _ in running.values():
@@ -104,14 +105,14 @@ def measure(trials: int, seconds: float, workers: int) -> dict[str, tuple[float,
     return took
 
 
-def gap(log: str) -> float:
-    """Mean seconds from one end to the next, of all workers together."""
+def gap(log: str) -> tuple[float, float]:
+    """Mean and longest seconds from one end to the next in a worker, of all workers together."""
     ends: dict[str, list[float]] = {}
     for line in log.splitlines():
         worker, end = line.split()
         ends.setdefault(worker, []).append(float(end))
-    spans = [max(each) - min(each) for each in ends.values()]
-    return sum(spans) / max(1, sum(len(each) - 1 for each in ends.values()))
+    gaps = [after - before for each in ends.values() for before, after in pairwise(sorted(each))]
+    return sum(gaps) / len(gaps), max(gaps)
 
 
 def main() -> None:
@@ -125,13 +126,13 @@ def main() -> None:
     ideal = given.trials * given.seconds / given.workers
     load = os.getloadavg()[1]
     lines = [
-        "| run | seconds in all | above the ideal | a trial in a worker | above |",
-        "|---|---|---|---|---|",
-        f"| ideal | {ideal:.1f} | | {given.seconds:.3f} s | |",
+        "| run | seconds in all | above the ideal | a trial in a worker | above | longest |",
+        "|---|---|---|---|---|---|",
+        f"| ideal | {ideal:.1f} | | {given.seconds:.3f} s | | |",
         *(
             f"| {name} | {whole:.1f} | {100 * (whole / ideal - 1):.1f} % | {each:.3f} s | "
-            f"{100 * (each / given.seconds - 1):.1f} % |"
-            for name, (whole, each) in took.items()
+            f"{100 * (each / given.seconds - 1):.1f} % | {longest:.2f} s |"
+            for name, (whole, each, longest) in took.items()
         ),
         "",
         f"Ray over xdist: {100 * (took['ray'][0] / took['xdist'][0] - 1):+.1f} % in all, "
