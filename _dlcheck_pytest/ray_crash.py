@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -13,9 +14,10 @@ from _dlcheck_pytest.state import State
 
 def crash_reports(item: pytest.Item, state: State, why: str, times: int) -> list[dict[str, Any]]:
     """What the item would have reported, serialised. why: what Ray says of the last time."""
-    from dlcheck.model import Outcome, Trial, Verdict
+    from dlcheck.model import Trial, Verdict
     from dlcheck.reporting.terminal import describe
     from dlcheck.results import encode
+    from dlcheck.runner import unfinished
 
     text = f"the process ended while it ran, {times} times: {why}"
     report = pytest.TestReport(
@@ -28,27 +30,14 @@ def crash_reports(item: pytest.Item, state: State, why: str, times: int) -> list
     )
     trial = trial_of(item)
     if isinstance(trial, Trial):
-        subject, check = trial.subject, trial.check
-        outcome = Outcome(
-            suite=trial.suite,
-            subject=subject.name,
-            kind=subject.kind,
-            check=check.name,
-            claim=check.claim,
-            device=trial.device,
-            dtype=trial.dtype,
-            point=trial.point,
-            verdict=Verdict.FAILED,
-            message=text,
-            reproduce=command_of(item, trial, state),
-            profile=trial.profile,
-            seed=trial.seed,
-            target=subject.target if isinstance(subject.target, str) else "",
-            file=subject.file,
-            line=subject.line,
-            tags=tuple(sorted(check.tags | subject.tags)),
-        )
-        report.longrepr = describe(outcome)
-        report.dlcheck = encode(outcome)  # type: ignore[attr-defined]
+        made = unfinished(trial, reproduce=command_of(item, trial, state))
+        expected = None if item.config.option.runxfail else trial.expected_failure
+        if expected is not None:
+            verdict, text = Verdict.EXPECTED, "\n".join(filter(None, [expected.reason, text]))
+            report.outcome, report.wasxfail = "skipped", text.splitlines()[0]  # type: ignore[attr-defined]
+            made = dataclasses.replace(made, verdict=verdict)
+        made = dataclasses.replace(made, message=text)
+        report.longrepr = describe(made)
+        report.dlcheck = encode(made)  # type: ignore[attr-defined]
     config = item.config
     return [config.hook.pytest_report_to_serializable(config=config, report=report)]

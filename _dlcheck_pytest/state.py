@@ -186,6 +186,7 @@ def overrides_of(state: State) -> dict[str, Any]:
         "device": list(given.devices),
         "dtype": list(given.dtypes),
         "timeout": given.timeout,
+        "memory": given.memory,
     }
 
 

@@ -27,6 +27,7 @@ _SHARED: Mapping[str, _Reader] = {
     "--device": _within("overrides", "device"),
     "--dtype": _within("overrides", "dtype"),
     "--trial-timeout": _within("overrides", "timeout"),
+    "--trial-memory": _within("overrides", "memory"),
     "dlcheck": _within("versions", "dlcheck"),
     "torch": _within("versions", "torch"),
     "hypothesis": _within("versions", "hypothesis"),
