@@ -44,9 +44,15 @@ def run_on_ray(session: pytest.Session, address: str) -> bool:
         raise session.Interrupted(f"{session.testsfailed} errors during collection")
     state = state_of(config)
     try:
-        with cluster(address, shipped_folder(config)) as ray:
+        muffled = Muffled(sys.stdout)
+        with contextlib.redirect_stdout(muffled), cluster(address, shipped_folder(config)) as ray:
             state.notes += look_at_nodes(ray, _modules(session.items))
-            Loop(session, state, ray).run()
+            try:
+                Loop(session, state, ray).run()
+            finally:
+                if muffled.again:
+                    tasks = "1 task" if muffled.again == 1 else f"{muffled.again:,} tasks"
+                    state.notes.append(f"{tasks} lost a process or a node of Ray, and ran again")
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
     return True
@@ -95,22 +101,17 @@ class Loop:
         }
         task = ray.remote(by_value(_task()))
         job = ray.put(self._job())
-        muffled = Muffled(sys.stdout)
         try:
-            with contextlib.redirect_stdout(muffled):
-                while self.queue or self.running:
-                    self._submit(task, job)
-                    self._take()
-                    if session.shouldfail:
-                        raise session.Failed(session.shouldfail)
-                    if session.shouldstop:
-                        raise session.Interrupted(session.shouldstop)
+            while self.queue or self.running:
+                self._submit(task, job)
+                self._take()
+                if session.shouldfail:
+                    raise session.Failed(session.shouldfail)
+                if session.shouldstop:
+                    raise session.Interrupted(session.shouldstop)
         finally:
             for one in self.running:
                 ray.cancel(one, force=True)
-            if muffled.again:
-                tasks = "1 task" if muffled.again == 1 else f"{muffled.again:,} tasks"
-                self.state.notes.append(f"{tasks} lost a process or a node of Ray, and ran again")
 
     def _job(self) -> dict[str, Any]:
         from dlcheck.shipped import PACKAGE, own_folder

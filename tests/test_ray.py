@@ -34,7 +34,7 @@ checks = ["leaves_inputs_unchanged"]
 matrix = {{ dtype = ["float64", "float32"] }}
 """
 SLOWLY = """
-import os, pathlib, time
+import ctypes, os, time
 
 def slow(x):
     if x.shape != slow.__dict__.get("last"):
@@ -44,7 +44,7 @@ def slow(x):
     return x * 2
 
 def dies(x):
-    os.kill(os.getpid(), 9)
+    ctypes.string_at(0)
 """
 
 
