@@ -26,7 +26,7 @@ class Block:
     text: str
     title: str = ""
     reason: str = ""  # why it is not run
-    quotes: bool = False  # its title is a file of this repository
+    quotes: bool = False  # its title is a file in a folder of this repository
     indent: int = 0
 
     @property
@@ -72,7 +72,7 @@ def blocks_of(root: Path, page: str) -> list[Block]:
                 text=text,
                 title=title[1] if title else "",
                 reason=_reason(lines[:k]),
-                quotes=title is not None and (root / title[1]).is_file(),
+                quotes=title is not None and "/" in title[1] and (root / title[1]).is_file(),
                 indent=len(fence["indent"]),
             )
         )

@@ -114,8 +114,11 @@ def renewed(shown: Sequence[str], got: Sequence[str]) -> list[str]:
             new.append(_ELISION)
         if not part:
             continue
-        first = 0 if k == 0 else _found(part[0], got, at)
-        at = len(got) if k == len(parts) - 1 else _found(part[-1], got, first) + 1
+        if k == len(parts) - 1 and len(part) == 1 < len(parts):
+            first, at = len(got) - 1, len(got)  # the last word, whatever it is
+        else:
+            first = 0 if k == 0 else _found(part[0], got, at)
+            at = len(got) if k == len(parts) - 1 else _found(part[-1], got, first) + 1
         new += got[first:at]
     return [*new, *shown[len(_trimmed(shown)) :]]
 

@@ -7,7 +7,10 @@ parts left out.
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
@@ -18,6 +21,12 @@ from fragments import problems_with
 from pages import Block, blocks_of, commands_of, rewrite, with_shown
 from rehearsal import Came, act
 from shown import differences, renewed
+
+import dlcheck
+from dlcheck.cli import VERBS
+from dlcheck.domains import ELEMENTS
+from dlcheck.kinds import BUILT_IN, COMMON_OPTIONS, COMMON_TRAITS
+from dlcheck.registry import catalogue
 
 ROOT = Path(__file__).parents[1]
 STAGE = Path(__file__).parent / "stage"
@@ -180,3 +189,81 @@ def written(shown: Sequence[str], came: Sequence[str]) -> list[str] | None:
         return renewed(shown, came) if WRITES else None
     except LookupError:
         return None
+
+
+# --- the site ----------------------------------------------------------------------------------
+
+sys.path.insert(0, str(ROOT / "docs" / "hooks"))
+
+import catalogue as generated  # noqa: E402
+import interface  # noqa: E402
+
+SITE = {**generated.pages(), **interface.pages()}
+LINK = re.compile(r"(?<=\])\((?!\w+:|#)([^)#\s]+)[^)]*\)")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_to_a_file(page: str) -> None:
+    text = re.sub(r"^```.*?^```", "", (ROOT / page).read_text(), flags=re.M | re.S)
+    for link in LINK.findall(text):
+        place = Path(os.path.normpath((ROOT / page).parent / link))
+        written = (
+            place.is_relative_to(ROOT / "docs") and str(place.relative_to(ROOT / "docs")) in SITE
+        )
+        assert place.exists() or written, f"{page}: {link}"
+
+
+def test_every_public_name_is_described() -> None:
+    """`described` raises for a name without a docstring."""
+    python = SITE["interface/python.md"]
+    assert all(f"`dlcheck.{name}`" in python for name in dlcheck.__all__)
+
+
+@pytest.mark.parametrize("name", sorted(BUILT_IN))
+def test_all_that_a_kind_declares_is_described(name: str) -> None:
+    page = SITE[f"catalogue/kinds/{name}.md"]
+    kind = BUILT_IN[name]
+    for named in (kind.options, kind.traits):
+        for declared, meaning in named.items():
+            assert f"| `{declared}` | " in page
+            assert meaning.strip()
+
+
+def test_common_traits_options_and_elements_are_described() -> None:
+    page = SITE["catalogue/declarations.md"]
+    for named in (COMMON_TRAITS, COMMON_OPTIONS):
+        assert all(f"| `{name}` | " in page for name in named)
+        assert all(meaning.strip() for meaning in named.values())
+    assert all(re.search(rf"\| `{name}[`\[]", page) for name in ELEMENTS)
+
+
+def test_every_check_and_reference_has_its_entry() -> None:
+    known = catalogue()
+    checks = "".join(text for path, text in SITE.items() if path.startswith("catalogue/checks/"))
+    references = "".join(text for path, text in SITE.items() if "/references/" in path)
+    assert all(f"## `{name}` {{ #{name} }}" in checks for name in known.checks)
+    assert all(f"## `{name}` {{ #{name} }}" in references for name in known.references)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_option_of_a_verb_says_what_it_is(verb: str) -> None:
+    """Each option has words beside it in the help, which is the page of the command line."""
+    text = interface.help_of(verb)
+    assert text.rstrip() in SITE["interface/command_line.md"]
+    _, _, listed = text.partition("options:\n")
+    entries = re.split(r"\n(?=  -)", "\n" + listed)[1:]
+    silent = [entry.strip() for entry in entries if not re.search(r"(  +|\n +)\w.* \w", entry)]
+    assert not silent
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    """Links and anchors of all pages, the generated ones too, are followed."""
+    pytest.importorskip("mkdocs")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(tmp_path)],
+        cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    outside = re.compile(r'(?:src|href)="https?://[^"]*\.(?:js|css|woff2?)')
+    assert not [p.name for p in tmp_path.rglob("*.html") if outside.search(p.read_text())]

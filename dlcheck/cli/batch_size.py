@@ -35,7 +35,7 @@ def parser() -> Parser:
     add("--seconds", type=float, help="about how long training runs may take together")
     add("--device", default="auto", help="cpu, cuda, cuda:1, … (default: a GPU if there is one)")
     add("--profile", default="default", help="quick, default or thorough")
-    add("--seed", type=int, default=0)
+    add("--seed", type=int, default=0, help="of all that is drawn")
     add("--resume", metavar="FILE", help="keep what is measured in a file, and go on from there")
     add("--report", metavar="FOLDER", help="write batch_size.html and batch_size.json there")
     add("--json", action="store_true", help="print the study as JSON")

@@ -54,8 +54,9 @@ def parser() -> Parser:
         help="operations of a call, as 5*b*n: gives the share of the roofline",
     )
     add("--bytes", metavar="FORMULA", help="bytes that it must move, as 2*b*n*itemsize")
-    add("--profile", default="default", choices=["quick", "default", "thorough"])
-    add("--seed", type=int, default=0)
+    add("--profile", default="default", choices=["quick", "default", "thorough"],
+        help="how long it may measure")  # fmt: skip
+    add("--seed", type=int, default=0, help="of all that is drawn")
     add("--processes", type=int, metavar="N", help="measure in N fresh processes, of which a "
         "later run can be told (default: 1; 8 with --since)")  # fmt: skip
     add("--since", metavar="COMMIT", help="by turns at a commit, or in a folder, too: did it get "

@@ -53,7 +53,7 @@ def parser() -> Parser:
         "and compared with, instead of the target itself")  # fmt: skip
     add("--device", default="auto", help="cpu, cuda, cuda:1, … (default: a GPU if there is one)")
     add("--dtype", help="float64 unless told")
-    add("--seed", type=int, default=0)
+    add("--seed", type=int, default=0, help="of all that is drawn")
     add("--self-test", action="store_true", help="put every known class of bug into the gradient "
         "and say which the check finds")  # fmt: skip
     add("--json", action="store_true", help="print the evidence as JSON")

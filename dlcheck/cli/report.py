@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     add = parser.add_argument
     add("run", nargs="?", metavar="RUN", help="default: the latest")
     add("other", nargs="?", metavar="OTHER", help="a later run: show what changed since RUN")
-    add("-o", "--output", default="reports", metavar="FOLDER")
+    add("-o", "--output", default="reports", metavar="FOLDER", help="where it goes")
     add("--no-record", action="store_true", help="write no copy of the record beside the pages")
     add("--open", action="store_true", help="show the page in the browser")
     given = parser.parse_args(arguments)
