@@ -45,7 +45,9 @@ def act(folder: Path, blocks: Sequence[Block], names: Mapping[str, str]) -> list
     """
     result = folder.with_suffix(".json")
     parts = [
-        (b.place, b.language, "" if b.quotes else b.title, b.text, b.reason, _texts(b))
+        (b.place, b.language, b.title, b.text, b.reason, _texts(b))
+        if not b.quotes
+        else (b.place, "text", "", "", "", [])
         for b in blocks
     ]
     child = SERVER.Process(target=_page, args=(str(folder), parts, dict(names), str(result)))
@@ -88,9 +90,6 @@ def _page(folder: str, parts: list[Any], names: dict[str, str], result: str) -> 
         for n, command in enumerate(() if reason else commands):
             came.append((k, n, *_run(command)))
     Path(result).write_text(json.dumps(came))
-    import resource  # TEMP
-    u=[resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]  # TEMP
-    open("/tmp/docs.cpu","a").write(f"{parts[0][0]} {sum(x.ru_utime+x.ru_stime for x in u):.1f}\n")  # TEMP
     os._exit(0)
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 
 _VOLATILE = (
+    (re.compile(r"(?<=dlcheck replay )[0-9a-f]+"), "ID"),
     (re.compile(r"\b\d{8}T\d{6}-\w+(-\d+)?"), "RUN"),
     (re.compile(r"\b\d[\d,]*(\.\d+)? ?(s|ms|µs|ns|min)\b"), "TIME"),
     (re.compile(r"×10[⁰¹²³⁴-⁹⁻]+"), "TIMES"),
