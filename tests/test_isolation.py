@@ -33,7 +33,7 @@ ENDS = [name for name, each in BEHAVIOURS.items() if each.ends]
 
 def trial_of(kind: str, behaviour: str, timeout: float = 60.0) -> Trial:
     (trial,) = trials_of(
-        subject=getattr(hostile, f"{kind}__{behaviour}"),
+        subject=f"hostile:{kind}__{behaviour}",
         **KINDS[kind],
         checks=[CHECK],
         overrides=Overrides(

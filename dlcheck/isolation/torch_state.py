@@ -132,14 +132,17 @@ def _writer(owner: Any, name: str) -> Callable[[Any], None]:
     return write
 
 
-_STANDING: list[tuple[list[tuple[Any, ...]], list[str]]] = []
+_STANDING: list[tuple[list[tuple[Any, ...]], str, list[str]]] = []
 
 
 def as_at_the_start() -> None:
-    """Put the switches back between two cases of a trial: the next one is drawn as the first."""
+    """Put switches and working folder back between two cases: the next is drawn as the first."""
     if not _STANDING:
         return
-    flags, notes = _STANDING[-1]
+    flags, folder, notes = _STANDING[-1]
+    if folder and _folder() != folder and os.path.isdir(folder):
+        os.chdir(folder)
+        notes.append("changed the working folder (put back)")
     for name, read, write, value in flags:
         if name and read() != value:
             write(value)
@@ -163,7 +166,7 @@ def restored_state(target: object = None, notes: list[str] | None = None) -> Ite
             warnings.simplefilter("default")  # a subject's warning is shown, and is no failure
             torch.set_grad_enabled(True)
             if notes is not None:
-                _STANDING.append((flags, notes))
+                _STANDING.append((flags, _folder(), notes))
             yield
     finally:
         if notes is not None:
