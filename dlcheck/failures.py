@@ -53,6 +53,8 @@ class Failure:
     verdict: str = "failed"  # or "expected", or STRICT
     case: str = ""
     told: str = ""  # what was measured, in a line
+    script: str = ""  # shows it without dlcheck; also a file beside this one
+    scriptless: str = ""  # why there is no script
     command: str = ""
     swaps: Mapping[str, str] = field(default_factory=lambda: NOTHING)  # of --subject
     declaration: str = ""
@@ -163,7 +165,10 @@ def failure_of(outcome: Outcome, *, commit: str = "", date: str = "") -> Failure
     return Failure.from_data(data, f"failure {outcome.failure}")
 
 
-_SHARED = ("subject", "check", "point", "device", "dtype", "target", "profile", "seed", "case")
+_SHARED = (
+    "subject", "check", "point", "device", "dtype", "target", "profile", "seed", "case",
+    "script", "scriptless",
+)  # fmt: skip
 
 
 def _passed(outcome: Outcome) -> bool:
@@ -244,12 +249,20 @@ class Failures:
             text = json.dumps(failure.to_data(), indent=1, allow_nan=False)
             scratch.write_text(text + "\n", "utf-8")
             scratch.replace(path)
+            self._put_script(failure)
         except OSError:
             with contextlib.suppress(OSError):
                 scratch.unlink(missing_ok=True)
             raise
         self.names.add(failure.id)
         self._make_room()
+
+    def _put_script(self, failure: Failure) -> None:
+        path = self._path(failure.id).with_suffix(".py")
+        if failure.script:
+            path.write_text(failure.script, "utf-8")
+        else:
+            path.unlink(missing_ok=True)
 
     def _make_room(self) -> None:
         if len(self.names) <= MOST:

@@ -537,6 +537,7 @@ class Outcome:
     replay: Mapping[str, Any] = field(default_factory=lambda: NOTHING)  # where it was declared, how
     phases: Mapping[str, int] = field(default_factory=lambda: NOTHING)  # cases of each phase
     script: str = ""  # shows it again, importing only torch and the subject
+    scriptless: str = ""  # why a failure has no script
     source: str = ""  # where the subject itself is written: "mypkg/losses.py:41"
     notes: tuple[str, ...] = ()  # what the subject left behind, and why a pass may mean little
     seconds: float = 0.0

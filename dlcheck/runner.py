@@ -181,6 +181,8 @@ def _outcome(trial: Trial, seen: Seen, verdict: Verdict, message: str, seconds: 
         phases=seen.phases if not check.once else {},
         message=message,
         notes=tuple(doubts(verdict, seen.cases, seen.conclusive, seen.refusals, seen.skips)),
+        script=seen.script.text if shown else "",
+        scriptless=seen.script.reason if shown and not seen.script.text else "",
         seconds=seconds,
         profile=trial.profile,
         seed=trial.seed,

@@ -7,6 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import torch
@@ -35,6 +36,7 @@ from dlcheck.isolation.torch_state import as_at_the_start
 from dlcheck.model import PROFILES, Evidence, Recipe, Subject, Trial, Verdict, worst
 from dlcheck.plans import planned_recipes
 from dlcheck.registry import Live, catalogue
+from dlcheck.scripts.script import Script, recorded
 from dlcheck.strategies import (
     Case,
     is_recipe_of,
@@ -72,6 +74,7 @@ class Seen:
     phases: dict[str, int] = field(default_factory=dict)  # cases begun in each
     source: str = ""  # where the subject raised
     free: Mapping[str, str] = field(default_factory=dict)  # what of the recipe may be otherwise
+    script: Script = field(default_factory=Script)
 
 
 def claim_of(trial: Trial) -> str:
@@ -86,7 +89,16 @@ def search_cases(
     root = stream_seed(trial.seed, claim_of(trial))
     if trial.check.once:
         recipe = typical_recipe(trial.subject, specs, root % 2**31)
-        _run_case(trial, live, specs, device, recipe, seen)
+        started = time.perf_counter()
+        try:
+            found = _run_case(trial, live, specs, device, recipe, seen)
+        except TrialTimeout:
+            raise
+        except SubjectError:
+            _record(trial, live, specs, device, seen, time.perf_counter() - started)
+            raise
+        if found is not None and found.verdict is Verdict.FAILED:
+            _record(trial, live, specs, device, seen, time.perf_counter() - started)
         return
 
     def run(recipe: Recipe) -> Evidence | None:
@@ -108,7 +120,14 @@ def search_cases(
         _explain(trial, live, specs, device, seen)
 
     seen.phase = WITNESS
-    if _fails_as_before(trial, specs, run):
+    try:
+        is_failing_still = _fails_as_before(trial, specs, run)
+    except TrialTimeout:
+        raise
+    except SubjectError:
+        _record(trial, live, specs, device, seen)
+        raise
+    if is_failing_still:
         if trial.minimal:
             _explain(trial, live, specs, device, seen)
         return
@@ -200,6 +219,14 @@ def _draw(
 def _explain(
     trial: Trial, live: Live, specs: dict[str, Input], device: torch.device, seen: Seen
 ) -> None:
+    """Say of the smallest case that failed all that can be said, and write its script."""
+    _tell_more(trial, live, specs, device, seen)
+    _record(trial, live, specs, device, seen)
+
+
+def _tell_more(
+    trial: Trial, live: Live, specs: dict[str, Input], device: torch.device, seen: Seen
+) -> None:
     """Run the smallest case that failed once more, for a check that can say more of it, and vary
     it, to tell what of it matters."""
     recipe = seen.recipe
@@ -230,6 +257,30 @@ def _explain(
 
 # What stands for the exception of a subject where cases are varied.
 _RAISED = Evidence(error=1.0, bound=0.0, signal=1.0)
+_SLOW = 5.0  # seconds of a run that is not repeated for the sake of a script
+
+
+def _record(
+    trial: Trial,
+    live: Live,
+    specs: dict[str, Input],
+    device: torch.device,
+    seen: Seen,
+    seconds: float = 0.0,
+) -> None:
+    """Run what failed once more and write down what was done with the subject."""
+    recipe = seen.recipe
+    if recipe is None or not trial.minimal:
+        return
+    if seconds > _SLOW:
+        seen.script = Script(reason=f"the check takes {seconds:.0f} s")
+        return
+    again = Seen()
+    seen.script = recorded(
+        trial,
+        materialize(recipe, specs, device, getattr(torch, trial.dtype)),
+        lambda watch: _run_case(trial, live, specs, device, recipe, again, watch=watch),
+    )
 
 
 def _run_case(
@@ -241,6 +292,7 @@ def _run_case(
     seen: Seen,
     *,
     explains: bool = False,
+    watch: AbstractContextManager[object] | None = None,
 ) -> Evidence | None:
     """Run one case and note what it came to; the deciding evidence, or None if skipped."""
     as_at_the_start()
@@ -249,22 +301,24 @@ def _run_case(
     dtype = getattr(torch, trial.dtype)
     made: tuple[Implementation, Case] | None = None
     try:
-        subject = _built(trial, recipe, device, dtype)
-        case = Case(
-            recipe=recipe,
-            specs=specs,
-            inputs=materialize(recipe, specs, device, dtype),
-            device=device,
-            dtype=dtype,
-            profile=PROFILES[trial.profile],
-            root=trial.seed,
-            claim=claim_of(trial),
-            explains=explains,
-        )
-        made = subject, case
-        seed_everything(recipe.seed)
-        with explaining(case) if explains or trial.check.once else contextlib.nullcontext():
-            pieces = list(_pieces(live.function(subject, case), trial))
+        with watch or contextlib.nullcontext():
+            subject = _built(trial, recipe, device, dtype)
+            case = Case(
+                recipe=recipe,
+                specs=specs,
+                inputs=materialize(recipe, specs, device, dtype),
+                device=device,
+                dtype=dtype,
+                profile=PROFILES[trial.profile],
+                root=trial.seed,
+                claim=claim_of(trial),
+                explains=explains,
+            )
+            made = subject, case
+            seed_everything(recipe.seed)
+            says_more = (explains or trial.check.once) and not watch
+            with explaining(case) if says_more else contextlib.nullcontext():
+                pieces = list(_pieces(live.function(subject, case), trial))
     except NotApplicable as error:
         seen.skips.append(str(error))
         return None

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dlcheck.checks.difference import difference, other_shape
 from dlcheck.domains import Input
-from dlcheck.isolation import seed_everything
+from dlcheck.isolation import compared, seed_everything, unheard
 from dlcheck.model import Evidence
 from dlcheck.numerics.perturbations import bounds_of
 from dlcheck.numerics.rounding import unit_roundoff
@@ -51,6 +51,16 @@ def rounding_room(
     Source: Higham & Mary, A new approach to probabilistic rounding error analysis, SIAM J. Sci.
     Comput. 41(5), 2019, theorem 2.4.
     """
+    with unheard():
+        return _rounding_room(subject, case, inputs, call)
+
+
+def _rounding_room(
+    subject: Implementation,
+    case: Case,
+    inputs: Sequence[Tensor] | None,
+    call: Call | None,
+) -> list[Tensor]:
     given = [x.detach() for x in (case.fresh() if inputs is None else inputs)]
     u = unit_roundoff(case.dtype)
     h = math.sqrt(u)
@@ -163,8 +173,9 @@ def agreement(
     largest |expected| unless told, or 1 where each is 0 and nothing else would pass.
     """
     if got.shape != expected.shape:
-        told = other_shape(got, expected, 2 * torch.as_tensor(room, dtype=torch.float64))
-        return Evidence(
+        with unheard():
+            told = other_shape(got, expected, 2 * torch.as_tensor(room, dtype=torch.float64))
+        found = Evidence(
             error=math.inf,
             bound=0.0,
             signal=1.0,
@@ -174,6 +185,7 @@ def agreement(
             where=where,
             cause=cause or told.cause,
         )
+        return compared(got, expected, found)
     a, b = _wide(got.detach()), _wide(expected.detach())
     limit = torch.as_tensor(room, dtype=torch.float64, device=b.device).expand(b.shape)
     judged = torch.isfinite(limit)
@@ -184,8 +196,10 @@ def agreement(
     error = float(apart[judged].amax()) if bool(judged.any()) else 0.0
     if signal is None:
         signal = largest_of(b[judged]) if bound else exact_signal(b[judged])
-    told = difference(a, b, judged & (apart > bound), torch.where(judged, bound, math.inf))
-    return Evidence(
+    wrong, limits = judged & (apart > bound), torch.where(judged, bound, math.inf)
+    with unheard():
+        told = difference(a, b, wrong, limits)
+    found = Evidence(
         error=error,
         bound=bound,
         signal=signal,
@@ -195,3 +209,4 @@ def agreement(
         where=f"{where}: {told.where}" if where and told.where else where or told.where,
         cause=cause or told.cause,
     )
+    return compared(got, expected, found)

@@ -32,6 +32,8 @@ def parser() -> Parser:
     add("--run", metavar="RUN", help="those of a recorded run: a file, latest, a baseline")
     add("--prune", action="store_true", help="forget what can never be run again: its suite, "
         "subject or check is gone")  # fmt: skip
+    add("--script", action="store_true", help="print a program of at most 25 lines that shows the "
+        "failure with torch and the subject alone; nothing is run")  # fmt: skip
     add("--json", action="store_true", help="print the outcomes as JSON")
     return made
 
@@ -52,12 +54,16 @@ def main(arguments: Sequence[str]) -> int:
     except UsageError as error:
         print(f"dlcheck replay: {error}", file=sys.stderr)
         return CANNOT
+    if given.script:
+        return _scripts(chosen)
     return _replayed(chosen, root, as_json=given.json)
 
 
 def _contradiction(given: Any) -> str:
     if given.id and (given.all or given.prune):
         return f"an ID and {'--all' if given.all else '--prune'} contradict each other"
+    if given.script and (given.prune or not (given.id or given.all)):
+        return "--script needs an ID or --all, as printed by dlcheck replay"
     if given.prune and (given.all or given.run):
         return f"--prune and {'--all' if given.all else '--run'} contradict each other"
     return ""
@@ -165,6 +171,18 @@ def _clean(text: str) -> str:
     from dlcheck.reporting.markup import clean
 
     return " ".join(clean(text).split())
+
+
+def _scripts(failures: Sequence[Failure]) -> int:
+    """Print what shows them without dlcheck."""
+    for failure in failures:
+        if failure.script:
+            print(failure.script, end="")
+        else:
+            why = failure.scriptless or "it was kept by a dlcheck that wrote none"
+            said = f"dlcheck replay: {failure.id} ({_name(failure)}) has no script: {_clean(why)}"
+            print(said, file=sys.stderr)
+    return 0 if all(failure.script for failure in failures) else CANNOT
 
 
 # --- running them -------------------------------------------------------------------------------

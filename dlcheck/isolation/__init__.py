@@ -12,6 +12,9 @@ see `dlcheck.crashes`.
 
 from dlcheck.isolation.calls import guarded as guarded
 from dlcheck.isolation.containment import contained as contained
+from dlcheck.isolation.listening import compared as compared
+from dlcheck.isolation.listening import heard_by as heard_by
+from dlcheck.isolation.listening import unheard as unheard
 from dlcheck.isolation.memory_limit import memory_limit as memory_limit
 from dlcheck.isolation.time_limit import last_resort as last_resort
 from dlcheck.isolation.time_limit import no_time_limit as no_time_limit

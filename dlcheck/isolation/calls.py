@@ -8,6 +8,7 @@ from typing import Any
 
 from dlcheck.errors import NotApplicable, SubjectError, SubjectRaised, UsageError
 from dlcheck.isolation.interrupts import was_interrupted
+from dlcheck.isolation.listening import LISTENERS
 from dlcheck.isolation.memory_limit import explain_refusal
 from dlcheck.isolation.texts import brief
 from dlcheck.isolation.time_limit import Bell
@@ -23,6 +24,8 @@ def guarded(function: Callable[..., Any], *inputs: Any, **keywords: Any) -> Any:
     """
     process = _process()
     try:
+        if LISTENERS:
+            return LISTENERS[-1].called(function, inputs, keywords)
         return function(*inputs, **keywords)
     except (UsageError, SubjectError, NotApplicable, Bell):
         raise

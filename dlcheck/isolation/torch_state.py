@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from dlcheck import originals
+from dlcheck.isolation.listening import LISTENERS
 
 Flag = tuple[str, Callable[[], Any], Callable[[Any], None]]
 
@@ -222,6 +223,8 @@ def _has_accelerator() -> bool:
 
 def seed_everything(seed: int) -> None:
     """Seed `random`, NumPy's global generator and torch on every device."""
+    if LISTENERS:
+        LISTENERS[-1].seeded(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)
     if _has_accelerator():

@@ -11,6 +11,12 @@ def replay_command(outcome: Outcome) -> str:
     return f"dlcheck replay {outcome.failure}" if outcome.failure else ""
 
 
+def script_path(outcome: Outcome) -> str:
+    """Where its script is kept, from the working directory; empty where there is none."""
+    there = outcome.script and outcome.failure
+    return f".dlcheck/failures/{outcome.failure}.py" if there else ""
+
+
 def statistics(name: str, outcome: Outcome) -> str:
     """What `--hypothesis-show-statistics` prints for a trial."""
     lines = [f"{name}:", ""]

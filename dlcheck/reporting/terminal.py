@@ -8,7 +8,7 @@ from typing import Any
 
 from dlcheck.model import Evidence, Outcome, Verdict
 from dlcheck.reporting.advice import next_step
-from dlcheck.reporting.again import replay_command
+from dlcheck.reporting.again import replay_command, script_path
 from dlcheck.reporting.capped import capped, capped_report
 from dlcheck.reporting.coverage import Cell, cells_of, place, reasons
 from dlcheck.reporting.markup import clean
@@ -141,6 +141,7 @@ def _tail(outcome: Outcome) -> Iterator[str]:
     yield from _subject(outcome)
     yield from _field("again", outcome.reproduce, wrap=False)
     yield from _field("replay", replay_command(outcome), wrap=False)
+    yield from _field("script", script_path(outcome), wrap=False)
     yield from _field("more", f"dlcheck explain {outcome.check}")
 
 

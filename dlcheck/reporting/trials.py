@@ -111,6 +111,21 @@ def _told_in_full(outcome: Outcome, pen: Pen, *, named: bool) -> Markup:
         tag("pre", message, class_="message", tabindex=0) if message else None,
         tag("pre", outcome.reproduce, class_="again", tabindex=0) if outcome.reproduce else None,
         tag("pre", replay, class_="again", tabindex=0) if replay else None,
+        _script(outcome, pen),
+    )
+
+
+def _script(outcome: Outcome, pen: Pen) -> Markup | None:
+    """The script, folded; where it would make the page long, how it is printed."""
+    if not outcome.script:
+        return None
+    text, command = outcome.script, f"{replay_command(outcome)} --script"
+    if len(text) > pen.message:
+        return tag("pre", command, class_="again", tabindex=0) if outcome.failure else None
+    return tag(
+        "details",
+        tag("summary", "A script that shows it without dlcheck"),
+        tag("pre", text, class_="message", tabindex=0),
     )
 
 

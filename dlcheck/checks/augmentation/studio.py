@@ -29,7 +29,7 @@ from dlcheck.errors import NotApplicable, SubjectRaised
 from dlcheck.isolation import seed_everything
 from dlcheck.regimes import make_values
 from dlcheck.strategies import Case, stream_seed
-from dlcheck.subjects import Implementation
+from dlcheck.subjects import Implementation, guarded
 
 
 @dataclass(slots=True)
@@ -243,7 +243,7 @@ def _spread(labels: Tensor, classes: int | None) -> Tensor:
 def copied(target: Any) -> Any:
     """A copy of an object with its own state; what cannot be copied stays itself."""
     try:
-        return copy.deepcopy(target)
+        return guarded(copy.deepcopy, target)
     except Exception:
         return target
 

@@ -1,0 +1,37 @@
+"""An answer as a text that is the same on another day: what a script without a claim compares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dlcheck.scripts.tape import Unwritable, is_plain
+
+# The same function as it stands in a script.
+PLAIN = (
+    "def plain(v):",
+    "    if hasattr(v, 'tolist'): v = [str(v.shape), v.tolist()]",
+    "    if isinstance(v, dict): v = list(v.values())",
+    "    if isinstance(v, (list, tuple)): return [plain(x) for x in v]",
+    "    return f'{v:.9g}' if isinstance(v, float) else str(v)",
+)
+
+
+def plain(v: Any) -> Any:
+    """Nested lists of texts, numbers to nine digits. Raises Unwritable for an object."""
+    if hasattr(v, "tolist"):
+        v = [str(v.shape), v.tolist()]
+    if isinstance(v, dict):
+        v = list(v.values())
+    if isinstance(v, (list, tuple)):
+        return [plain(x) for x in v]
+    if not is_plain(v):
+        raise Unwritable(f"it answers with a {type(v).__module__}.{type(v).__qualname__}")
+    return f"{v:.9g}" if isinstance(v, float) else str(v)
+
+
+def plain_text(v: Any) -> str:
+    """As above, as Python text; empty for what cannot be said."""
+    try:
+        return repr(plain(v))
+    except (TypeError, ValueError, RuntimeError, Unwritable):
+        return ""
