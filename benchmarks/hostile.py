@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1] / "tests"
@@ -24,7 +25,6 @@ sys.path.insert(0, str(TESTS))
 
 from hostile import BEHAVIOURS, CHECK, HANGS, KINDS, MEMORY  # noqa: E402
 
-from dlcheck.environment import environment  # noqa: E402
 from dlcheck.model import Outcome, Verdict  # noqa: E402
 from dlcheck.results import Run, read_run  # noqa: E402
 from dlcheck.toml_text import to_toml_value  # noqa: E402
@@ -112,11 +112,10 @@ def report(
     good = [o for o in honest if o.verdict is Verdict.PASSED]
     noted = [o for o in honest if o.notes]
     ended = sum(BEHAVIOURS[name].ends for _, name in chosen)
-    meta = environment()
     yield "# Hostile subjects\n"
     yield (
         f"`python benchmarks/hostile.py`, which runs `dlcheck {' '.join(command)}`; torch "
-        f"{meta.get('torch', '?')}, Python {sys.version.split()[0]}, {os.cpu_count()} cores.\n"
+        f"{version('torch')}, Python {sys.version.split()[0]}, {os.cpu_count()} cores.\n"
     )
     yield "| | |\n|---|---|"
     yield f"| hostile subjects | {len(chosen)}: {len({n for _, n in chosen})} behaviours |"
