@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-_LONGEST = 3.0  # seconds of a task, as far as that is known: what a lost node costs, at most
+_LONGEST = 6.0  # seconds of a task, as far as that is known: what a lost node costs, at most
 _MOST = 64  # items of a task
 _GUESS = 0.5  # seconds of an item of which nothing is recorded
 

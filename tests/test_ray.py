@@ -79,7 +79,7 @@ def test_batches_hold_every_item_once_and_shrink_towards_the_end() -> None:
     found = batches(items, {}, [{"CPU": 2.0}], with_gpus=False)
     assert [node for batch in found for node in batch.nodes] == [each.nodeid for each in items]
     sizes = [len(batch.nodes) for batch in found]
-    assert sizes[0] == 6  # three seconds of half a second each
+    assert sizes[0] == 12  # six seconds of half a second each
     assert sizes[-1] == 1
     assert sizes == sorted(sizes, reverse=True)
 
