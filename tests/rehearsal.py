@@ -25,7 +25,7 @@ from typing import Any
 from pages import Block, Command, commands_of
 from sessions import SERVER
 
-_PATIENCE = 300.0  # seconds for a page
+_PATIENCE = 900.0  # seconds for a page, on a busy machine
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ _VOLATILE = (
     (re.compile(r"(?<=dlcheck replay )[0-9a-f]+"), "ID"),
     (re.compile(r"\b\d{8}T\d{6}-\w+(-\d+)?"), "RUN"),
     (re.compile(r"\b\d[\d,]*(\.\d+)? ?(s|ms|µs|ns|min)\b"), "TIME"),
+    (re.compile(r" \(\d+:\d\d:\d\d\)"), ""),  # pytest, beyond a minute
+    (re.compile(r"={3,}"), "==="),
     (re.compile(r"×10[⁰¹²³⁴-⁹⁻]+"), "TIMES"),
     (re.compile(r"\s+"), " "),
 )
