@@ -175,6 +175,7 @@ def _new_state(config: pytest.Config) -> State:
     )
     if earlier is not None and not hasattr(config, "workerinput"):
         _refuse_another_run(earlier, state)
+        _name_what_ran(earlier, state)
     return state
 
 
@@ -200,6 +201,17 @@ def _earlier_run(config: pytest.Config, name: str | None, folder: Path) -> Run |
         path = worker.get("dlcheck_resume")
         return read_run(Path(path)) if path else None
     return read_run(find_run(name, folder).absolute()) if name else None
+
+
+def _name_what_ran(earlier: Run, state: State) -> None:
+    """What was running when the process of that run ended runs again, and is a suspect."""
+    from dlcheck.crashes import forget, running_at_the_end
+
+    if earlier.path is None:
+        return
+    for path, node in running_at_the_end(state.root, earlier.path.resolve()):
+        state.notes.append(f"{node} was running when that process ended; it ran again")
+        forget(path)
 
 
 def _refuse_another_run(earlier: Run, state: State) -> None:

@@ -106,6 +106,25 @@ def _stack_of(path: Path) -> Path:
     return path.with_suffix(".stack")
 
 
+def running_at_the_end(root: Path, record: Path) -> Iterator[tuple[Path, str]]:
+    """(file, node) of what dead processes of a recorded run were running when they ended."""
+    for path in sorted((root / FOLDER).glob("*.json")):
+        crash = read_crash(path)
+        mine = crash is not None and crash.record and (root / crash.record).resolve() == record
+        if crash is not None and mine and not _is_alive(crash.pid):
+            yield path, crash.node
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crash:
     """A trial during which its process ended."""

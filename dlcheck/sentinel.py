@@ -34,7 +34,7 @@ def main(file: str, process: int) -> None:
         return
     text = f"\ndlcheck: the process ended while it ran\n  {told['node']}\n"
     if told.get("record"):
-        text += f"What ran before it is in {told['record']}. "
+        text += f"What ran before it is in {told['record']}, and --resume goes on from there. "
     text += "With -n 1 a trial that ends its process is one failure, and the run goes on.\n"
     os.write(2, text.encode("utf-8", "backslashreplace"))
 

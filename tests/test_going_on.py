@@ -108,7 +108,7 @@ def test_a_run_that_was_drawn_goes_on_with_its_seed(suite: pytest.Pytester) -> N
     assert {o.seed for o in read_run(records(suite.path)[-1]).outcomes} == {12345}
 
 
-@pytest.mark.parametrize("name", ["SIGTERM"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
 @pytest.mark.skipif(os.name == "nt", reason="no such signals")
 def test_a_signal_ends_the_run_with_a_whole_record(suite: pytest.Pytester, name: str) -> None:
     (suite.path / "wait").touch()
@@ -124,10 +124,17 @@ def test_a_signal_ends_the_run_with_a_whole_record(suite: pytest.Pytester, name:
         time.sleep(0.05)
     child.send_signal(getattr(signal, name))
     said, _ = child.communicate(timeout=60)
-    assert child.returncode == pytest.ExitCode.INTERRUPTED
     (record,) = records(suite.path)
     run = read_run(record)
     assert len(run.outcomes) >= 6
+    if name == "SIGKILL":
+        (suite.path / "wait").unlink()
+        resumed = run_pytest(suite, "mine.toml", "--resume=latest")
+        resumed.stdout.fnmatch_lines(["*mine.toml::slow::*was running when that process ended*"])
+        assert len(read_run(records(suite.path)[-1]).outcomes) == 18
+        assert not list((suite.path / ".dlcheck" / "running").glob("*"))
+        return
+    assert child.returncode == pytest.ExitCode.INTERRUPTED
     assert "interrupted" in run.meta["incomplete"]
     assert f"--resume={record.stem}" in said
     assert (suite.path / "out" / "index.html").exists()
