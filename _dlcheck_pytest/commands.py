@@ -56,6 +56,8 @@ def _told(trial: Trial | BenchmarkTrial, state: State) -> Iterator[str]:
     memory = getattr(trial, "memory", None)
     if memory is not None and "memory" in state.told:
         yield from ("--trial-memory", str(memory) if memory else "none")
+    for module in state.plugins:
+        yield from ("--plugin", module)
     device = trial.device.partition(":")[0]
     if device in state.required:
         yield from ("--require", device)

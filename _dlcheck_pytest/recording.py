@@ -146,6 +146,10 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         return
     state = state_of(config)
     put_signals_back(config)
+    try:
+        state.failures.make_room()
+    except OSError as error:
+        state.unkept.append(error.strerror or str(error))
     if state.unkept:
         state.problems.append(
             f"{len(state.unkept):,} changes of .dlcheck/failures were not written: "

@@ -73,6 +73,7 @@ class State:
     command: str
     failures: Failures
     told: frozenset[str] = frozenset()  # settings that somebody made, wherever
+    plugins: tuple[str, ...] = ()  # modules of --plugin
     surroundings: tuple[str, ...] = ()  # arguments that decide what pytest sees
     names: set[str] = dataclasses.field(default_factory=set)  # subjects seen at collection
     outcomes: list[Outcome] = dataclasses.field(default_factory=list)
@@ -164,6 +165,7 @@ def _new_state(config: pytest.Config) -> State:
         command=shlex.join(["pytest", *map(str, config.invocation_params.args)]),
         failures=Failures(here),
         told=frozenset(name for name, each in settings.items() if each.source != DEFAULT),
+        plugins=settings["plugin"].value,
         surroundings=_surroundings(config),
         baseline=baseline,
         others=others,

@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,8 @@ class Failure:
     profile: str = "default"
     seed: int = 0
     timeout: float | None = None
+    memory: int | None = None  # bytes; 0: any, None: most of what is left
+    plugins: tuple[str, ...] = ()  # modules of --plugin
     recipe: Recipe | None = None  # None: the whole trial is run again
     verdict: str = "failed"  # or "expected", or STRICT
     case: str = ""
@@ -66,7 +68,8 @@ class Failure:
         """As JSON holds it."""
         data = {name: getattr(self, name) for name in self.__slots__}
         recipe = encode_recipe(self.recipe) if self.recipe else None
-        return {"schema": SCHEMA, **data, "swaps": dict(self.swaps), "recipe": recipe}
+        plain = {"swaps": dict(self.swaps), "plugins": list(self.plugins), "recipe": recipe}
+        return {"schema": SCHEMA, **data, **plain}
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any], where: str) -> Failure:
@@ -96,12 +99,14 @@ def _read(cls: type[Failure], data: Mapping[str, Any]) -> Failure:
         **texts,
         seed=int(data["seed"]),
         timeout=float(data["timeout"]) if data.get("timeout") else None,
+        memory=int(data["memory"]) if data.get("memory") is not None else None,
+        plugins=tuple(map(str, data.get("plugins", ()))),
         recipe=decode_recipe(data["recipe"]) if data.get("recipe") else None,
         swaps={str(name): str(target) for name, target in data.get("swaps", {}).items()},
     )
 
 
-_OTHERS = ("seed", "timeout", "recipe", "swaps")
+_OTHERS = ("seed", "timeout", "memory", "plugins", "recipe", "swaps")
 
 
 # --- trial, outcome → failure -------------------------------------------------------------------
@@ -120,7 +125,13 @@ def identity(trial: Trial, place: str) -> str:
 
 
 def with_replay(
-    outcome: Outcome, trial: Trial, name: str, place: str, swaps: Mapping[str, str] = NOTHING
+    outcome: Outcome,
+    trial: Trial,
+    name: str,
+    place: str,
+    swaps: Mapping[str, str] = NOTHING,
+    *,
+    plugins: Sequence[str] = (),
 ) -> Outcome:
     """The outcome with what it does not say of its trial: where it is declared, and how.
 
@@ -137,6 +148,8 @@ def with_replay(
         "identity": identity(trial, place),
         "place": place,
         "timeout": trial.timeout,
+        "memory": trial.memory,
+        "plugins": list(plugins),
         "swaps": dict(swaps),
         "declaration": declaration,
         "undeclared": undeclared,
@@ -255,7 +268,6 @@ class Failures:
                 scratch.unlink(missing_ok=True)
             raise
         self.names.add(failure.id)
-        self._make_room()
 
     def _put_script(self, failure: Failure) -> None:
         path = self._path(failure.id).with_suffix(".py")
@@ -264,14 +276,27 @@ class Failures:
         else:
             path.unlink(missing_ok=True)
 
-    def _make_room(self) -> None:
-        if len(self.names) <= MOST:
+    def make_room(self) -> None:
+        """Forget what is more than MOST: expected ones, then the oldest. Raises OSError."""
+        if not self._there or len(self._there) <= MOST:
             return
-        for path in self._by_age()[: len(self.names) - MOST]:
+        paths = self._by_age()
+        paths.sort(key=lambda path: not self._is_expected(path.stem))
+        for path in paths[: max(len(paths) - MOST, 0)]:
             self.remove(path.stem)
 
+    def _is_expected(self, name: str) -> bool:
+        with contextlib.suppress(UsageError):
+            return bool(self._text(name).get("verdict") == Verdict.EXPECTED.value)
+        return False
+
     def _by_age(self) -> list[Path]:
-        return sorted(self.folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+        """The oldest first, but for what another process removes meanwhile."""
+        ages = {}
+        for path in self.folder.glob("*.json"):
+            with contextlib.suppress(FileNotFoundError):
+                ages[path] = path.stat().st_mtime_ns
+        return sorted(ages, key=ages.__getitem__)
 
     def remove(self, name: str) -> None:
         """Forget it, and the script beside it. Raises OSError."""

@@ -149,6 +149,18 @@ def use_plugins(modules: Iterable[str]) -> None:
         catalogue.cache_clear()
 
 
+def try_plugins(modules: Iterable[str]) -> None:
+    """Read these modules too, or none of them. Raises UsageError where one is broken."""
+    before = list(_NAMED)
+    use_plugins(modules)
+    try:
+        catalogue()
+    except UsageError:
+        _NAMED[:] = before
+        catalogue.cache_clear()
+        raise
+
+
 def named_plugins() -> list[str]:
     """The modules that `--plugin`, DLCHECK_PLUGIN or `[tool.dlcheck]` name."""
     from dlcheck.settings import is_configured, read_settings

@@ -14,13 +14,17 @@ from dlcheck.errors import UsageError, unknown
 from dlcheck.expansion import Overrides, expand, expand_subject
 from dlcheck.failures import STRICT, Failure
 from dlcheck.model import Outcome, Subject, Suite, Trial
-from dlcheck.registry import catalogue
+from dlcheck.registry import catalogue, try_plugins
 from dlcheck.requirements import why_absent
 from dlcheck.suite import check_suite, complete, parse_suite, read_suite
 
 
 class CannotReplay(UsageError):
-    """What failed is gone, or cannot be had here; the message says what and why."""
+    """What failed cannot be had here, or now; the message says what and why."""
+
+
+class Gone(CannotReplay):
+    """Nothing declares it any more: its suite, its subject, its check or its point."""
 
 
 def run_again(failure: Failure, root: Path) -> Outcome:
@@ -41,17 +45,29 @@ def trial_of(failure: Failure, root: Path) -> Trial:
     It is declared as the suite says now; as it was then where that file is not here, as that of
     another machine, or where it stands in none.
     """
+    _read_plugins(failure, root)
     if failure.check not in (checks := catalogue().checks):
-        raise CannotReplay(unknown("check", failure.check, checks, see="dlcheck list checks"))
+        broken = [each.problem for each in catalogue().plugins if each.problem]
+        why = unknown("check", failure.check, checks, see="dlcheck list checks")
+        raise CannotReplay("\n".join([why, *broken])) if broken else Gone(why)
     trials = list(_trials(failure, root))
     for trial in trials:
         if (trial.check.name, trial.point) == (failure.check, failure.point):
             break
     else:
-        raise CannotReplay(_why_gone(failure, trials))
+        raise Gone(_why_gone(failure, trials))
     if failure.verdict != STRICT:
         trial = replace(trial, subject=replace(trial.subject, expect_failures=()))
     return replace(trial, witness=failure.recipe, only_witness=failure.recipe is not None)
+
+
+def _read_plugins(failure: Failure, root: Path) -> None:
+    if failure.plugins:
+        _see(root)
+    try:
+        try_plugins(failure.plugins)
+    except UsageError as error:
+        raise CannotReplay(str(error)) from None
 
 
 def _trials(failure: Failure, root: Path) -> Iterator[Trial]:
@@ -63,6 +79,7 @@ def _trials(failure: Failure, root: Path) -> Iterator[Trial]:
         profile=failure.profile,
         seed=failure.seed,
         timeout=failure.timeout,
+        memory=failure.memory,
     )
     file, _, inside = failure.place.partition("::")
     path = root / file
@@ -82,7 +99,7 @@ def _trials(failure: Failure, root: Path) -> Iterator[Trial]:
 def _of_suite(suite: Suite, failure: Failure, overrides: Overrides) -> Iterator[Trial]:
     names = [subject.name for subject in suite.subjects]
     if failure.subject not in names:
-        raise CannotReplay(f"{failure.place}: {unknown('subject', failure.subject, names)}")
+        raise Gone(f"{failure.place}: {unknown('subject', failure.subject, names)}")
     subject = complete(suite.subjects[names.index(failure.subject)])
     if absent := why_absent(subject.requires):
         raise CannotReplay(absent)
@@ -92,7 +109,7 @@ def _of_suite(suite: Suite, failure: Failure, overrides: Overrides) -> Iterator[
 
 def _as_declared(failure: Failure, overrides: Overrides) -> Iterator[Trial]:
     if not failure.declaration:
-        raise CannotReplay(
+        raise Gone(
             f"{failure.place or 'what declares it'} is not here, and it could not be written down: "
             f"{failure.undeclared or 'nothing is known of it'}"
         )
@@ -138,7 +155,7 @@ def _found(path: Path, inside: str, root: Path) -> Any:
     for name in inside.split("::"):
         if not hasattr(found, name):
             owner = getattr(found, "__file__", None) or getattr(found, "__name__", found)
-            raise CannotReplay(f"{owner} has {unknown('suite or test', name, vars(found))}")
+            raise Gone(f"{owner} has {unknown('suite or test', name, vars(found))}")
         found = getattr(found, name)
     return found
 

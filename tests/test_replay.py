@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from outcomes import OUTCOMES
+from sessions import run_command
 from sessions import run_pytest as run
 
 from dlcheck.cli import main
@@ -250,6 +251,62 @@ def test_pruning_forgets_what_is_gone(
     assert not kept(kept_once)
 
 
+BROKEN_NOW = {
+    "a line that is no TOML": (_suite("[defaults]", "[defaults"), "not TOML"),
+    "an absent package": (_suite("[[subject]]", '[[subject]]\nrequires = ["absent_"]'), "absent_"),
+    "an absent plugin": (_changed(plugins=["absent_"]), "--plugin absent_ names no"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN_NOW)
+def test_pruning_keeps_what_is_only_broken_for_now(
+    kept_once: pytest.Pytester, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil, told = BROKEN_NOW[what]
+    spoil(kept_once)
+    assert replay("--prune") == 0
+    out, err = capsys.readouterr()
+    assert "0 forgotten, 1 kept" in out
+    assert told in err
+    assert kept(kept_once)
+
+
+def test_the_ceiling_of_memory_holds_again(
+    kept_once: pytest.Pytester, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (kept_once.path / "mine.py").write_text(
+        "import torch\ndef doubled(x):\n    torch.empty(2**29)\n    return x * 2\n"
+    )
+    tell(kept_once, memory=2**28)
+    assert replay("--all") == 1
+    assert "a trial may allocate 256.0 MiB" in _out(capsys)
+
+
+THEIRS = """
+from dlcheck import Evidence, check
+from dlcheck.mutants import around
+
+@around
+def twice(original, x):
+    return 2 * original(x)
+
+@check(kind="op", rejects=[twice])
+def theirs_changes_nothing(subject, case):
+    \"\"\"The plugin's own claim.\"\"\"
+    return Evidence(error=1.0, bound=0.0, signal=1.0, what="what it measured")
+"""
+
+
+def test_a_check_of_a_named_plugin_is_found_again(folder: pytest.Pytester) -> None:
+    (folder.path / "theirs.py").write_text(THEIRS)
+    (folder.path / "mine.toml").write_text(SUITE.replace("leaves_inputs_unchanged", "theirs_*"))
+    result = run(folder, "mine.toml", "--profile", "quick", "--plugin", "theirs")
+    assert "--plugin theirs" in printed(result, "again")
+    again = run_command(folder, shlex.split(printed(result, "replay")))
+    assert again.ret == 1, again.stderr.str()
+    again.stdout.fnmatch_lines(["*what it measured*"])
+
+
 def test_a_folder_that_cannot_be_written_loses_no_run(folder: pytest.Pytester) -> None:
     (folder.path / ".dlcheck").mkdir()
     (folder.path / ".dlcheck" / "failures").write_text("a file in its place")
@@ -374,8 +431,10 @@ def test_no_more_are_kept_than_a_person_can_use(
     failures = Failures(tmp_path)
     for number in range(5):
         outcome = with_replay(_outcome(trial()), trial(), f"{number:08x}", "a.toml")
-        failures.put(failure_of(outcome))
-    assert sorted(path.stem[-1] for path in failures.folder.iterdir()) == ["2", "3", "4"]
+        verdict = Verdict.EXPECTED if number in (0, 3) else Verdict.FAILED
+        failures.put(failure_of(replace(outcome, verdict=verdict)))
+    failures.make_room()  # expected ones first, then the oldest
+    assert sorted(path.stem[-1] for path in failures.folder.iterdir()) == ["1", "2", "4"]
 
 
 @given(OUTCOMES)

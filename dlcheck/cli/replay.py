@@ -242,18 +242,20 @@ def _name(failure: Failure) -> str:
 
 
 def _prune(kept: Failures, root: Path) -> int:
-    """Forget what no run can show again; what only this machine lacks stays."""
-    from dlcheck.replaying import CannotReplay, trial_of
+    """Forget what no run can show again; what is broken now, or lacks something here, stays."""
+    from dlcheck.replaying import CannotReplay, Gone, trial_of
 
     known, damaged = _known(None, root)
     gone = 0
     for failure in known:
         try:
             trial_of(failure, root)
-        except CannotReplay as error:
+        except Gone as error:
             kept.remove(failure.id)
             gone += 1
             print(f"forgot {failure.id} ({_name(failure)}): {error}")
+        except CannotReplay as error:
+            print(_cannot(failure, str(error)), file=sys.stderr)
     print(f"{gone} forgotten, {len(known) - gone} kept")
     for problem in damaged:
         print(f"dlcheck replay: {problem}", file=sys.stderr)

@@ -15,6 +15,7 @@ from dlcheck.cli import COULD_NOT_MEASURE, Parser, parse_pairs
 from dlcheck.cli.repeated import without
 from dlcheck.failures import Failures, failure_of, identity, with_replay
 from dlcheck.model import PROFILES, Outcome, Suite, Trial, Verdict
+from dlcheck.registry import named_plugins
 from dlcheck.reporting.report import Report
 from dlcheck.settings import DEFAULT, Setting, read_settings
 from dlcheck.suite import to_toml
@@ -119,9 +120,10 @@ def _validated(given: Any, arguments: Sequence[str]) -> Report:
     ]
     with contextlib.redirect_stdout(sys.stderr):  # what the subject prints is no report
         report = run_report(tried, progress=_progress())
+    plugins = named_plugins()
     outcomes = [
         replace(
-            with_replay(outcome, trial, name, place),
+            with_replay(outcome, trial, name, place, plugins=plugins),
             reproduce=_again(arguments, trial, settings),
         )
         for outcome, trial, name, place in zip(report.outcomes, trials, names, places, strict=True)
@@ -174,6 +176,7 @@ def _keep(
                 failures.put(failure_of(outcome, commit=commit, date=date))
             elif outcome.verdict is Verdict.PASSED and name in failures.names:
                 failures.remove(name)
+        failures.make_room()
     except OSError as error:
         _complain(f"a failure could not be kept in {failures.folder}: {error.strerror or error}")
 
