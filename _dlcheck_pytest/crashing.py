@@ -23,17 +23,19 @@ _PATIENCE = 5.0  # seconds for the exit status of a worker whose pipe is closed
 
 
 @contextlib.contextmanager
-def watched(trial: Trial, node: pytest.Item, state: State, command: str) -> Iterator[None]:
-    """Say on the disk what runs, and end the process where the trial does not stop in time."""
+def watched(trial: Trial, node: pytest.Item, state: State, crashed: Outcome) -> Iterator[None]:
+    """Say on the disk what runs, and end the process where the trial does not stop in time.
+
+    crashed: the outcome where the process ends, but for how it ended.
+    """
     from dlcheck.isolation import last_resort
-    from dlcheck.runner import unfinished
 
     running = _running(node.config, state)
     expected = trial.expected_failure
     try:
         running.begin(
             node.nodeid,
-            unfinished(trial, reproduce=command),
+            crashed,
             timeout=trial.timeout,
             expected=expected.reason if expected else "",
         )

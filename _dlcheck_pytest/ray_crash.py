@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from _dlcheck_pytest.commands import command_of
-from _dlcheck_pytest.running import trial_of
+from _dlcheck_pytest.running import replayable, trial_of
 from _dlcheck_pytest.state import State
 
 
@@ -36,7 +36,7 @@ def crash_reports(item: pytest.Item, state: State, why: str, times: int) -> list
             verdict, text = Verdict.EXPECTED, "\n".join(filter(None, [expected.reason, text]))
             report.outcome, report.wasxfail = "skipped", text.splitlines()[0]  # type: ignore[attr-defined]
             made = dataclasses.replace(made, verdict=verdict)
-        made = dataclasses.replace(made, message=text)
+        made = replayable(dataclasses.replace(made, message=text), trial, item, state)
         report.longrepr = describe(made)
         report.dlcheck = encode(made)  # type: ignore[attr-defined]
     config = item.config

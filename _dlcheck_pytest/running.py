@@ -117,26 +117,35 @@ def _kept(trial: Trial, node: pytest.Item) -> Outcome:
     state = state_of(node.config)
     if (earlier := _earlier(trial, state)) is not None:
         return earlier
-    from dlcheck.failures import identity, with_replay
+    from dlcheck.failures import identity
     from dlcheck.reporting.again import statistics
-    from dlcheck.runner import run_trial
+    from dlcheck.runner import run_trial, unfinished
 
-    place = _place(trial, node, state)
-    name = state.failures.name_of(identity(trial, place))
+    name = state.failures.name_of(identity(trial, _place(trial, node, state)))
     tried = _as_if_not_expected(trial, node)
     witness = state.failures.witness(name, expected=tried.expected_failure is not None)
     command = command_of(node, trial, state)
-    with watched(tried, node, state, command):
+    crashed = replayable(unfinished(trial, reproduce=command), trial, node, state)
+    with watched(tried, node, state, crashed):
         outcome = run_trial(dataclasses.replace(tried, witness=witness))
     remember(outcome, state)
-    swapped = state.overrides.targets.get(trial.subject.name)
-    swaps = {trial.subject.name: swapped} if swapped else {}
-    outcome = with_replay(outcome, trial, name, place, swaps)
+    outcome = replayable(outcome, trial, node, state)
     if outcome.verdict.value == "passed" and name in state.failures.names:
         node.stash[MENDED] = name
     # The plugin of Hypothesis prints it with --hypothesis-show-statistics, and puts it into JUnit.
     node.hypothesis_statistics = statistics(node.nodeid, outcome)  # type: ignore[attr-defined]
     return dataclasses.replace(_required(outcome, trial, state), reproduce=command)
+
+
+def replayable(outcome: Outcome, trial: Trial, node: pytest.Item, state: State) -> Outcome:
+    """The outcome with what it takes to run the trial again, where it failed."""
+    from dlcheck.failures import identity, with_replay
+
+    place = _place(trial, node, state)
+    name = state.failures.name_of(identity(trial, place))
+    swapped = state.overrides.targets.get(trial.subject.name)
+    swaps = {trial.subject.name: swapped} if swapped else {}
+    return with_replay(outcome, trial, name, place, swaps, plugins=state.plugins)
 
 
 def _place(trial: Trial, node: pytest.Item, state: State) -> str:

@@ -21,8 +21,10 @@ from dlcheck import sentinel
 from dlcheck.crashes import Running, frames_of, read_crash
 from dlcheck.errors import UsageError
 from dlcheck.expansion import Overrides
+from dlcheck.failures import Failures
 from dlcheck.isolation import last_resort, memory_limit, time_limit
 from dlcheck.model import Outcome, Trial
+from dlcheck.replaying import trial_of as replayed_trial
 from dlcheck.runner import run_trial, unfinished
 from dlcheck.settings import read_bytes
 from dlcheck.validation import trials_of
@@ -160,6 +162,12 @@ def test_under_xdist_a_crash_is_one_failure_and_the_run_goes_on(
     assert lines[-1]["end"]["outcomes"] == 4
     assert not (pytester.path / ".dlcheck" / "running").exists()
     assert "SIGSEGV" in (pytester.path / "junit.xml").read_text()
+    failures = Failures(pytester.path)
+    assert {failures.get(name).subject for name in failures.names} == {
+        "crashes", "crashes_as_declared",
+    }  # fmt: skip
+    (kept,) = [each for each in map(failures.get, failures.names) if each.verdict == "failed"]
+    assert replayed_trial(kept, pytester.path).subject.name == "crashes"
 
 
 @pytest.mark.parametrize("word", [b"\n", b""], ids=["ends as it should", "ends without a word"])

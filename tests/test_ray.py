@@ -236,6 +236,7 @@ def test_a_trial_that_kills_its_process_is_one_failure(
     result = on(cluster, suite)
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*the process ended while it ran, 2 times: *"])
+    assert list((suite.path / ".dlcheck" / "failures").glob("*.json"))
     (record,) = records(suite)
     assert sorted(o.verdict.value for o in read_run(record).outcomes) == ["failed", "passed"]
 
