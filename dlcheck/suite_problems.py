@@ -132,7 +132,12 @@ def _of_roles(subject: Subject, inputs: Mapping[str, str]) -> Found:
     for role, given in roles.items() if isinstance(roles, Mapping) else ():
         if role not in _ROLES:
             yield ("options", "roles", role), unknown("role", role, _ROLES)
-        for name in [given] if isinstance(given, str) else given:
+        names = given if isinstance(given, list) else [given]
+        if wrong := [name for name in names if not isinstance(name, str)]:
+            message = f"the role {role!r} names an input, or a list of them, not {wrong[0]!r}"
+            yield ("options", "roles", role), message
+            continue
+        for name in names:
             if inputs and name not in inputs:
                 yield ("options", "roles", role), unknown("input", name, inputs)
 

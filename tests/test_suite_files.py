@@ -111,6 +111,8 @@ def test_the_good_example_is_good(tmp_path: Path) -> None:
         ('task = "classification"', "task = [1]", 26, "no task named [1]"),
         ('task = "classification"', 'reduction = "mean"', 26, "needs inputs, or the option task"),
         ('kind = "loss"', 'kind = "loss"\nskip = ["*"]', 22, "no check applies"),
+        ('task = "classification"', "roles = { target = 3 }", 26, "'target' names an input"),
+        ('task = "classification"', "roles = { data = [[]] }", 26, "'data' names an input"),
         ('kind = "loss"', 'kind = "loss"\ntags = ["a b"]', 26, "cannot be a pytest mark"),
     ],
 )  # fmt: skip
