@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from dlcheck.checks.agreement import agreement
+from dlcheck.model import Verdict
 from dlcheck.numerics.localisation import pattern_of
 from dlcheck.numerics.relations import relation
 
@@ -191,3 +193,9 @@ def test_unrelated_answers_have_no_relation(shape: tuple[int, ...], seed: int) -
     sizes = dict(zip(NAMES, shape, strict=False))
     assert relation(right, right, BOUND, sizes=sizes) == ""
     assert relation(got, right, BOUND, sizes=sizes) == ""
+
+
+def test_numbers_beyond_the_range_of_float32_are_compared() -> None:
+    x = torch.tensor([1e300, 2e300], dtype=torch.float64)
+    assert agreement("x", x, x, room=1e285).verdict is Verdict.PASSED
+    assert agreement("x", x.flip(0), x, room=1e285).verdict is Verdict.FAILED

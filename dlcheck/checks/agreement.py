@@ -196,7 +196,9 @@ def agreement(
     error = float(apart[judged].amax()) if bool(judged.any()) else 0.0
     if signal is None:
         signal = largest_of(b[judged]) if bound else exact_signal(b[judged])
-    wrong, limits = judged & (apart > bound), torch.where(judged, bound, math.inf)
+    wrong = judged & (apart > bound)
+    limits = torch.full(b.shape, bound, dtype=torch.float64, device=b.device)
+    limits = limits.masked_fill(~judged, math.inf)
     with unheard():
         told = difference(a, b, wrong, limits)
     found = Evidence(
