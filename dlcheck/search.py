@@ -37,6 +37,7 @@ from dlcheck.model import PROFILES, Evidence, Recipe, Subject, Trial, Verdict, w
 from dlcheck.plans import planned_recipes
 from dlcheck.registry import Live, catalogue
 from dlcheck.scripts.script import Script, recorded
+from dlcheck.sources import is_ours
 from dlcheck.strategies import (
     Case,
     is_recipe_of,
@@ -454,7 +455,7 @@ def told(error: SubjectError) -> str:
     if cause is None:
         return str(error)
     frames = traceback.extract_tb(cause.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith(_HERE)]
+    own = [frame for frame in frames if not is_ours(frame.filename)]
     lines = traceback.format_list(own)
     lines += _exception_lines(cause)
     return "the subject raised:\n" + "".join(lines).rstrip()
@@ -466,7 +467,7 @@ def foreign_lines(error: BaseException, subject: Subject) -> str:
     Empty where none did after the last of dlcheck's own lines.
     """
     frames = traceback.extract_tb(error.__traceback__)
-    last = max((k for k, f in enumerate(frames) if f.filename.startswith(_HERE)), default=-1)
+    last = max((k for k, f in enumerate(frames) if is_ours(f.filename)), default=-1)
     after = frames[last + 1 :]
     where = _file_of(subject.target)
     if not any(frame.filename == where for frame in after):
@@ -499,4 +500,3 @@ def _clipped(line: str) -> str:
 
 
 _LONGEST = 2000  # characters of a line of an exception
-_HERE = __file__.rpartition("/")[0]

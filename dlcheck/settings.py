@@ -16,6 +16,7 @@ from typing import Any
 from dlcheck.errors import UsageError, unknown
 from dlcheck.model import PROFILES
 
+LONGEST = 100_000_000  # seconds that a timer takes anywhere: three years
 DEFAULT = "default"  # the source of what nobody said
 
 
@@ -68,13 +69,14 @@ def _dtypes(value: Any) -> tuple[str, ...]:
     return names
 
 
-def _seconds(value: Any) -> float | None:
+def read_seconds(value: Any) -> float:
+    """A timeout. Raises ValueError."""
     try:
         seconds = float(value)
     except (TypeError, ValueError):
         raise ValueError(f"a timeout is a number of seconds, not {value!r}") from None
-    if not seconds > 0:
-        raise ValueError(f"a timeout is positive, not {value!r}")
+    if not 0 < seconds <= LONGEST:
+        raise ValueError(f"a timeout is positive, at most {LONGEST:,} s, not {value!r}")
     return seconds
 
 
@@ -102,7 +104,7 @@ READERS: Mapping[str, tuple[Callable[[Any], Any], Any]] = {
     "device": (_devices, ()),
     "dtype": (_dtypes, ()),
     "require": (_devices, ()),
-    "timeout": (_seconds, 600.0),
+    "timeout": (read_seconds, 600.0),
     "memory": (read_bytes, None),
     "report": (str, ""),
     "plugin": (_names, ()),

@@ -20,11 +20,17 @@ from pathlib import Path
 
 from dlcheck.errors import DeclarationError, unknown
 
+_OURS = os.path.dirname(__file__) + os.sep
 OPAQUE = Path("<made while importing>")  # there is such a module, but no source to read
 
 
 class NoModule(DeclarationError):
     """There is no module of that name."""
+
+
+def is_ours(file: str) -> bool:
+    """Is it a file of this package?"""
+    return file.startswith(_OURS)
 
 
 def find_source(module: str) -> Path | None:

@@ -17,11 +17,11 @@ from dlcheck.constructors import Remade
 from dlcheck.errors import SubjectRaised
 from dlcheck.model import Kind, Subject
 from dlcheck.registry import catalogue
+from dlcheck.sources import is_ours
 from dlcheck.targets import load_target
 
 _LONGEST = 200  # characters
-_OURS = os.path.dirname(__file__) + os.sep
-_ENGINE = ("search.py", "runner.py", "isolation.py", "subjects.py", "arrangement.py")
+_ENGINE = ("search.py", "runner.py", "isolation", "subjects.py", "arrangement.py")
 
 
 def source_of(subject: Subject) -> str:
@@ -129,8 +129,9 @@ def _inner(code: Any) -> Any:
 
 def _is_own(file: str) -> bool:
     """Is it code of the subject, not of an engine or a library below it?"""
-    if file.startswith(_OURS):
-        return os.path.relpath(file, _OURS) not in _ENGINE
+    if is_ours(file):
+        inside = os.path.relpath(file, os.path.dirname(__file__))
+        return inside.partition(os.sep)[0] not in _ENGINE
     return os.sep + "site-packages" + os.sep not in file and Path(file).is_file()
 
 

@@ -15,7 +15,7 @@ from dlcheck.model import NOTHING, PROFILES, ExpectedFailure, Subject, Suite, Tr
 from dlcheck.registry import catalogue
 from dlcheck.reporting.report import Report
 from dlcheck.selection import unchecked
-from dlcheck.settings import read_bytes
+from dlcheck.settings import read_bytes, read_seconds
 from dlcheck.suite import check_suite, complete
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -76,7 +76,7 @@ def validate(
             dtypes=(dtype,) if dtype else (),
             profile=_known_profile(profile),
             seed=seed,
-            timeout=timeout,
+            timeout=_known_timeout(timeout),
             memory=_known_memory(memory),
         ),
         where="validate",
@@ -227,6 +227,15 @@ def _strings(what: str, given: Iterable[str]) -> list[str]:
         if not isinstance(name, str):
             raise UsageError(f"{what} are strings, not {name!r}")
     return names
+
+
+def _known_timeout(seconds: float | None) -> float | None:
+    if not seconds:
+        return None
+    try:
+        return read_seconds(seconds)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def _known_memory(memory: int | str | None) -> int | None:
