@@ -97,6 +97,8 @@ def _terminal_of(config: pytest.Config) -> int:
 def _sentinel(path: Path, terminal: int) -> subprocess.Popen[bytes] | None:
     from dlcheck import sentinel
 
+    if os.name == "nt":  # its pipes cannot be waited for
+        return None
     with contextlib.suppress(OSError):
         return subprocess.Popen(
             [sys.executable, "-I", "-S", sentinel.__file__, str(path), str(os.getpid())],

@@ -20,11 +20,11 @@ from typing import Any
 
 from dlcheck.encoding import decode, encode
 from dlcheck.model import Outcome, Verdict
+from dlcheck.sources import is_ours
 
 FOLDER = Path(".dlcheck") / "running"
 _FRAMES = 6  # of the subject, the last ones
 _SUSPECTS = 3  # trials of the same process that left something running, the last ones
-_OURS = os.path.dirname(__file__) + os.sep
 
 _SIGNALS = {
     "SIGSEGV": "a segmentation fault",
@@ -38,6 +38,42 @@ _SIGNALS = {
 
 
 @dataclass(slots=True)
+class _Open:
+    """A file that stays open, and is opened anew where a subject closed or took its descriptor."""
+
+    path: Path
+    _number: int = -1
+    _identity: tuple[int, int] = (0, 0)
+
+    @property
+    def is_open(self) -> bool:
+        return self._number >= 0 and _identity_of(self._number) == self._identity
+
+    @property
+    def number(self) -> int:
+        """Its descriptor. Raises OSError where it cannot be opened."""
+        if not self.is_open:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._number = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+            self._identity = _identity_of(self._number) or (0, 0)
+        return self._number
+
+    def close(self) -> None:
+        if self.is_open:
+            with contextlib.suppress(OSError):
+                os.close(self._number)
+        self._number = -1
+
+
+def _identity_of(number: int) -> tuple[int, int] | None:
+    try:
+        found = os.fstat(number)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+@dataclass(slots=True)
 class Running:
     """The file of one process: `begin` before a trial, `end` after it, `close` at the end.
 
@@ -47,16 +83,16 @@ class Running:
     path: Path
     record: str = ""  # where the outcomes of this run are written
     suspects: list[str] = field(default_factory=list)
-    _file: int = -1
-    _stack: int = -1
+    _file: _Open = field(init=False)
+    _stack: _Open = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._file, self._stack = _Open(self.path), _Open(_stack_of(self.path))
 
     @property
     def stack(self) -> int:
         """A descriptor of the stack file, opened when it is first asked for."""
-        if self._stack < 0:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._stack = os.open(_stack_of(self.path), os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
-        return self._stack
+        return self._stack.number
 
     def begin(self, node: str, outcome: Outcome, *, timeout: float | None, expected: str) -> None:
         """Say that this trial starts. outcome: what it would be, had it failed saying nothing."""
@@ -70,26 +106,22 @@ class Running:
             "suspects": self.suspects[-_SUSPECTS:],
             "outcome": encode(outcome),
         }
-        if self._file < 0:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         line = json.dumps(told, allow_nan=False).encode("ascii") + b"\n"
-        os.pwrite(self._file, line, 0)
-        os.ftruncate(self._file, len(line))
+        file = self._file.number
+        os.lseek(file, 0, os.SEEK_SET)
+        os.write(file, line)
+        os.ftruncate(file, len(line))
 
     def end(self) -> None:
         """Say that nothing runs."""
-        if self._file >= 0:
+        if self._file.is_open:
             with contextlib.suppress(OSError):
-                os.ftruncate(self._file, 0)
+                os.ftruncate(self._file.number, 0)
 
     def close(self) -> None:
         """Leave nothing on the disk: the process ends as it should."""
-        for file in (self._file, self._stack):
-            if file >= 0:
-                with contextlib.suppress(OSError):
-                    os.close(file)
-        self._file = self._stack = -1
+        self._file.close()
+        self._stack.close()
         forget(self.path)
 
 
@@ -116,6 +148,8 @@ def running_at_the_end(root: Path, record: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _is_alive(pid: int) -> bool:
+    if os.name == "nt":  # there os.kill ends it
+        return True
     try:
         os.kill(pid, 0)
     except PermissionError:
@@ -205,7 +239,7 @@ def frames_of(stack: str) -> list[Frame]:
     for thread in re.split(r"^(?:Current thread|Thread) 0x", stack, flags=re.MULTILINE)[1:]:
         found = re.findall(r'^  File "(.*)", line (\d+) in (.*)$', thread, re.MULTILINE)
         frames = [(file, int(line), name) for file, line, name in found]
-        inside = next((k for k, (file, _, _) in enumerate(frames) if file.startswith(_OURS)), None)
+        inside = next((k for k, (file, _, _) in enumerate(frames) if is_ours(file)), None)
         if inside is not None:
             return (frames[:inside] or frames[:1])[::-1]
     return []

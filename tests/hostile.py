@@ -1023,3 +1023,22 @@ def subjects() -> list[tuple[str, str]]:
         for name, behaviour in BEHAVIOURS.items()
         for kind in (("op",) if behaviour.ends else KINDS)
     ]
+
+
+# --- takes away what is put back with -------------------------------------------------------------
+
+
+@passes()
+def closes_the_copies_of_the_streams(y: Any) -> Any:
+    os.closerange(64, 90)
+    return y
+
+
+@passes()
+def lowers_its_hard_limits(y: Any) -> Any:
+    import resource
+
+    for kind in (resource.RLIMIT_DATA, resource.RLIMIT_FSIZE):
+        soft, _ = resource.getrlimit(kind)
+        resource.setrlimit(kind, (soft, 2**50))
+    return y

@@ -5,8 +5,11 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +25,8 @@ from dlcheck.crashes import Running, frames_of, read_crash
 from dlcheck.errors import UsageError
 from dlcheck.expansion import Overrides
 from dlcheck.failures import Failures
-from dlcheck.isolation import last_resort, memory_limit, time_limit
+from dlcheck.isolation import last_resort, left_behind, memory_limit, time_limit
+from dlcheck.isolation.memory_limit import file_limit
 from dlcheck.model import Outcome, Trial
 from dlcheck.replaying import trial_of as replayed_trial
 from dlcheck.runner import run_trial, unfinished
@@ -251,3 +255,94 @@ def test_time_is_up_again_where_the_first_bell_was_swallowed(
     with pytest.raises(TrialTimeout), time_limit(0.05):
         deaf()
     assert len(heard) == 3
+
+
+def test_a_limit_within_a_limit_that_is_due_sooner() -> None:
+    """Another's alarm, as of pytest-timeout, rings in time; a limit of ours names its own."""
+    from dlcheck.errors import TrialTimeout
+
+    with (
+        pytest.raises(TrialTimeout, match=r"its timeout of 0\.1 s"),
+        time_limit(0.1),
+        time_limit(60),
+    ):
+        time.sleep(5)
+
+    def theirs(number: int, frame: object) -> None:
+        raise ZeroDivisionError
+
+    before = signal.signal(signal.SIGALRM, theirs)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(ZeroDivisionError), time_limit(60):
+            time.sleep(5)
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("_alone")
+def test_a_child_of_the_same_interpreter_is_no_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two command lines are told apart beyond the part that is shown."""
+    monkeypatch.setattr(left_behind, "_LONGEST", 4)
+    standing = left_behind.Standing()
+    with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as child:
+        assert "left a child process: " in "\n".join(standing.told())
+        assert child.poll() is None
+        child.communicate(b"\n")
+    assert child.returncode == 0
+
+
+def test_a_small_temporary_folder_makes_no_small_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    import resource
+
+    usage = shutil.disk_usage(".")._replace(free=2**20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with file_limit():
+        assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == 2**30
+    assert resource.getrlimit(resource.RLIMIT_FSIZE) == before
+
+
+def test_what_runs_is_written_where_a_subject_took_the_descriptor(tmp_path: Path) -> None:
+    trial = trial_of("op", "is_honest")
+    running = Running(tmp_path / "running.json")
+    running.begin("first", unfinished(trial), timeout=1.0, expected="")
+    theirs = os.open(tmp_path / "theirs", os.O_RDWR | os.O_CREAT)
+    os.write(theirs, b"theirs")
+    os.dup2(theirs, running._file.number)
+    running.end()
+    running.begin("second", unfinished(trial), timeout=1.0, expected="")
+    crash = read_crash(tmp_path / "running.json")
+    assert crash is not None
+    assert crash.node == "second"
+    running.close()
+    assert (tmp_path / "theirs").read_bytes() == b"theirs"
+    os.close(theirs)
+
+
+WINDOWS = """
+import importlib.util, os, signal, sys
+absent = {"fcntl", "resource"}
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name in absent else found(name, *more)
+for name in absent:
+    sys.modules[name] = None
+for name in ("pwrite", "getpgrp", "pidfd_open", "fork"):
+    if hasattr(os, name):
+        delattr(os, name)
+for name in ("SIGALRM", "SIGHUP", "SIGXFSZ", "setitimer", "getitimer",
+             "ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF"):
+    delattr(signal, name)
+import dlcheck.crashes
+from dlcheck import validate
+report = validate(abs, kind="op", inputs={"x": "float n"}, profile="quick",
+                  checks=["leaves_inputs_unchanged"])
+assert report.passed, report
+"""
+
+
+def test_it_imports_and_runs_without_what_only_posix_has() -> None:
+    done = subprocess.run([sys.executable, "-c", WINDOWS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

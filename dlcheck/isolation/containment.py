@@ -46,10 +46,16 @@ def contained(target: object = None) -> Iterator[list[str]]:
                 notes += state.restore_names()
     finally:
         leave_if_forked(process)
-        notes += [*streams.restore(), *state.restore(), *standing.told()]
+        with contextlib.ExitStack() as each:  # whatever one of them meets, the others follow
+            for restore in (standing.told, state.restore, streams.restore):
+                each.callback(_told_of, restore, notes)
         notes[:] = dict.fromkeys(notes)
         if len(notes) > _MOST:
             notes[_MOST - 1 :] = [f"and {len(notes) - _MOST + 1:,} more"]
+
+
+def _told_of(restore: Callable[[], list[str]], notes: list[str]) -> None:
+    notes += restore()
 
 
 @contextlib.contextmanager

@@ -35,7 +35,8 @@ def _always(number: Any = None, *more: Any) -> bool:
 
 def _to_itself(target: Any, number: Any = signal.SIGTERM) -> bool:
     """Does a signal to this process or group end it?"""
-    own = target in (0, -1, _process(), -os.getpgrp(), os.getpgrp())
+    group = os.getpgrp() if hasattr(os, "getpgrp") else 0
+    own = target in (0, -1, _process(), -group, group)
     return own and _ends(number)
 
 

@@ -16,7 +16,9 @@ from typing import Any
 
 import torch
 
-_MOST = 3  # of a kind that are named
+from dlcheck.isolation.texts import some_of
+
+_LONGEST = 60  # characters of a command line
 _LEAKED = 2**20  # bytes of CUDA memory from which on it is named
 _KEPT_OPEN = (stat.S_IFREG, stat.S_IFSOCK, stat.S_IFIFO)
 
@@ -49,7 +51,7 @@ class Standing:
             if thread not in self._threads and not isinstance(thread, threading._DummyThread)
         ]
         if left:
-            yield f"left {_counted(left, 'a thread', 'threads')} running: {_some(left)}"
+            yield f"left {_counted(left, 'a thread', 'threads')} running: {some_of(left)}"
 
     def _left_children(self) -> Iterator[str]:
         if not (new := _children() - self._children):
@@ -60,33 +62,34 @@ class Standing:
         for child in sorted(_children() & new):
             if _has_ended(child, reap=child not in ours) or child == _tracker():
                 continue
-            name = _command(child)
-            if child not in ours and name == _command(os.getpid()):
+            arguments = _arguments(child)
+            name = " ".join(arguments.decode("utf-8", "replace").split("\0")).strip()[:_LONGEST]
+            if child not in ours and arguments == _arguments(os.getpid()):
                 with contextlib.suppress(OSError):
                     os.kill(child, signal.SIGKILL)
                     os.waitpid(child, 0)
                 name += ", a fork, which was ended"
             left.append(f"{child} ({name})")
         if left:
-            yield f"left {_counted(left, 'a child process', 'child processes')}: {_some(left)}"
+            yield f"left {_counted(left, 'a child process', 'child processes')}: {some_of(left)}"
 
     def _left_descriptors(self) -> Iterator[str]:
         now = _descriptors()
         if gone := {number for number in self._descriptors - now if number > 2}:
-            yield f"closed file descriptors of the process: {_some(sorted(map(str, gone)))}"
+            yield f"closed file descriptors of the process: {some_of(sorted(map(str, gone)))}"
         if not now - self._descriptors:
             return
         gc.collect()
         left = [said for number in sorted(_descriptors() - self._descriptors)
                 if (said := _opened(number))]  # fmt: skip
         if left:
-            yield f"left {_counted(left, 'a file', 'files')} open: {_some(left)}"
+            yield f"left {_counted(left, 'a file', 'files')} open: {some_of(left)}"
 
     def _left_files(self) -> Iterator[str]:
         drawn = self._drawn.end()
         before, now = self._folder, _folder_state(".", self._folder)
         if new := sorted(now.names - before.names):
-            yield f"left {_counted(new, 'a file', 'files')} in the working folder: {_some(new)}"
+            yield f"left {_counted(new, 'a file', 'files')} in the working folder: {some_of(new)}"
         if drawn:
             place = Path(tempfile.gettempdir())
             with contextlib.suppress(OSError):
@@ -94,7 +97,7 @@ class Standing:
                 if left:
                     yield (
                         f"left {_counted(left, 'a file', 'files')} in the temporary folder: "
-                        f"{_some(sorted(left))}"
+                        f"{some_of(sorted(left))}"
                     )
 
     def _left_cuda(self) -> Iterator[str]:
@@ -182,10 +185,11 @@ def _has_ended(child: int, *, reap: bool) -> bool:
     return ended
 
 
-def _command(process: int) -> str:
+def _arguments(process: int) -> bytes:
+    """The command line of a process, as the system keeps it."""
     with contextlib.suppress(OSError), open(f"/proc/{process}/cmdline", "rb") as file:
-        return " ".join(file.read().decode("utf-8", "replace").split("\0")).strip()[:60]
-    return ""
+        return file.read()
+    return b""
 
 
 def _descriptors() -> set[int]:
@@ -211,8 +215,3 @@ def _cuda_bytes() -> int:
 
 def _counted(found: list[Any], one: str, several: str) -> str:
     return one if len(found) == 1 else f"{len(found):,} {several}"
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:_MOST])
-    return f"{shown} and {len(names) - _MOST:,} more" if len(names) > _MOST else shown

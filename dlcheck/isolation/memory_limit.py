@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import re
 import shutil
 import signal
@@ -28,6 +29,7 @@ from dlcheck.isolation.texts import text_of
 _RESOURCE: Any = importlib.import_module("resource") if find_spec("resource") else None
 _SHARE = 0.9  # of the memory that is available: the rest keeps the machine alive
 _FRESH = 1.0  # seconds for which what is available is not read again
+_LEAST_FILE = 2**30  # bytes that a file may have wherever there is room
 _UNLIMITED = 2**60  # what control groups of the first kind say for no limit is above
 _now = time.monotonic
 
@@ -57,7 +59,7 @@ def memory_limit(ceiling: int | None, device: torch.device) -> Iterator[None]:
         yield
     finally:
         _ALLOWED.pop()
-        _RESOURCE.setrlimit(kind, (soft, hard))
+        _lift(kind, soft, hard)
 
 
 @contextlib.contextmanager
@@ -190,20 +192,34 @@ def _of_group(group: tuple[Path, str, str]) -> int | None:
 
 @contextlib.contextmanager
 def file_limit() -> Iterator[None]:
-    """No file may grow beyond half of what is free in the temporary folder: endless output ends."""
+    """No file may grow beyond half of what is free, or 1 GiB: endless output ends.
+
+    Free in the temporary or the working folder, wherever there is more.
+    """
     if _RESOURCE is None or not hasattr(signal, "SIGXFSZ"):
         yield
         return
     kind = _RESOURCE.RLIMIT_FSIZE
     soft, hard = _RESOURCE.getrlimit(kind)
-    try:
-        free = shutil.disk_usage(tempfile.gettempdir()).free // 2
-    except OSError:
-        free = 0
+    free = 0
+    for folder in (tempfile.gettempdir(), os.curdir):
+        with contextlib.suppress(OSError):
+            free = max(free, shutil.disk_usage(folder).free)
+    allowed = max(free // 2, _LEAST_FILE) if free else 0
     bounds = [each for each in (soft, hard) if each != _RESOURCE.RLIM_INFINITY]
-    if free:
-        _RESOURCE.setrlimit(kind, (min([free, *bounds]), hard))
+    if allowed:
+        _RESOURCE.setrlimit(kind, (min([allowed, *bounds]), hard))
     try:
         yield
     finally:
+        _lift(kind, soft, hard)
+
+
+def _lift(kind: int, soft: int, hard: int) -> None:
+    """Put a limit back, or as near as the system lets, where the subject lowered the hard one."""
+    try:
         _RESOURCE.setrlimit(kind, (soft, hard))
+    except (OSError, ValueError):
+        now = _RESOURCE.getrlimit(kind)[1]
+        with contextlib.suppress(OSError, ValueError):
+            _RESOURCE.setrlimit(kind, (now, now))

@@ -24,6 +24,8 @@ from typing import Any, cast
 
 import numpy as np
 
+from dlcheck.isolation.texts import some_of
+
 Read = Callable[[], Any]
 Write = Callable[[Any], Any]
 
@@ -184,7 +186,7 @@ class ProcessState:
         ):
             wrong = [name for name, module in before.items() if modules.get(name) is not module]
             modules.update({name: before[name] for name in wrong})
-            yield f"sys.modules: {_some(wrong)}"
+            yield f"sys.modules: {some_of(wrong)}"
 
     def _builtins(self) -> Iterator[str]:
         now, before = vars(builtins), self.builtin
@@ -192,7 +194,7 @@ class ProcessState:
             wrong = [n for n, value in before.items() if now.get(n) is not value and n != "_"]
             now.update({name: before[name] for name in wrong})
             if wrong:
-                yield f"builtins: {_some(wrong)}"
+                yield f"builtins: {some_of(wrong)}"
 
     def _finders(self) -> Iterator[str]:
         """What finds modules: what is missing comes back, what was added stays if it was used."""
@@ -238,7 +240,7 @@ class ProcessState:
             os.environ._data.clear()  # type: ignore[attr-defined]
             os.environ._data.update(self.environment)  # type: ignore[attr-defined]
             if len(sys.modules) == len(self.modules):  # what libraries set when imported is no news
-                yield f"the environment: {_some(sorted(map(os.fsdecode, names)))}"
+                yield f"the environment: {some_of(sorted(map(os.fsdecode, names)))}"
         if self.folder and _folder() != self.folder:
             yield "the working folder" if _returned(self.folder) else "the working folder, removed"
 
@@ -262,8 +264,3 @@ def _returned(folder: str) -> bool:
         os.makedirs(folder, exist_ok=True)
         os.chdir(folder)
     return there
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:3])
-    return f"{shown} and {len(names) - 3:,} more" if len(names) > 3 else shown

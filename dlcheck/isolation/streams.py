@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import importlib
 import os
 import stat
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
+_FCNTL: Any = importlib.import_module("fcntl") if find_spec("fcntl") else None  # POSIX
 _LEAST = 64  # no number of a stream, where a copy is kept
 _LOUD = 2**20  # bytes of output that a report keeps of one trial
 
@@ -19,10 +21,10 @@ class Streams:
 
     def __init__(self) -> None:
         self._copies: dict[int, tuple[int, tuple[int, int], int]] = {}
-        for number in (0, 1, 2):
+        for number in (0, 1, 2) if _FCNTL is not None else ():
             with contextlib.suppress(OSError):
                 found = os.fstat(number)
-                copy = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _LEAST)
+                copy = _FCNTL.fcntl(number, _FCNTL.F_DUPFD_CLOEXEC, _LEAST)
                 self._copies[number] = copy, (found.st_dev, found.st_ino), found.st_size
         self._closed: list[str] = []
         self._kept: list[Any] = []
@@ -58,7 +60,8 @@ class Streams:
         for number, (copy, identity, size) in self._copies.items():
             found += self._put_back(number, copy, identity)
             found += _cut(number, size)
-            os.close(copy)
+            with contextlib.suppress(OSError):  # it closed the copy too
+                os.close(copy)
         return found
 
     @staticmethod

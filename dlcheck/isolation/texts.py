@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 _MOST = 2000  # characters of an exception's text
+_NAMED = 3  # of a list of names
 
 
 def brief(error: BaseException) -> str:
@@ -18,3 +21,9 @@ def text_of(value: object) -> str:
         return text if len(text) <= _MOST else f"{text[:_MOST]}… ({len(text):,} characters)"
     except BaseException as error:
         return f"(its text cannot be had: str raises {type(error).__name__})"
+
+
+def some_of(names: Sequence[str]) -> str:
+    """`a, b, c and 4 more`."""
+    shown = ", ".join(names[:_NAMED])
+    return f"{shown} and {len(names) - _NAMED:,} more" if len(names) > _NAMED else shown

@@ -14,6 +14,7 @@ from dlcheck.errors import SubjectError, TrialTimeout
 
 # Seconds until it rings again: `__del__`, callbacks and bad code swallow what it raises.
 _AGAIN = 2.0
+_EARLY = 0.01  # seconds before it is due that count as due
 _GRACE = 2.0  # seconds beyond the limit before the process is ended: a tenth of it, at least these
 _LONGEST_GRACE = 30.0
 
@@ -53,12 +54,19 @@ def time_limit(seconds: float | None) -> Iterator[None]:
         return
     started = _now()
     deadline = started + seconds
+    sooner: list[float] = []
 
     def ring(signum: int, frame: FrameType | None) -> None:
-        left = deadline - _now()
-        if left < 0.01:
+        now = _now()
+        if deadline - now < _EARLY:
             raise Bell
-        signal.setitimer(signal.ITIMER_REAL, left, _AGAIN)
+        if sooner and sooner[0] - now < _EARLY:
+            sooner.clear()
+            signal.setitimer(signal.ITIMER_REAL, deadline - now, _AGAIN)
+            if callable(before):
+                before(signum, frame)
+            return
+        signal.setitimer(signal.ITIMER_REAL, min([deadline, *sooner]) - now, _AGAIN)
         raise SubjectError("it set an alarm that nothing handles; that ends its process")
 
     ends = bool(_LAST_RESORT) and not _ARMED
@@ -68,9 +76,15 @@ def time_limit(seconds: float | None) -> Iterator[None]:
         faulthandler.dump_traceback_later(seconds + grace, exit=True, file=_LAST_RESORT[-1])
     before = signal.signal(signal.SIGALRM, ring)
     outer, again = signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
+    waits = 0 < outer < seconds and callable(before)
+    if waits:  # for an outer limit that is due first, as of pytest-timeout
+        sooner.append(started + outer)
+        signal.setitimer(signal.ITIMER_REAL, outer, _AGAIN)
     try:
         yield
     except Bell:
+        if deadline - _now() >= _EARLY:  # it is that of the outer limit
+            raise
         raise TrialTimeout(f"ran past its timeout of {seconds:g} s") from None
     finally:
         if ends:
@@ -78,7 +92,9 @@ def time_limit(seconds: float | None) -> Iterator[None]:
             _ARMED.clear()
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-        if outer:  # a limit within a limit: the outer one runs on
+        if waits and not sooner:  # it has rung
+            signal.setitimer(signal.ITIMER_REAL, again, again)
+        elif outer:  # a limit within a limit: the outer one runs on
             left = outer - (_now() - started)
             signal.setitimer(signal.ITIMER_REAL, max(left, 1e-3), again)
 
