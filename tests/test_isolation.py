@@ -17,7 +17,7 @@ from pathlib import Path
 import hostile
 import pytest
 from hostile import BEHAVIOURS, CHECK, HANGS, KINDS, MEMORY
-from sessions import in_a_process, run_pytest
+from sessions import in_a_process, run_command, run_pytest
 
 import dlcheck
 from dlcheck import sentinel
@@ -28,9 +28,9 @@ from dlcheck.failures import Failures
 from dlcheck.isolation import last_resort, left_behind, memory_limit, time_limit
 from dlcheck.isolation.memory_limit import file_limit
 from dlcheck.model import Outcome, Trial
-from dlcheck.replaying import trial_of as replayed_trial
 from dlcheck.runner import run_trial, unfinished
 from dlcheck.settings import read_bytes
+from dlcheck.sources import is_ours
 from dlcheck.validation import trials_of
 
 STAYS = [name for name, each in BEHAVIOURS.items() if not each.ends]
@@ -171,7 +171,9 @@ def test_under_xdist_a_crash_is_one_failure_and_the_run_goes_on(
         "crashes", "crashes_as_declared",
     }  # fmt: skip
     (kept,) = [each for each in map(failures.get, failures.names) if each.verdict == "failed"]
-    assert replayed_trial(kept, pytester.path).subject.name == "crashes"
+    again = run_command(pytester, ["dlcheck", "replay", kept.id])
+    assert again.ret == -signal.SIGSEGV
+    assert "crashing_subjects.py" in again.stderr.str()
 
 
 @pytest.mark.parametrize("word", [b"\n", b""], ids=["ends as it should", "ends without a word"])
@@ -191,6 +193,12 @@ def test_the_sentinel_names_the_trial_of_a_process_that_ended(tmp_path: Path, wo
         watched.kill()
     assert (b"ended while it ran\n  suite.toml::mine::check\n" in text) is not bool(word)
     assert (b"runs/1.jsonl" in text) is not bool(word)
+
+
+def test_a_package_whose_name_begins_as_ours_is_the_subject_s() -> None:
+    package = Path(dlcheck.__file__).parent
+    assert is_ours(str(package / "runner.py"))
+    assert not is_ours(f"{package}_losses/mine.py")
 
 
 def test_frames_are_those_of_the_subject_innermost_last() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -101,7 +102,8 @@ def _chosen(given: Any, known: Sequence[Failure], damaged: Sequence[str]) -> lis
     if given.all:
         for problem in damaged:
             print(f"dlcheck replay: {problem}", file=sys.stderr)
-        return [failure for failure in known if failure.verdict != _EXPECTED]
+        found = [failure for failure in known if failure.verdict != _EXPECTED]
+        return sorted(found, key=lambda failure: failure.recipe is None)  # crashes have no case
     return [_one(name, known, damaged) for name in given.id]
 
 
@@ -215,6 +217,9 @@ def _replayed(failures: Sequence[Failure], root: Path, *, as_json: bool) -> int:
 def _outcome(failure: Failure, root: Path) -> Any:
     from dlcheck.replaying import run_again
 
+    if not faulthandler.is_enabled():
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # no stderr of its own
+            faulthandler.enable()  # a failure may be a crash: it says where
     with contextlib.redirect_stdout(sys.stderr):  # what the subject prints is no answer
         return run_again(failure, root)
 
