@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 
@@ -119,8 +120,13 @@ def _name(text: str) -> str | None:
     return found.group(1) if found else None
 
 
-def _pieces(text: str) -> Iterator[tuple[str, str | None]]:
+@functools.lru_cache(maxsize=4096)
+def _pieces(text: str) -> tuple[tuple[str, str | None], ...]:
     """(text before a literal, the literal), and the text after the last."""
+    return tuple(_cut(text))
+
+
+def _cut(text: str) -> Iterator[tuple[str, str | None]]:
     start = 0
     for found in _LITERAL.finditer(text):
         if found.start() < start:

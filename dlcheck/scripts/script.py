@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from dlcheck.targets import is_file, split_target
 MOST_LINES = 25
 MOST_CHARACTERS = 20_000
 NOT_AGAIN = "what failed does not fail again on its own"
+_PATIENCE = 3.0  # seconds of the processor for all attempts
 _WIDEST = 160  # of a line without literals
 
 
@@ -51,7 +53,7 @@ def script_of(trial: Trial, recorder: Recorder, evidence: Evidence | None) -> Sc
     except Unwritable as error:
         return Script(reason=str(error))
     reasons: list[str] = []
-    writer = _Writer(trial, recorder, imported)
+    writer = _Writer(trial, recorder, imported, time.process_time() + _PATIENCE)
     try:
         candidates = itertools.chain(claims_of(recorder.tape, evidence), slopes(_program(recorder)))
         for claim in candidates:
@@ -101,10 +103,13 @@ class _Writer:
     trial: Trial
     recorder: Recorder
     imported: tuple[list[str], str]
+    until: float  # of the processor's time
 
     def tried(self, claim: Claim, reasons: list[str]) -> str | None:
         """The script, once without and once with the state that calls may leave in a module."""
         for stateful in (False, True):
+            if time.process_time() > self.until:
+                raise Unwritable(f"none was found in {_PATIENCE:g} s")
             try:
                 return self.text(claim, stateful=stateful)
             except Exception as error:  # what cannot be run again has no script
