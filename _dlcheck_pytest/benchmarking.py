@@ -11,6 +11,7 @@ import pytest
 
 from _dlcheck_pytest.commands import command_of
 from _dlcheck_pytest.state import BENCHMARK, TREND, State, TrialFailed, dest_of, state_of
+from _dlcheck_pytest.trials import is_benchmark
 
 if TYPE_CHECKING:
     from dlcheck.benchmark import Benchmark
@@ -67,7 +68,7 @@ def _hold_against(found: Benchmark, node: pytest.Item, state: State) -> None:
         state.gate = Gate(
             name=given, baseline=read_run(name), others=state.others, meta=environment()
         )
-    timed = [item for item in node.session.items if _is_benchmark(item)]
+    timed = [item for item in node.session.items if is_benchmark(item)]
     judged = state.gate.judge(found, len(timed))
     told = f"{judged.trend.value} against {state.gate.name}: {judged.told}"
     node.stash[TREND] = ("unmeasured" if judged.is_unmeasured else judged.trend.value, told)
@@ -77,11 +78,6 @@ def _hold_against(found: Benchmark, node: pytest.Item, state: State) -> None:
         raise TrialFailed(found, f"{told}\nagain: {again}")
     if judged.is_unmeasured:
         pytest.skip(told)
-
-
-def _is_benchmark(item: pytest.Item) -> bool:
-    trial = getattr(getattr(item, "callspec", None), "params", {}).get("trial")
-    return hasattr(trial, "plan")
 
 
 def _store(fixture: Any, found: Benchmark) -> None:

@@ -245,7 +245,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     if STATE in session.config.stash and not hasattr(session.config, "workerinput"):
         _refuse_unknown_swaps(session.config, state_of(session.config).names)
-        if not session.items:
+        if not session.items and state_of(session.config).names:
             _refuse_unknown_tags(session.config)
 
 
@@ -262,8 +262,8 @@ def _refuse_unknown_tags(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
-    if state_of(node.config).shard is not None:
-        return  # the subject may have its trials in another shard
+    if STATE not in node.config.stash or state_of(node.config).shard is not None:
+        return  # nothing is swapped; or the subject may have its trials in another shard
     names = {part for nodeid in ids for part in nodeid.split("::")[1:-1]}
     _refuse_unknown_swaps(node.config, names)
 

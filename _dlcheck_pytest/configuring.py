@@ -40,6 +40,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _is_configured(folder: Path) -> bool:
-    from dlcheck.settings import is_configured
+    from dlcheck.configured import is_configured
 
     return is_configured(folder)

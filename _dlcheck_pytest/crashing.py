@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from _dlcheck_pytest.state import State
+from _dlcheck_pytest.state import State, state_of
 
 if TYPE_CHECKING:
-    from dlcheck.model import Outcome, Trial
+    from dlcheck.model import BenchmarkTrial, Outcome, Trial
 
 _PATIENCE = 5.0  # seconds for the exit status of a worker whose pipe is closed
 
@@ -56,6 +56,38 @@ def watched(trial: Trial, node: pytest.Item, state: State, crashed: Outcome) -> 
         running.end()
 
 
+@contextlib.contextmanager
+def watched_import(trial: Trial | BenchmarkTrial, config: pytest.Config) -> Iterator[None]:
+    """Say on the disk whose target is imported: that too may end the process, or never come back.
+
+    A benchmark has no limit of time; its target is imported as long as it takes.
+    """
+    from dlcheck.isolation import last_resort
+    from dlcheck.model import Trial
+
+    if not isinstance(trial, Trial):
+        yield
+        return
+    from dlcheck.runner import unfinished
+
+    running = _running(config, state_of(config))
+    try:
+        running.begin(
+            f"import of {trial.subject.target}",
+            unfinished(trial),
+            timeout=trial.timeout,
+            expected="",
+        )
+    except OSError:  # no space, no permission: unwatched
+        yield
+        return
+    try:
+        with last_resort(_terminal_of(config)):
+            yield
+    finally:
+        running.end()
+
+
 def _running(config: pytest.Config, state: State) -> Any:
     """The file of this process, made for its first trial."""
     if state.running is None:
@@ -75,15 +107,16 @@ def _running(config: pytest.Config, state: State) -> Any:
     return state.running
 
 
-def place_of(state: State) -> str:
-    """Where the workers of this controller say what they run."""
-    from dlcheck.crashes import FOLDER
-
-    return str(state.root.absolute() / FOLDER / str(os.getpid()))
+def place_of(config: pytest.Config) -> str:
+    """The folder and the process of a controller, by which its workers say what they run."""
+    return str(config.invocation_params.dir.absolute() / str(os.getpid()))
 
 
 def _file_of(controller: str, worker: str) -> Path:
-    return Path(f"{controller}-{worker}.json")
+    from dlcheck.crashes import FOLDER
+
+    place = Path(controller)
+    return place.parent / FOLDER / f"{place.name}-{worker}.json"
 
 
 def _terminal_of(config: pytest.Config) -> int:

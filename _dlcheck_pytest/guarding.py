@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import shlex
 import signal
 import threading
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -89,6 +92,8 @@ def take_signals(config: pytest.Config) -> None:
             for number in (getattr(signal, name) for name in names)
             if signal.getsignal(number) is signal.SIG_DFL
         }
+        config.add_cleanup(partial(put_signals_back, config))
+        _leave_forks_alone()
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -98,12 +103,44 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def put_signals_back(config: pytest.Config) -> None:
     for number, handler in config.stash.get(_BEFORE, {}).items():
         signal.signal(number, handler)
+    config.stash[_BEFORE] = {}
+
+
+@functools.cache
+def _leave_forks_alone() -> None:
+    """What a test forks ends by these signals as any process does.
+
+    They are blocked while it is forked: Python forgets those that come before its handlers do.
+    """
+    if not hasattr(os, "register_at_fork"):
+        return
+    masks: list[set[int]] = []
+
+    def block() -> None:
+        masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, _taken()))
+
+    def unblock() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop())
+
+    def give_up() -> None:
+        for number in _taken():
+            signal.signal(number, signal.SIG_DFL)
+        unblock()
+
+    os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=give_up)
+
+
+def _taken() -> list[int]:
+    numbers = (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+    return [number for number in numbers if signal.getsignal(number) is _interrupt]
 
 
 def told_of_interruption(config: pytest.Config, state: State, exitstatus: int) -> None:
     """Say how to go on."""
     if exitstatus != pytest.ExitCode.INTERRUPTED or state.writer is None:
         return
-    words = [word for word in shlex.split(state.command) if not word.startswith("--resume")]
+    from dlcheck.arguments import without
+
+    words = without(shlex.split(state.command), ("--resume", "--dlcheck-resume"))
     again = shlex.join([*words, f"--resume={state.writer.path.stem}"])
     state.notes.append(f"interrupted; go on with: {again}")

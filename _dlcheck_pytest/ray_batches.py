@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 import pytest
+
+from _dlcheck_pytest.trials import is_benchmark, trial_of
 
 _LONGEST = 6.0  # seconds of a task, as far as that is known: what a lost node costs, at most
 _MOST = 64  # items of a task
@@ -47,7 +48,7 @@ def batches(
     timed: dict[str, list[pytest.Item]] = {}
     others: dict[int, list[pytest.Item]] = {}
     for item in items:
-        if item.get_closest_marker("benchmark") is not None:
+        if is_benchmark(item):
             timed.setdefault(item.nodeid.partition("[")[0], []).append(item)
         else:
             others.setdefault(_gpus(item) if with_gpus else 0, []).append(item)
@@ -76,8 +77,7 @@ def _of_plan(plan: Sequence[pytest.Item], *, cpus: float, with_gpus: bool) -> It
 
 def _gpus(item: pytest.Item) -> int:
     """As many as make its device visible: cuda:1 is the second of two."""
-    trial: Any = getattr(getattr(item, "callspec", None), "params", {}).get("trial")
-    kind, _, index = getattr(trial, "device", "cpu").partition(":")
+    kind, _, index = getattr(trial_of(item), "device", "cpu").partition(":")
     return int(index or 0) + 1 if kind in ("cuda", "auto") else 0
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from _dlcheck_pytest.commands import command_of
-from _dlcheck_pytest.running import replayable, trial_of
+from _dlcheck_pytest.running import replayable
 from _dlcheck_pytest.state import State
+from _dlcheck_pytest.trials import trial_of
 
 
 def crash_reports(item: pytest.Item, state: State, why: str, times: int) -> list[dict[str, Any]]:

@@ -27,9 +27,10 @@ from _dlcheck_pytest.ray_cluster import (
     look_at_nodes,
     own_path,
 )
-from _dlcheck_pytest.running import trial_of
 from _dlcheck_pytest.state import State, state_of
+from _dlcheck_pytest.trials import trial_of
 from _dlcheck_pytest.workers import told_to_workers
+from dlcheck.arguments import without
 from dlcheck.errors import UsageError
 
 _RETRIES = 2  # of a task whose process or node is lost; of one with a single trial, one less
@@ -247,15 +248,11 @@ def _task() -> Any:
 
 def _for_tasks(words: Sequence[str]) -> list[str]:
     """The driver's command line without what is the driver's alone: the cluster, the shard."""
-    kept, rest = [], iter(words)
-    alone = {f"--{prefix}{name}" for prefix in ("", "dlcheck-")
-             for name in ("ray", "ray-timeout", "shard", "balance")}  # fmt: skip
-    for word in rest:
-        if word in alone:
-            next(rest, None)
-        elif word.partition("=")[0] not in alone:
-            kept.append(word)
-    return kept
+    return without(
+        words,
+        {f"--{prefix}{name}" for prefix in ("", "dlcheck-")
+         for name in ("ray", "ray-timeout", "shard", "balance")},
+    )  # fmt: skip
 
 
 def _end_of(error: Exception) -> str:

@@ -100,14 +100,15 @@ def _run(items: Sequence[pytest.Item], kept: Kept) -> Iterator[tuple[str, list[d
 
 def _unloadable(items: Sequence[pytest.Item], loaded: dict[tuple[Any, str], str]) -> Iterator[str]:
     """Targets that cannot be imported here, each tried once."""
-    from _dlcheck_pytest.running import trial_of, unloadable
+    from _dlcheck_pytest.running import unloadable
+    from _dlcheck_pytest.trials import trial_of
 
     for item in items:
         if (trial := trial_of(item)) is None or not isinstance(trial.subject.target, str):
             continue
         key = (trial.subject.target, trial.subject.file)
         if key not in loaded:
-            loaded[key] = unloadable(trial.subject)
+            loaded[key] = unloadable(trial)
         if loaded[key]:
             yield loaded[key]
 

@@ -178,7 +178,8 @@ def _exit_code(exitstatus: int, state: State) -> int:
     trends = [trend for trend, _ in state.trends]
     if state.usage_errors and state.only_usage_errors and exitstatus in (1, 2):
         return pytest.ExitCode.USAGE_ERROR
-    if exitstatus == pytest.ExitCode.TESTS_FAILED and state.failed == trends.count("slower"):
+    slower = trends.count("slower")
+    if exitstatus == pytest.ExitCode.TESTS_FAILED and slower and state.failed == slower:
         return ONLY_REGRESSIONS
     if exitstatus == pytest.ExitCode.OK and (
         any(outcome.verdict.value == "inconclusive" for outcome in state.outcomes)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from _dlcheck_pytest.commands import command_of
-from _dlcheck_pytest.crashing import remember, watched
+from _dlcheck_pytest.crashing import remember, watched, watched_import
 from _dlcheck_pytest.gpus import note_taken_gpus
 from _dlcheck_pytest.guarding import take_signals
 from _dlcheck_pytest.state import (
@@ -20,15 +20,17 @@ from _dlcheck_pytest.state import (
     MENDED,
     OUTCOME,
     SENT,
+    STATE,
     TREND,
     State,
     TrialFailed,
     dest_of,
     state_of,
 )
+from _dlcheck_pytest.trials import is_recorded, trial_of
 
 if TYPE_CHECKING:
-    from dlcheck.model import Outcome, Subject, Trial
+    from dlcheck.model import BenchmarkTrial, Outcome, Trial
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -39,15 +41,19 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """
     if session.config.option.collectonly or hasattr(session.config, "workerinput"):
         return None
-    take_signals(session.config)
+    if _has_trials(session):
+        take_signals(session.config)
     if session.config.getoption(dest_of("--ray")):
         from _dlcheck_pytest.ray_loop import run_on_ray
 
         return run_on_ray(session, state_of(session.config).ray)
     trials = [trial for item in session.items if (trial := trial_of(item)) is not None]
-    subjects = {(t.subject.target, t.subject.file): t.subject for t in trials
-                if isinstance(t.subject.target, str)}  # fmt: skip
-    problems = [text for subject in subjects.values() if (text := unloadable(subject))]
+    first = {(t.subject.target, t.subject.file): t for t in reversed(trials)
+             if isinstance(t.subject.target, str)}  # fmt: skip
+    problems = []
+    for trial in reversed(first.values()):
+        with watched_import(trial, session.config):
+            problems += filter(None, [unloadable(trial)])
     if problems:
         raise pytest.UsageError("\n".join(problems))
     if any(trial.device != "cpu" for trial in trials):
@@ -55,14 +61,29 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     return None
 
 
-def unloadable(subject: Subject) -> str:
-    from dlcheck.errors import Problem, TargetError
+def _has_trials(session: pytest.Session) -> bool:
+    """Here, or in workers: the controller of xdist collects nothing."""
+    config = session.config
+    in_workers = STATE in config.stash and state_of(config).workers > 0
+    return in_workers or any(map(is_recorded, session.items))
+
+
+def unloadable(trial: Trial | BenchmarkTrial) -> str:
+    """Why the target cannot be imported, with the line of the suite; empty where it can."""
+    from dlcheck.errors import Problem, TargetError, TrialTimeout
+    from dlcheck.isolation import time_limit
+    from dlcheck.isolation.exits import refused_exits
     from dlcheck.targets import load_target
 
+    subject = trial.subject
     if subject.options.get("kernels"):  # imported by its trials, which set up its lane first
         return ""
     try:
-        load_target(subject.target, near=subject.file)
+        with refused_exits(), time_limit(getattr(trial, "timeout", None)):
+            load_target(subject.target, near=subject.file)
+    except TrialTimeout as error:
+        text = f"target {subject.target!r}: importing it {error}"
+        return str(Problem(text, subject.file, subject.line))
     except TargetError as error:
         return str(Problem(str(error), subject.file, subject.line))
     return ""
@@ -222,9 +243,3 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, Any] 
     if report.skipped and (verdict == "inconclusive" or hasattr(report, "dlcheck_benchmark")):
         return "inconclusive", "?", ("INCONCLUSIVE", {"yellow": True})
     return None
-
-
-def trial_of(item: pytest.Item) -> Trial | None:
-    """The trial that a suite's item runs."""
-    trial: Trial | None = getattr(getattr(item, "callspec", None), "params", {}).get("trial")
-    return trial if hasattr(trial, "subject") else None

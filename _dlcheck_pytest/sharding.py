@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from _dlcheck_pytest.state import STATE, dest_of, state_of
+from _dlcheck_pytest.trials import is_benchmark, is_recorded
 
 
 @pytest.hookimpl(trylast=True)
@@ -28,8 +29,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     state.cut = {
         "number": state.shard.number,
         "of": state.shard.of,
-        "trials": sum(map(_is_recorded, own)),
-        "whole": sum(map(_is_recorded, items)),
+        "trials": sum(map(is_recorded, own)),
+        "whole": sum(map(is_recorded, items)),
         "digest": found.digest,
     }
     items[:] = own
@@ -41,15 +42,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _unit_of(item: pytest.Item) -> str:
     """What stays together: the points of a benchmark, whose times are compared."""
-    if item.get_closest_marker("benchmark"):
+    if is_benchmark(item):
         return item.nodeid.partition("[")[0]
     return item.nodeid
-
-
-def _is_recorded(item: pytest.Item) -> bool:
-    """Does it come to an outcome or a benchmark of the record?"""
-    given = getattr(getattr(item, "callspec", None), "params", {}).values()
-    return any(hasattr(value, "subject") or hasattr(value, "trial") for value in given)
 
 
 @pytest.hookimpl(optionalhook=True)

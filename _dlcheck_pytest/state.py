@@ -166,7 +166,7 @@ def _new_state(config: pytest.Config) -> State:
         failures=Failures(here),
         told=frozenset(name for name, each in settings.items() if each.source != DEFAULT),
         plugins=settings["plugin"].value,
-        surroundings=_surroundings(config),
+        surroundings=surroundings_of(config),
         baseline=baseline,
         others=others,
         ray=given["--ray"] or "",
@@ -234,7 +234,7 @@ def _refuse_another_run(earlier: Run, state: State) -> None:
         )
 
 
-def _surroundings(config: pytest.Config) -> tuple[str, ...]:
+def surroundings_of(config: pytest.Config) -> tuple[str, ...]:
     """A worker's own arguments are not those that were typed: the controller hands them on."""
     from _dlcheck_pytest.commands import surroundings
 
@@ -306,4 +306,4 @@ def _refuse_broken_targets(swaps: dict[str, str]) -> None:
 def _shared_seed(config: pytest.Config, seed: int) -> int:
     """The controller's seed, so that every worker draws the same streams."""
     worker = getattr(config, "workerinput", None)
-    return int(worker["dlcheck_seed"]) if worker is not None else seed
+    return int(worker.get("dlcheck_seed", seed)) if worker is not None else seed

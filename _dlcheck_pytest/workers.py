@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Generator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ import pytest
 from _dlcheck_pytest.crashing import place_of
 from _dlcheck_pytest.gpus import gpu_of, gpus_to_share, note_taken_gpus
 from _dlcheck_pytest.lanes import Lanes, lanes_in
-from _dlcheck_pytest.state import state_of
+from _dlcheck_pytest.state import STATE, state_of, surroundings_of
+from _dlcheck_pytest.trials import is_benchmark, trial_of
 
 FOLDER = pytest.StashKey[str]()
 LANES = pytest.StashKey[Lanes | None]()
@@ -44,16 +46,17 @@ def _runs_suites(config: pytest.Config) -> bool:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
     """What each worker finds in its environment when it starts, before anything loads torch."""
+    # Made by the first worker that times something.
+    config.stash[FOLDER] = os.path.join(tempfile.gettempdir(), f"dlcheck-lanes-{uuid.uuid4().hex}")
+    config.add_cleanup(partial(shutil.rmtree, config.stash[FOLDER], ignore_errors=True))
+    if not _runs_suites(config):
+        return
     from dlcheck.machine import cores
 
     here = [spec for spec in specs if spec.popen]
-    config.stash[FOLDER] = tempfile.mkdtemp(prefix="dlcheck-lanes-")
-    config.add_cleanup(partial(shutil.rmtree, config.stash[FOLDER], ignore_errors=True))
     if "OMP_NUM_THREADS" not in os.environ:  # workers that use every core wait for each other
         for spec in here:
             spec.env.setdefault("OMP_NUM_THREADS", str(max(1, cores() // len(here))))
-    if not _runs_suites(config):
-        return
     state = state_of(config)
     state.workers = len(specs)
     gpus = gpus_to_share(state)
@@ -67,18 +70,19 @@ def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     node.workerinput.update(told_to_workers(node.config))
-    node.workerinput["dlcheck_running"] = place_of(state_of(node.config))
-    node.workerinput["dlcheck_lanes"] = node.config.stash.get(FOLDER, "")
+    node.workerinput["dlcheck_running"] = place_of(node.config)
+    if node.gateway.spec.popen:  # on this machine
+        node.workerinput["dlcheck_lanes"] = node.config.stash.get(FOLDER, "")
 
 
 def told_to_workers(config: pytest.Config) -> dict[str, Any]:
     """What a worker, on this machine or another, cannot find out for itself."""
-    state = state_of(config)
-    return {
-        "dlcheck_seed": state.overrides.seed,
-        "dlcheck_surroundings": list(state.surroundings),
-        "dlcheck_resume": str(state.earlier.path) if state.earlier is not None else "",
-    }
+    told: dict[str, Any] = {"dlcheck_surroundings": list(surroundings_of(config))}
+    if STATE in config.stash:  # else nobody said anything, and a worker finds the same defaults
+        state = state_of(config)
+        told["dlcheck_seed"] = state.overrides.seed
+        told["dlcheck_resume"] = str(state.earlier.path) if state.earlier is not None else ""
+    return told
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -87,11 +91,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     lanes = _lanes_of(item.session)
     if lanes is None:
         return (yield)
-    device = getattr(
-        getattr(item, "callspec", None) and item.callspec.params.get("trial"), "device", "cpu"
-    )
-    alone = item.get_closest_marker("benchmark") is not None
-    with lanes.held("cpu" if device == "cpu" else gpu_of(device), alone=alone):
+    device = getattr(trial_of(item), "device", "cpu")
+    with lanes.held("cpu" if device == "cpu" else gpu_of(device), alone=is_benchmark(item)):
         return (yield)
 
 
@@ -101,6 +102,9 @@ def _lanes_of(session: pytest.Session) -> Lanes | None:
     if LANES not in stash:
         told = getattr(session.config, "workerinput", {})
         folder = told.get("dlcheck_lanes", "") if told.get("workercount", 1) > 1 else ""
-        timed = folder and any(item.get_closest_marker("benchmark") for item in session.items)
-        stash[LANES] = lanes_in(folder) if timed and Path(folder).is_dir() else None
+        stash[LANES] = None
+        if folder and any(map(is_benchmark, session.items)):
+            with contextlib.suppress(OSError):
+                os.makedirs(folder, mode=0o700, exist_ok=True)
+                stash[LANES] = lanes_in(folder)
     return stash[LANES]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from dlcheck.arguments import without
 from dlcheck.benchmark import Benchmark
 from dlcheck.errors import UsageError
 from dlcheck.model import Outcome, Verdict
@@ -144,13 +145,7 @@ def _meta(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _whole_command(command: str) -> str:
-    words, kept = iter(shlex.split(command)), []
-    for word in words:
-        if word in ("--shard", "--dlcheck-shard"):
-            next(words, None)
-        elif not word.startswith(("--shard=", "--dlcheck-shard=")):
-            kept.append(word)
-    return shlex.join(kept)
+    return shlex.join(without(shlex.split(command), ("--shard", "--dlcheck-shard")))
 
 
 def _part(run: Run) -> dict[str, Any]:

@@ -163,7 +163,8 @@ def try_plugins(modules: Iterable[str]) -> None:
 
 def named_plugins() -> list[str]:
     """The modules that `--plugin`, DLCHECK_PLUGIN or `[tool.dlcheck]` name."""
-    from dlcheck.settings import is_configured, read_settings
+    from dlcheck.configured import is_configured
+    from dlcheck.settings import read_settings
 
     here = Path.cwd()
     told = read_settings({}, here)["plugin"].value if is_configured(here) else ()

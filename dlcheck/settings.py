@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dlcheck.configured import variable_of
 from dlcheck.errors import UsageError, unknown
 from dlcheck.model import PROFILES
 
@@ -127,21 +128,9 @@ def read_settings(given: Mapping[str, Any], folder: Path) -> dict[str, Setting]:
     return found
 
 
-def is_configured(folder: Path) -> bool:
-    """Does the environment or a pyproject.toml at or above the folder speak to dlcheck?"""
-    if any(os.environ.get(f"DLCHECK_{name.upper()}") for name in READERS):
-        return True
-    files = (place / "pyproject.toml" for place in (folder, *folder.parents))
-    file = next((file for file in files if file.is_file()), None)
-    try:
-        return file is not None and b"dlcheck" in file.read_bytes()
-    except OSError:
-        return False
-
-
 def _setting(name: str, given: Mapping[str, Any], table: Mapping[str, Any], file: str) -> Setting:
     read, default = READERS[name]
-    variable = f"DLCHECK_{name.upper()}"
+    variable = variable_of(name)
     for value, source in (
         (given.get(name), f"--{_OPTIONS.get(name, name)}"),
         (os.environ.get(variable), variable),

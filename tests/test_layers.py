@@ -14,8 +14,9 @@ ROOT = Path(__file__).parents[1]
 
 # Low to high. A module may import its own layer and those below; a package stands for all in it.
 LAYERS = (
-    ("errors", "model", "domains", "formulas", "kinds", "sources", "targets", "toml_text",
-     "declarations", "ratio", "benchmark", "benchmark_tables", "regression", "trends"),
+    ("arguments", "configured", "errors", "model", "domains", "formulas", "kinds", "sources",
+     "targets", "toml_text", "declarations", "ratio", "benchmark", "benchmark_tables",
+     "regression", "trends"),
     ("registry", "suite", "suite_records", "suite_problems", "suite_schema", "selection",
      "inherited", "expansion", "settings", "shipped", "requirements", "benchmark_plans",
      "shards", "machine"),

@@ -345,3 +345,20 @@ def test_the_record_holds_every_outcome(suite: pytest.Pytester) -> None:
     assert lines[0]["meta"]["seed"] == 0
     assert sorted(line["verdict"] for line in lines[1:-1]) == ["failed", "passed"]
     assert "leaves_inputs_unchanged" in Path(suite.path / "out" / "index.html").read_text()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no alarms")
+@pytest.mark.parametrize(
+    ("top", "message"),
+    [
+        ("os._exit(0)", "*os._exit(0) ends the process that runs it*"),
+        ("while True: pass", "*importing it ran past its timeout of 0.5 s*"),
+    ],
+)
+def test_a_target_that_never_comes_back_is_a_usage_error(
+    suite: pytest.Pytester, top: str, message: str
+) -> None:
+    suite.makepyfile(ends=f"import os\n{top}\ndef good(x): return x")
+    result = run(suite, "plugin.toml", "--subject", "good=ends.py:good", "--trial-timeout", "0.5")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])

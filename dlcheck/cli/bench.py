@@ -86,7 +86,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _again(arguments: Sequence[str], benchmark: Benchmark) -> str:
     """The same call for this point alone, wherever it is typed."""
-    from dlcheck.cli.repeated import without
+    from dlcheck.arguments import without
     from dlcheck.toml_text import to_toml_value
 
     words = without(arguments, ("--sweep", "--device", "--dtype"))
@@ -98,7 +98,8 @@ def _again(arguments: Sequence[str], benchmark: Benchmark) -> str:
 
 
 def _repeated(arguments: Sequence[str], given: Any) -> int:
-    from dlcheck.cli.repeated import OPTIONS, PROCESSES, repeated, without
+    from dlcheck.arguments import without
+    from dlcheck.cli.repeated import OPTIONS, PROCESSES, repeated
 
     if given.json or given.no_record:
         option = "--json" if given.json else "--no-record"

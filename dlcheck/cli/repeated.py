@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
 
+from dlcheck.arguments import without
 from dlcheck.cli import COULD_NOT_MEASURE, FAILED
 from dlcheck.errors import UsageError
 from dlcheck.processes import in_processes, refuse_wrong_number, tree
@@ -44,17 +45,6 @@ def repeated(
     for name, run in (("before", before), ("after", after)):
         print(f"record {name}: {_shown(run)}")
     return exit_code(found)
-
-
-def without(arguments: Sequence[str], options: Sequence[str]) -> list[str]:
-    """The arguments less some options, each with its value."""
-    kept, words = [], iter(arguments)
-    for word in words:
-        if word in options:
-            next(words, None)
-        elif word.partition("=")[0] not in options:
-            kept.append(word)
-    return kept
 
 
 def _show(run: Run) -> int:

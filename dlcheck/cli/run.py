@@ -73,6 +73,7 @@ def main(arguments: Sequence[str]) -> int:
     if any(word in ("-h", "--help") for word in arguments):
         print(_help())
         return 0
+    from dlcheck.arguments import without
     from dlcheck.cli.repeated import (
         OPTIONS,
         PROCESSES,
@@ -80,7 +81,6 @@ def main(arguments: Sequence[str]) -> int:
         replicas,
         run_since,
         value_of,
-        without,
     )
 
     if value_of("--ray", arguments) is not None:

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from dlcheck.arguments import without
 from dlcheck.cli import COULD_NOT_MEASURE, Parser, parse_pairs
-from dlcheck.cli.repeated import without
 from dlcheck.failures import Failures, failure_of, identity, with_replay
 from dlcheck.model import PROFILES, Outcome, Suite, Trial, Verdict
 from dlcheck.registry import named_plugins
