@@ -74,7 +74,7 @@ def watched_import(trial: Trial | BenchmarkTrial, config: pytest.Config) -> Iter
     try:
         running.begin(
             f"import of {trial.subject.target}",
-            unfinished(trial),
+            unfinished(trial, loads=False),
             timeout=trial.timeout,
             expected="",
         )

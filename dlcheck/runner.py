@@ -92,9 +92,17 @@ def _whose_fault(error: Exception, trial: Trial) -> tuple[Verdict, str]:
     return Verdict.ERRORED, "dlcheck itself failed:\n" + traceback.format_exc()
 
 
-def unfinished(trial: Trial, reproduce: str = "") -> Outcome:
-    """The outcome of a trial that never comes back: a failure without numbers."""
-    return replace(_outcome(trial, Seen(), Verdict.FAILED, "", 0.0), reproduce=reproduce)
+def unfinished(trial: Trial, reproduce: str = "", *, loads: bool = True) -> Outcome:
+    """The outcome of a trial that never comes back: a failure without numbers.
+
+    loads: import the target, to say where it is written.
+    """
+    source = ""
+    if loads:
+        with contextlib.suppress(TrialTimeout), refused_exits(), time_limit(trial.timeout):
+            source = source_of(trial.subject)
+    made = _outcome(trial, Seen(), Verdict.SKIPPED, "", 0.0)
+    return replace(made, verdict=Verdict.FAILED, source=source, reproduce=reproduce)
 
 
 def usable_device(name: str) -> torch.device:

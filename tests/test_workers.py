@@ -178,16 +178,25 @@ def test_no_worker_does_anything_while_another_times(pytester: pytest.Pytester) 
         test_timed="""
         import pathlib, time
         import pytest
+        from dlcheck.model import BenchmarkPlan, BenchmarkTrial, Subject
+
+        TRIALS = [
+            BenchmarkTrial(
+                suite="test_timed.py", plan=BenchmarkPlan(name="passes", target=len),
+                subject=Subject(name="passes", target=len, kind="op"),
+                device="cpu", dtype="float32", sizes={"n": k},
+            )
+            for k in range(3)
+        ]
 
         def passes(name):
             started = time.monotonic()
             time.sleep(0.05)
             pathlib.Path(f"{name}.span").write_text(f"{started} {time.monotonic()}")
 
-        @pytest.mark.benchmark
-        @pytest.mark.parametrize("k", range(3))
-        def test_benchmark(k):
-            passes(f"alone-{k}")
+        @pytest.mark.parametrize("trial", TRIALS)
+        def test_benchmark(trial):
+            passes(f"alone-{trial.sizes['n']}")
 
         @pytest.mark.parametrize("k", range(12))
         def test_other(k):
