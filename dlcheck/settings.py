@@ -27,6 +27,7 @@ class Setting:
 
     value: Any
     source: str
+    drawn: bool = False  # at random, for this run
 
 
 def _profile(value: Any) -> str:
@@ -124,7 +125,9 @@ def read_settings(given: Mapping[str, Any], folder: Path) -> dict[str, Setting]:
     found = {name: _setting(name, given, table, file) for name in READERS}
     profile = found["profile"]
     if PROFILES[profile.value].draws_its_seed and found["seed"].source == DEFAULT:
-        found["seed"] = Setting(_seed("random"), f"profile {profile.value}, {profile.source}")
+        found["seed"] = Setting(
+            _seed("random"), f"profile {profile.value}, {profile.source}", drawn=True
+        )
     return found
 
 
@@ -139,7 +142,7 @@ def _setting(name: str, given: Mapping[str, Any], table: Mapping[str, Any], file
         if value is None or value == "" or value == []:
             continue
         try:
-            return Setting(read(value), source)
+            return Setting(read(value), source, drawn=name == "seed" and value == "random")
         except ValueError as error:
             raise UsageError(f"{source}: {error}") from None
     return Setting(default, DEFAULT)

@@ -1,6 +1,7 @@
 """`suite.lock`: how much of each suite ran; a run that checks less does not pass unnoticed.
 
-A TOML file beside the suites, one table per suite file: subject = trials that ran on the CPU.
+A TOML file beside the suites. Below `suites` one table per suite file: subject = trials that ran
+on the CPU.
 Loads no torch.
 """
 
@@ -17,6 +18,7 @@ from dlcheck.model import Outcome, Verdict
 from dlcheck.toml_text import to_toml_value
 
 NAME = "suite.lock"
+SUITES = "suites"
 RUN = ("profile", "seed")  # a run is held to the lock where it has the same
 _HEAD = """\
 # Written by `dlcheck run --lock`: how many trials of each subject ran, with evidence, on the CPU.
@@ -44,25 +46,32 @@ def read_lock(path: Path) -> dict[str, Any]:
         raise UsageError(
             f"{path}: this lock cannot be read: {error}; write it anew with --lock"
         ) from None
-    for name, table in data.items():
-        whole = isinstance(table, dict) and all(type(n) is int for n in table.values())
-        if name not in RUN and not whole:
-            raise UsageError(f"{path}: {name} is a table of counts; write it anew with --lock")
+    suites = data.get(SUITES)
+    if set(data) != {*RUN, SUITES} or not isinstance(suites, dict):
+        raise UsageError(
+            f"{path}: a lock has {', '.join(RUN)} and the table {SUITES}; write it anew with --lock"
+        )
+    for name, table in suites.items():
+        if not isinstance(table, dict) or not all(type(n) is int for n in table.values()):
+            raise UsageError(
+                f"{path}: {SUITES}.{name} is a table of counts; write it anew with --lock"
+            )
     return data
 
 
 def write_lock(path: Path, run: Mapping[str, Any], found: Mapping[str, Mapping[str, int]]) -> None:
-    """Lock these suites; what other suites have stays.
+    """Lock these suites; what other suites have stays, if it is of such a run too.
 
     run: its profile and seed, on which it depends which claims have content; found: file stem →
     subject → trials.
     """
-    kept = read_lock(path) if path.exists() else {}
-    tables = {name: table for name, table in kept.items() if name not in RUN}
+    kept = read_lock(path)
+    same = all(kept.get(name) == run[name] for name in RUN)
+    tables = dict(kept[SUITES]) if same else {}
     tables |= {stem: {name: n for name, n in table.items() if n} for stem, table in found.items()}
     lines = [_HEAD, *(f"{name} = {to_toml_value(run[name])}\n" for name in RUN)]
     for stem in sorted(tables):
-        lines.append(f"\n[{_key(stem)}]\n")
+        lines.append(f"\n[{SUITES}.{_key(stem)}]\n")
         lines += [f"{_key(name)} = {tables[stem][name]}\n" for name in sorted(tables[stem])]
     path.write_text("".join(lines), "utf-8")
 
@@ -75,7 +84,7 @@ def _key(name: str) -> str:
 def shrunk(lock: Mapping[str, Any], found: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
     """Per suite that ran: which subjects ran less than is locked, in words."""
     for stem, table in found.items():
-        locked = lock.get(stem, {})
+        locked = lock.get(SUITES, {}).get(stem, {})
         less = {
             name: (table.get(name, 0), n) for name, n in locked.items() if table.get(name, 0) < n
         }
@@ -89,9 +98,10 @@ def shrunk(lock: Mapping[str, Any], found: Mapping[str, Mapping[str, int]]) -> I
 
 def grown(lock: Mapping[str, Any], found: Mapping[str, Mapping[str, int]]) -> int:
     """How many trials ran beyond what is locked, in suites that are locked."""
+    locked = lock.get(SUITES, {})
     return sum(
-        max(0, n - lock[stem].get(name, 0))
+        max(0, n - locked[stem].get(name, 0))
         for stem, table in found.items()
-        if stem in lock
+        if stem in locked
         for name, n in table.items()
     )

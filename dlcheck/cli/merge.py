@@ -22,7 +22,8 @@ def parser() -> Parser:
         description="Merge the records of shards (dlcheck run --shard k/N) into one.",
         epilog="A RUN is a .jsonl record, a folder of them, the beginning of a name in "
         ".dlcheck/runs, or a baseline. Exit codes: those that one run of everything would have "
-        "had; 4 where the records are no parts of one run.",
+        "had; 4 where the records are no parts of one run. suite.lock is not looked at: a shard "
+        "is a part, and only whole runs are held to it.",
     )
     add = made.add_argument
     add("runs", nargs="+", metavar="RUN", help="all shards of one run")
