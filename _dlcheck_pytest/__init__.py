@@ -19,6 +19,7 @@ from _dlcheck_pytest.configuring import pytest_addoption as pytest_addoption
 from _dlcheck_pytest.configuring import pytest_configure as pytest_configure
 from _dlcheck_pytest.crashing import pytest_enter_pdb as pytest_enter_pdb
 from _dlcheck_pytest.crashing import pytest_handlecrashitem as pytest_handlecrashitem
+from _dlcheck_pytest.guarding import pytest_deselected as pytest_deselected
 from _dlcheck_pytest.recording import pytest_sessionfinish as pytest_sessionfinish
 from _dlcheck_pytest.running import pytest_report_teststatus as pytest_report_teststatus
 from _dlcheck_pytest.running import pytest_runtest_makereport as pytest_runtest_makereport

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from _dlcheck_pytest.commands import command_of
+from _dlcheck_pytest.resuming import recorded_benchmark
 from _dlcheck_pytest.state import BENCHMARK, TREND, State, TrialFailed, dest_of, state_of
 from _dlcheck_pytest.trials import is_benchmark
 
@@ -30,7 +31,7 @@ def run_benchmark_item(trial: BenchmarkTrial, node: pytest.Item, fixture: Any) -
     if absent := why_absent(trial.subject.requires):
         pytest.skip(absent)
     try:
-        found = _earlier(trial, state) or run_benchmark(trial)
+        found = recorded_benchmark(trial, node) or run_benchmark(trial)
     except DeviceUnavailable as error:
         if trial.device.partition(":")[0] in state.required:
             pytest.fail(f"{error}, and --require was given", pytrace=False)
@@ -47,14 +48,6 @@ def run_benchmark_item(trial: BenchmarkTrial, node: pytest.Item, fixture: Any) -
         pytest.skip(sentence(found))
     if state.baseline:
         _hold_against(found, node, state)
-
-
-def _earlier(trial: BenchmarkTrial, state: State) -> Benchmark | None:
-    """What was measured in the run that goes on here."""
-    if state.earlier is None:
-        return None
-    wanted = f"{trial.suite}::{trial.plan.name}[{trial.point}]"
-    return next((each for each in state.earlier.benchmarks if each.id == wanted), None)
 
 
 def _hold_against(found: Benchmark, node: pytest.Item, state: State) -> None:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from _dlcheck_pytest.state import State, dest_of
+from _dlcheck_pytest.state import State, dest_of, state_of
+from _dlcheck_pytest.trials import is_recorded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _BEFORE = pytest.StashKey[dict[int, Any]]()
 
@@ -67,6 +68,8 @@ def _why_partial(config: pytest.Config, state: State) -> str:
         "-k": option.keyword,
         "-m": option.markexpr,
         "--deselect": option.deselect,
+        "--ignore": option.ignore,
+        "--ignore-glob": option.ignore_glob,
         "--lf": getattr(option, "lf", False),
         "--stepwise": getattr(option, "stepwise", False),
         "--device": given.devices,
@@ -77,7 +80,19 @@ def _why_partial(config: pytest.Config, state: State) -> str:
         if value:
             return name
     nodes = [arg for arg in config.args if "::" in arg]
-    return f"only {nodes[0]}" if nodes else ""
+    if nodes:
+        return f"only {nodes[0]}"
+    return f"{state.deselected:,} trials were deselected" if state.deselected else ""
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    """By whatever: a conftest, a plugin that splits runs. Workers tell their controller."""
+    trials = sum(map(is_recorded, items))
+    if trials:
+        config = items[0].config
+        state_of(config).deselected += trials
+        if hasattr(config, "workeroutput"):
+            config.workeroutput["dlcheck_deselected"] = state_of(config).deselected
 
 
 # --- signals ----------------------------------------------------------------------------------

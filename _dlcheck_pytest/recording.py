@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from _dlcheck_pytest.guarding import hold_to_lock, put_signals_back, told_of_interruption
+from _dlcheck_pytest.resuming import note_stale
 from _dlcheck_pytest.state import (
     COULD_NOT_MEASURE,
     ONLY_REGRESSIONS,
@@ -72,6 +73,7 @@ class Recorder:
             state.outcomes.append(line)
             if report.failed and isinstance(report.longrepr, str):
                 report.longrepr = FailureText(report.longrepr, line)
+        state.stale += getattr(report, "dlcheck_stale", False)
         if not state.meta:
             _begin(state, getattr(report, "dlcheck_environment", {}))
         if state.writer is not None:
@@ -158,6 +160,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     code = _exit_code(exitstatus, state)
     if code in (0, COULD_NOT_MEASURE) and hold_to_lock(config, state):
         code = int(pytest.ExitCode.TESTS_FAILED)
+    note_stale(state)
     told_of_interruption(config, state, exitstatus)
     if state.cut.get("whole") and not state.meta:
         _begin(state, {})  # a shard without trials is recorded too

@@ -15,11 +15,13 @@ from _dlcheck_pytest.commands import command_of
 from _dlcheck_pytest.crashing import remember, watched, watched_import
 from _dlcheck_pytest.gpus import note_taken_gpus
 from _dlcheck_pytest.guarding import take_signals
+from _dlcheck_pytest.resuming import recorded_outcome
 from _dlcheck_pytest.state import (
     BENCHMARK,
     MENDED,
     OUTCOME,
     SENT,
+    STALE,
     STATE,
     TREND,
     State,
@@ -115,15 +117,6 @@ def run_item(trial: Trial, node: pytest.Item | None) -> None:
     raise TrialFailed(outcome, describe(outcome))
 
 
-def _earlier(trial: Trial, state: State) -> Outcome | None:
-    """What it came to in the run that goes on here."""
-    if state.earlier is None:
-        return None
-    if not state.known:
-        state.known.update({outcome.id: outcome for outcome in state.earlier.outcomes})
-    return state.known.get(trial.id)
-
-
 def _as_if_not_expected(trial: Trial, node: pytest.Item) -> Trial:
     """With --runxfail what is declared to fail fails, and says how."""
     if not node.config.option.runxfail:
@@ -136,8 +129,8 @@ def _as_if_not_expected(trial: Trial, node: pytest.Item) -> Trial:
 def _kept(trial: Trial, node: pytest.Item) -> Outcome:
     """Run the trial, the case that failed last time first; with what it takes to run it again."""
     state = state_of(node.config)
-    if (earlier := _earlier(trial, state)) is not None:
-        return earlier
+    if (earlier := recorded_outcome(trial, node)) is not None:
+        return _required(earlier, trial, state)
     from dlcheck.failures import identity
     from dlcheck.reporting.again import statistics
     from dlcheck.runner import run_trial, unfinished
@@ -196,6 +189,7 @@ def pytest_runtest_makereport(
         return report
     from dlcheck.results import encode, environment, plain
 
+    report.dlcheck_stale = item.stash.get(STALE, False)
     if outcome is not None:
         report.dlcheck = _sendable(encode(outcome))
         report.sections = [(name, _tame(text)) for name, text in report.sections]

@@ -49,6 +49,9 @@ def _unit_of(item: pytest.Item) -> str:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """What a worker of xdist says of the cut; its controller collects nothing."""
-    if sent := getattr(node, "workeroutput", {}).get("dlcheck_cut"):
+    """What a worker of xdist says of the selection; its controller collects nothing."""
+    told = getattr(node, "workeroutput", {})
+    if sent := told.get("dlcheck_cut"):
         state_of(node.config).cut = sent
+    if deselected := told.get("dlcheck_deselected"):
+        state_of(node.config).deselected = deselected

@@ -51,6 +51,7 @@ OUTCOME = pytest.StashKey["Outcome"]()
 BENCHMARK = pytest.StashKey["Benchmark"]()
 TREND = pytest.StashKey[tuple[str, str]]()
 SENT = pytest.StashKey[bool]()
+STALE = pytest.StashKey[bool]()  # recorded earlier, and edited since
 MENDED = pytest.StashKey[str]()  # the ID of a failure that passes now
 
 
@@ -96,6 +97,8 @@ class State:
     gate: Gate | None = None  # made where the first benchmark is judged
     earlier: Run | None = None  # that goes on here
     known: dict[str, Outcome] = dataclasses.field(default_factory=dict)  # its outcomes by ID
+    stale: int = 0  # recorded there, and edited since
+    deselected: int = 0  # trials, by whatever
     failed: int = 0
     trends: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # and in words
     only_usage_errors: bool = True
@@ -143,6 +146,7 @@ def _new_state(config: pytest.Config) -> State:
         times = _recorded_times(given["--balance"], shard, here)
         earlier = _earlier_run(config, given["--resume"], here)
         patience = _refuse_beside_ray(config, given)
+        _refuse_to_lock_what_is_drawn(given["--lock"], drawn=settings["seed"].drawn)
         others = [read_run(Path(given["--replicas"]))] if given["--replicas"] else []
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
@@ -269,6 +273,16 @@ def _refuse_beside_ray(config: pytest.Config, given: dict[str, Any]) -> float:
             why = "needs one machine" if option.startswith("--") else "has workers of its own"
             raise UsageError(f"--ray does not go with {option}, which {why}: give one of them")
     return patience
+
+
+def _refuse_to_lock_what_is_drawn(lock: object, *, drawn: bool) -> None:
+    from dlcheck.errors import UsageError
+
+    if lock and drawn:
+        raise UsageError(
+            "--lock holds later runs with the same seed to this one, and this run draws its seed: "
+            "give --seed N"
+        )
 
 
 def _recorded_times(name: str | None, shard: Shard | None, folder: Path) -> dict[str, float]:

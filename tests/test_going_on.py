@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from sessions import run_pytest
 
+from dlcheck.arguments import without
 from dlcheck.model import Verdict
 from dlcheck.results import read_run
 from dlcheck.suite_lock import counts, grown, read_lock, shrunk, write_lock
@@ -144,7 +145,7 @@ def test_what_is_locked_must_run_again(suite: pytest.Pytester) -> None:
     (suite.path / "mine.toml").write_text(SUITE + SUBJECT.format("right") + SUBJECT.format("slow"))
     assert run_pytest(suite, "mine.toml", "--lock").ret == 0
     lock = suite.path / "suite.lock"
-    assert read_lock(lock)["mine"] == {"right": 3, "slow": 3}
+    assert read_lock(lock)["suites"]["mine"] == {"right": 3, "slow": 3}
     assert run_pytest(suite, "mine.toml").ret == 0
     assert run_pytest(suite, "mine.toml", "-k", "right").ret == 0, "a part is not held to it"
     (suite.path / "mine.toml").write_text(SUITE + SUBJECT.format("right"))
@@ -157,11 +158,11 @@ def test_what_is_locked_must_run_again(suite: pytest.Pytester) -> None:
         run_pytest(suite, "mine.toml", "-k", "right", "--lock").ret == pytest.ExitCode.TESTS_FAILED
     )
     assert run_pytest(suite, "mine.toml", "--lock").ret == 0
-    assert read_lock(lock)["mine"] == {"right": 3}
+    assert read_lock(lock)["suites"]["mine"] == {"right": 3}
 
 
 def test_a_lock_names_what_vanished_and_counts_what_is_new() -> None:
-    lock = {"profile": "quick", "a": {"x": 3, "y": 2}, "b": {"z": 1}}
+    lock = {"profile": "quick", "suites": {"a": {"x": 3, "y": 2}, "b": {"z": 1}}}
     assert list(shrunk(lock, {"a": {"x": 3, "y": 2}})) == []
     assert list(shrunk(lock, {"a": {"x": 1, "new": 9}})) == [
         "a: 4 trials that are locked did not run: x 1 of 3, y 0 of 2"
@@ -171,9 +172,12 @@ def test_a_lock_names_what_vanished_and_counts_what_is_new() -> None:
 
 def test_a_lock_keeps_the_suites_that_did_not_run(tmp_path: Path) -> None:
     path, run = tmp_path / "suite.lock", {"profile": "quick", "seed": 0}
-    write_lock(path, run, {"a": {"x": 3, "none ran": 0}, "b": {"a name": 1}})
-    write_lock(path, run, {"a": {"x": 4}})
-    assert read_lock(path) == {**run, "a": {"x": 4}, "b": {"a name": 1}}
+    write_lock(path, run, {"profile": {"x": 3, "none ran": 0}, "b": {"a name": 1}})
+    write_lock(path, run, {"profile": {"x": 4}})
+    assert read_lock(path) == {**run, "suites": {"profile": {"x": 4}, "b": {"a name": 1}}}
+    other = {**run, "seed": 1}
+    write_lock(path, other, {"c": {"y": 2}})
+    assert read_lock(path) == {**other, "suites": {"c": {"y": 2}}}, "two kinds of run in one lock"
 
 
 def test_a_run_tells_in_one_line_what_did_not_run(suite: pytest.Pytester) -> None:
@@ -208,3 +212,56 @@ def test_only_trials_on_the_cpu_are_locked() -> None:
     from outcomes import outcome
 
     assert counts([outcome()]) != {}
+
+
+def test_what_was_edited_since_runs_again(suite: pytest.Pytester) -> None:
+    (suite.path / "mine.toml").write_text(SUITE + SUBJECT.format("right"))
+    suite.makepyfile(mine=MINE)
+    run_pytest(suite, "mine.toml")
+    calls = suite.path / "calls.txt"
+    calls.unlink()
+    later = time.time() + 5
+    os.utime(suite.path / "mine.py", (later, later))
+    result = run_pytest(suite, "mine.toml", "--resume", "latest", "--require", "cuda")
+    assert calls.exists()
+    result.stdout.fnmatch_lines(["*6 trials that were recorded ran again: edited since*"])
+    result.assert_outcomes(passed=3, failed=3)
+    # what was taken over is required too
+    past = time.time() - 50
+    for name in ("mine.py", "mine.toml"):
+        os.utime(suite.path / name, (past, past))
+    run_pytest(suite, "mine.toml", "--resume=latest", "--require", "cuda").assert_outcomes(
+        passed=3, failed=3
+    )
+
+
+CHOOSES = """
+def pytest_collection_modifyitems(config, items):
+    config.hook.pytest_deselected(items=[each for each in items if "slow" in each.nodeid])
+    items[:] = [each for each in items if "slow" not in each.nodeid]
+"""
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["here", "worker"])
+def test_a_run_that_something_reduces_is_no_whole_one(
+    suite: pytest.Pytester, workers: tuple[str, ...]
+) -> None:
+    (suite.path / "mine.toml").write_text(SUITE + SUBJECT.format("right") + SUBJECT.format("slow"))
+    assert run_pytest(suite, "mine.toml", "--lock").ret == 0
+    suite.makeconftest(CHOOSES)
+    assert run_pytest(suite, "mine.toml", *workers).ret == 0
+    result = run_pytest(suite, "mine.toml", "--lock", *workers)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*this run is partial: 6 trials were deselected*"])
+
+
+@pytest.mark.parametrize("given", ["--seed=random", "--profile=nightly"])
+def test_a_drawn_seed_is_not_locked(suite: pytest.Pytester, given: str) -> None:
+    result = run_pytest(suite, "mine.toml", "--lock", given)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--lock*this run draws its seed: give --seed N"])
+
+
+def test_the_command_that_goes_on_names_one_run() -> None:
+    words = ["pytest", "mine.toml", "--resume", "latest", "--dlcheck-resume=a", "-x"]
+    assert without(words, ("--resume", "--dlcheck-resume")) == ["pytest", "mine.toml", "-x"]
