@@ -6,6 +6,7 @@ import contextlib
 import copy
 import functools
 import itertools
+import time
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -42,6 +43,7 @@ _SAYS_NOTHING = frozenset(
     nelement is_signed is_shared has_names __array__ numpy register_hook retain_grad is_nonzero
     result_type can_cast is_storage is_tensor __contains__ is_set_to""".split()  # noqa: SIM905
 )
+_PATIENCE = 3.0  # seconds of the processor, the run itself included
 _LEAVES = frozenset(["__float__", "item", "__int__", "__bool__", "__index__"])
 
 
@@ -52,6 +54,7 @@ class Recorder(TorchFunctionMode):
         super().__init__()
         self.tape, self.kind = Tape(), kind
         self.broken = ""  # why the tape stopped
+        self.until = time.process_time() + _PATIENCE
         self.inputs: Mapping[str, Tensor] = {}  # of the case
         self.depth = 0  # calls of the subject that run
         target = load_target(subject.target, near=subject.file)
@@ -312,6 +315,8 @@ class Recorder(TorchFunctionMode):
     @contextlib.contextmanager
     def _own(self) -> Iterator[None]:
         """Our own work: it is not recorded, and what fails in it stops the tape."""
+        if time.process_time() > self.until:
+            self.broken = self.broken or f"the check does more than is recorded in {_PATIENCE:g} s"
         self.depth += 1
         try:
             yield
