@@ -141,7 +141,7 @@ def _kept(trial: Trial, node: pytest.Item) -> Outcome:
     command = command_of(node, trial, state)
     crashed = replayable(unfinished(trial, reproduce=command), trial, node, state)
     with watched(tried, node, state, crashed):
-        outcome = run_trial(dataclasses.replace(tried, witness=witness))
+        outcome = run_trial(dataclasses.replace(tried, witness=witness, scripted=True))
     remember(outcome, state)
     outcome = replayable(outcome, trial, node, state)
     if outcome.verdict.value == "passed" and name in state.failures.names:

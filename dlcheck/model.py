@@ -484,6 +484,7 @@ class Trial:
     timeout: float | None = None
     memory: int | None = None  # bytes that it may allocate; 0: any, None: most of what is left
     minimal: bool = True  # look for the smallest case that fails, and say why it does
+    scripted: bool = False  # write the script of a failure, which takes up to seconds
     witness: Recipe | None = None  # the case that failed last time: tried first
     only_witness: bool = False  # and nothing else: how a failure is replayed
 

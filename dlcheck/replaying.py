@@ -58,7 +58,8 @@ def trial_of(failure: Failure, root: Path) -> Trial:
         raise Gone(_why_gone(failure, trials))
     if failure.verdict != STRICT:
         trial = replace(trial, subject=replace(trial.subject, expect_failures=()))
-    return replace(trial, witness=failure.recipe, only_witness=failure.recipe is not None)
+    only = failure.recipe is not None
+    return replace(trial, witness=failure.recipe, only_witness=only, scripted=True)
 
 
 def _read_plugins(failure: Failure, root: Path) -> None:

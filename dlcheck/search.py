@@ -271,7 +271,7 @@ def _record(
 ) -> None:
     """Run what failed once more and write down what was done with the subject."""
     recipe = seen.recipe
-    if recipe is None or not trial.minimal:
+    if recipe is None or not trial.minimal or not trial.scripted:
         return
     if seconds > _SLOW:
         seen.script = Script(reason=f"the check takes {seconds:.0f} s")

@@ -48,7 +48,7 @@ def shown(trial: Trial, right: Subject | None) -> Shown:
     home = sys.modules.setdefault(HOME, types.ModuleType(HOME))
     target = trial.subject.target
     home.subject = target  # type: ignore[attr-defined]
-    outcome = run_trial(replace(trial, profile="quick"))
+    outcome = run_trial(replace(trial, profile="quick", scripted=True))
     if outcome.verdict in (Verdict.PASSED, Verdict.INCONCLUSIVE) and not trial.check.once:
         outcome = run_trial(replace(trial, profile="default"))
     if outcome.verdict is not Verdict.FAILED:

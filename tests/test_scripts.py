@@ -37,7 +37,8 @@ SAMPLE = [
 
 def outcome_of(check: str, **declared: object) -> Outcome:
     subject = Subject(name="mine", **declared)  # type: ignore[arg-type]
-    return run_trial(replace(trial_of(catalogue().checks[check], subject), profile="quick"))
+    trial = trial_of(catalogue().checks[check], subject)
+    return run_trial(replace(trial, profile="quick", scripted=True))
 
 
 def run_script(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -116,7 +117,7 @@ def test_watching_changes_no_verdict_and_leaves_nothing() -> None:
     modes = torch._C._len_torch_function_stack()
     check = catalogue().checks["rows_are_independent"]
     for trial in [next(accepted(check)), next(rejected(check))]:
-        quick = replace(trial, profile="quick")
+        quick = replace(trial, profile="quick", scripted=True)
         watched, plain = run_trial(quick), run_trial(replace(quick, minimal=False))
         assert watched.verdict is plain.verdict
     assert not LISTENERS

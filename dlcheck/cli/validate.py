@@ -115,7 +115,7 @@ def _validated(given: Any, arguments: Sequence[str]) -> Report:
         kept.name_of(identity(trial, place)) for trial, place in zip(trials, places, strict=True)
     ]
     tried = [
-        replace(trial, witness=kept.witness(name))
+        replace(trial, witness=kept.witness(name), scripted=True)
         for trial, name in zip(trials, names, strict=True)
     ]
     with contextlib.redirect_stdout(sys.stderr):  # what the subject prints is no report
