@@ -12,7 +12,7 @@ from replays import shown_again
 
 from dlcheck.registry import catalogue
 
-_EVERY = 32  # of so many checks one is taken
+_EVERY = 64  # of so many checks one is taken
 _TAKES_SECONDS = frozenset({"experiment", "benchmark", "slow", "statistical"})
 _QUICK = [
     name
