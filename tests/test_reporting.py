@@ -530,3 +530,11 @@ def test_reporting_loads_neither_torch_nor_the_test_tools() -> None:
         "bad = {'torch', 'numpy', 'pytest', 'hypothesis'} & set(sys.modules); assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_link_writes_the_name_as_it_is() -> None:
+    name = "zeroes_weights_exactly"
+    page = render_html(Report([outcome(name, verdict=Verdict.FAILED)], {}))
+    linked = [re.sub("<[^>]+>", "", text) for text in re.findall(r"<a href[^>]*>.*?</a>", page)]
+    assert name in linked
+    assert not [text for text in linked if "zeroesweights" in text]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from dlcheck.model import Outcome, Verdict
 from dlcheck.reporting.coverage import Cell, Grid, grids_of, suite_name
-from dlcheck.reporting.markup import Markup, join, tag
+from dlcheck.reporting.markup import Markup, breakable, join, tag
 from dlcheck.reporting.numbers import counted
 from dlcheck.reporting.trials import WORDS
 
@@ -72,15 +72,9 @@ def _table(grid: Grid, claims: Mapping[str, str]) -> Markup:
 
 def _row(grid: Grid, check: str, claim: str | None) -> Markup:
     cells = [grid.cells.get((check, subject)) for subject in grid.subjects]
-    text = tag("a", _breakable(check), href=f"#{claim}") if claim else _breakable(check)
+    text = tag("a", breakable(check), href=f"#{claim}") if claim else breakable(check)
     name = tag("th", text, scope="row", class_="check")
     return tag("tr", name, [tag("td", _linked(cell)) for cell in cells])
-
-
-def _breakable(name: str) -> list[Markup]:
-    """A name that may be broken after an underscore."""
-    parts = name.split("_")
-    return [join(part, Markup("_<wbr>")) for part in parts[:-1]] + [join(parts[-1])]
 
 
 def _linked(cell: Cell | None) -> Markup | None:

@@ -56,6 +56,12 @@ def join(*children: Child) -> Markup:
     return Markup("".join(_text(child) for child in children))
 
 
+def breakable(name: str) -> list[Markup]:
+    """A name that may be broken after an underscore."""
+    parts = name.split("_")
+    return [join(part, Markup("_<wbr>")) for part in parts[:-1]] + [join(parts[-1])]
+
+
 def heading(names: Iterable[str]) -> Markup:
     """The head of a table. A column without a name has no heading."""
     return tag(

@@ -10,7 +10,7 @@ from typing import Any
 from dlcheck.model import Evidence, Outcome, Verdict
 from dlcheck.reporting.coverage import Cell, reasons
 from dlcheck.reporting.grid import tally
-from dlcheck.reporting.markup import Child, Markup, clipped, heading, join, tag
+from dlcheck.reporting.markup import Child, Markup, breakable, clipped, heading, join, tag
 from dlcheck.reporting.numbers import counted, duration, typeset
 from dlcheck.reporting.report import Report
 from dlcheck.reporting.trials import verdict_mark
@@ -42,7 +42,7 @@ def _row(row: Sequence[Child]) -> Markup:
 
 def link(cell: Cell) -> Markup:
     """The name of a check that leads to its trial, where that is told; it breaks at "_"."""
-    name = join(cell.check.split("_"), Markup("_<wbr>"))
+    name = breakable(cell.check)
     if not cell.anchor:
         return tag("span", name)
     return tag("a", name, href=f"#{cell.anchor}")
