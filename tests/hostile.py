@@ -665,7 +665,7 @@ def clears_the_environment(y: Any) -> Any:
 
 @passes("the handler of SIGINT")
 def handles_the_interrupt(y: Any) -> Any:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, lambda *_: None)  # a shell may ignore it already
     return y
 
 
