@@ -22,6 +22,8 @@ from _dlcheck_pytest.ray_batches import batches
 from _dlcheck_pytest.ray_cluster import refuse_silent, unlike
 from dlcheck.cli import main
 from dlcheck.errors import UsageError
+from dlcheck.model import BenchmarkPlan, BenchmarkTrial, Subject, Trial
+from dlcheck.registry import catalogue
 from dlcheck.results import read_run
 
 SLOW = """
@@ -66,12 +68,19 @@ def suite(pytester: pytest.Pytester) -> pytest.Pytester:
 
 
 def item(node: str, *, device: str = "cpu", timed: bool = False) -> Any:
-    trial = SimpleNamespace(device=device)
-    return SimpleNamespace(
-        nodeid=node,
-        callspec=SimpleNamespace(params={"trial": trial}),
-        get_closest_marker=lambda name: True if timed and name == "benchmark" else None,
+    subject = Subject(name="a", target="torch:exp", kind="op")
+    check = catalogue().check("repeats_exactly")
+    trial = Trial(suite="s", subject=subject, check=check, device=device, dtype="float32")
+    point = BenchmarkTrial(
+        suite="s",
+        plan=BenchmarkPlan(name="speed", target="torch:exp"),
+        subject=subject,
+        device=device,
+        dtype="float32",
+        sizes={},
     )
+    given = {"trial": point if timed else trial}
+    return SimpleNamespace(nodeid=node, callspec=SimpleNamespace(params=given))
 
 
 def test_batches_hold_every_item_once_and_shrink_towards_the_end() -> None:
