@@ -30,6 +30,7 @@ from dlcheck.registry import catalogue
 
 ROOT = Path(__file__).parents[1]
 STAGE = Path(__file__).parent / "stage"
+QUICK = {"README.md", "docs/index.md", "docs/write_a_check.md", "docs/write_a_suite.md"}
 PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
 GRANTED = tomllib.loads((STAGE / "granted.toml").read_text())
 WRITES = os.environ.get("DLCHECK_DOCS") == "write"
@@ -53,7 +54,10 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page",
+    [page if page in QUICK else pytest.param(page, marks=pytest.mark.nightly) for page in PAGES],
+)
 def test_every_block_of_a_page_runs_and_says_what_is_shown(page: str, stage: Path) -> None:
     wrong = mistakes(ROOT, page, stage, GRANTED["names"].get(page, {}))
     assert not wrong, "\n".join(wrong)

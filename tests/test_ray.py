@@ -207,6 +207,7 @@ def on(cluster: Any, suite: pytest.Pytester, *options: str) -> pytest.RunResult:
     )
 
 
+@pytest.mark.nightly
 def test_a_node_lost_in_the_middle_loses_and_repeats_nothing(
     cluster: Any, suite: pytest.Pytester
 ) -> None:
@@ -238,6 +239,7 @@ def test_a_node_lost_in_the_middle_loses_and_repeats_nothing(
     remote.stdout.fnmatch_lines(["*lost a process or a node of Ray, and ran again*"])
 
 
+@pytest.mark.nightly
 def test_a_trial_that_kills_its_process_is_one_failure(
     cluster: Any, suite: pytest.Pytester
 ) -> None:
@@ -250,6 +252,7 @@ def test_a_trial_that_kills_its_process_is_one_failure(
     assert sorted(o.verdict.value for o in read_run(record).outcomes) == ["failed", "passed"]
 
 
+@pytest.mark.nightly
 def test_a_node_without_the_package_of_a_subject_is_named(
     cluster: Any, suite: pytest.Pytester
 ) -> None:
@@ -261,6 +264,7 @@ def test_a_node_without_the_package_of_a_subject_is_named(
     result.stderr.fnmatch_lines(["*there is no module 'no_such_package', which a subject needs*"])
 
 
+@pytest.mark.nightly
 def test_a_run_that_no_node_can_take_ends(cluster: Any, suite: pytest.Pytester) -> None:
     result = on(cluster, suite, "--device", "cuda", "--require", "cuda", "--ray-timeout", "1")
     assert result.ret == pytest.ExitCode.INTERRUPTED

@@ -23,6 +23,7 @@ _SAMPLE = _QUICK[::_EVERY]
 _PARTS = 2
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("part", range(_PARTS))
 def test_every_printed_form_shows_the_failure_again(part: int, tmp_path: Path) -> None:
     chosen = _SAMPLE[part::_PARTS]

@@ -124,6 +124,7 @@ def test_watching_changes_no_verdict_and_leaves_nothing() -> None:
     assert torch._C._len_torch_function_stack() == modes
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(("name", "place"), SAMPLE, ids=lambda value: str(value))
 def test_scripts_of_mutants_say_what_they_mean(name: str, place: int, tmp_path: Path) -> None:
     answer = tmp_path / "shown.json"
