@@ -135,7 +135,10 @@ def report(
     for name in BEHAVIOURS:
         found = next((o for kind, n in chosen if n == name for o in by_name[f"{kind}__{n}"]), None)
         if found is not None:
-            yield f"| {name.replace('_', ' ')} | {found.verdict.value} | {told(found, name)} |"
+            said = told(found, name)
+            for folder in (Path(sys.prefix) / "bin", Path(__file__).resolve().parents[1]):
+                said = said.replace(f"{folder}/", "")
+            yield f"| {name.replace('_', ' ')} | {found.verdict.value} | {said} |"
 
 
 def wrongly(found: Sequence[Outcome], name: str) -> str:
