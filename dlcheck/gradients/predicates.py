@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from dlcheck.gradients.localise import Part, Region
+from dlcheck.numerics.localisation import limits
+from dlcheck.numerics.localisation import tied as tied
 
 _CHANCE = 0.05  # that some rule separates by accident
 
@@ -44,26 +46,10 @@ def _rules(part: Part, at: Tensor, is_wrong: Tensor) -> Iterator[Rule]:
     yield "elements whose value occurs more than once", tied(x)[at]
     largest = float(gradient.abs().max())
     yield f"elements cut off at ±{largest:.4g}", g.abs() >= largest * (1 - 1e-12)
-    yield from _limits("|x|", here.abs(), is_wrong)
-    yield from _limits("x", here, is_wrong)
+    yield from limits("|x|", here.abs(), is_wrong)
+    yield from limits("x", here, is_wrong)
     yield from _places(tuple(part.x.shape), at, is_wrong)
     yield from _lookups(part, at)
-
-
-def tied(x: Tensor) -> Tensor:
-    """[bool]: the elements that are equal to another one."""
-    _, inverse, counts = torch.unique(x, return_inverse=True, return_counts=True)
-    found: Tensor = (counts > 1)[inverse]
-    return found
-
-
-def _limits(name: str, size: Tensor, is_wrong: Tensor) -> Iterator[Rule]:
-    """A threshold between the wrong and the right ones, wherever it may lie."""
-    wrong, right = size[is_wrong], size[~is_wrong]
-    low, high = float(wrong.min()), float(right.max())
-    yield f"{name} above a limit between {high:.3g} and {low:.3g}", size >= low
-    low, high = float(right.min()), float(wrong.max())
-    yield f"{name} below a limit between {high:.3g} and {low:.3g}", size <= high
 
 
 def _places(shape: tuple[int, ...], at: Tensor, is_wrong: Tensor) -> Iterator[Rule]:

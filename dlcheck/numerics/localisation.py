@@ -237,22 +237,23 @@ def _rules(name: str, x: Tensor, wrong: Tensor) -> Iterator[Rule]:
     yield f"{name} = 0", x == 0
     yield f"{name} ≤ 0", x <= 0
     yield f"{name} ≥ 0", x >= 0
-    yield f"{name} is equal to another one", _tied(x)
+    yield f"{name} is equal to another one", tied(x)
     yield f"{name} is not finite", ~torch.isfinite(x)
-    yield from _limits(f"|{name}|", x.abs(), wrong)
-    yield from _limits(name, x, wrong)
+    yield from limits(f"|{name}| is", x.abs(), wrong)
+    yield from limits(f"{name} is", x, wrong)
 
 
-def _tied(x: Tensor) -> Tensor:
+def tied(x: Tensor) -> Tensor:
+    """[bool]: the elements that are equal to another one."""
     _, inverse, counts = torch.unique(x, return_inverse=True, return_counts=True)
-    tied: Tensor = (counts > 1)[inverse]
-    return tied
+    found: Tensor = (counts > 1)[inverse]
+    return found
 
 
-def _limits(name: str, size: Tensor, wrong: Tensor) -> Iterator[Rule]:
+def limits(name: str, size: Tensor, wrong: Tensor) -> Iterator[Rule]:
     """A limit between the wrong and the right ones, wherever it may lie."""
     off, right = size[wrong], size[~wrong]
     low, high = float(right.max()), float(off.min())
-    yield f"{name} is above a limit between {low:.3g} and {high:.3g}", size >= high
+    yield f"{name} above a limit between {low:.3g} and {high:.3g}", size >= high
     low, high = float(off.max()), float(right.min())
-    yield f"{name} is below a limit between {low:.3g} and {high:.3g}", size <= low
+    yield f"{name} below a limit between {low:.3g} and {high:.3g}", size <= low
