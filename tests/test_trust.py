@@ -117,6 +117,12 @@ def test_flags_every_cheat_for_its_reason(name: str) -> None:
     assert found[SEEN_BY[name]].verdict is Verdict.FAILED, found[SEEN_BY[name]]
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_sees_an_unwritten_tail_whatever_lies_in_memory(seed: int) -> None:
+    (found,) = validated(CHEATS["tail_unwritten"], ["reads_no_uninitialised_memory"], seed).outcomes
+    assert found.verdict is Verdict.FAILED
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", HONEST)
 def test_clears_every_honest_operation(name: str) -> None:
