@@ -19,7 +19,7 @@ from dlcheck.errors import (
 from dlcheck.isolation import contained, memory_limit, time_limit
 from dlcheck.isolation.exits import refused_exits
 from dlcheck.isolation.memory_limit import is_refusal
-from dlcheck.model import Outcome, Trial, Verdict
+from dlcheck.model import Outcome, Subject, Trial, Verdict
 from dlcheck.registry import live_check
 from dlcheck.requirements import why_absent
 from dlcheck.search import DOMAIN, Seen, foreign_lines, search_cases, told
@@ -79,9 +79,14 @@ def _import_target(trial: Trial) -> None:
     since its lane comes first.
     """
     subject = trial.subject
-    if isinstance(subject.target, str) and "kernels" not in subject.options:
+    if isinstance(subject.target, str) and not _waits_for_its_lane(subject):
         with contextlib.suppress(UsageError), refused_exits(), time_limit(trial.timeout):
             load_target(subject.target, near=subject.file)
+
+
+def _waits_for_its_lane(subject: Subject) -> bool:
+    """Does an import before its trial's lane is set up decide how its kernels run?"""
+    return bool(subject.options.get("kernels"))
 
 
 def _whose_fault(error: Exception, trial: Trial) -> tuple[Verdict, str]:
@@ -95,10 +100,10 @@ def _whose_fault(error: Exception, trial: Trial) -> tuple[Verdict, str]:
 def unfinished(trial: Trial, reproduce: str = "", *, loads: bool = True) -> Outcome:
     """The outcome of a trial that never comes back: a failure without numbers.
 
-    loads: import the target, to say where it is written.
+    loads: import the target, to say where it is written; one with kernels never is.
     """
     source = ""
-    if loads:
+    if loads and not _waits_for_its_lane(trial.subject):
         with contextlib.suppress(TrialTimeout), refused_exits(), time_limit(trial.timeout):
             source = source_of(trial.subject)
     made = _outcome(trial, Seen(), Verdict.SKIPPED, "", 0.0)

@@ -149,6 +149,7 @@ def test_the_command_line_interprets_on_its_own() -> None:
     assert "computes wrong numbers in bfloat16" in done.stdout
     assert "cuda is absent" in done.stdout
     assert "4 passed" in done.stdout, done.stdout  # two checks in two types
+    assert "TRITON_INTERPRET (put back)" not in done.stdout
 
 
 def test_a_lane_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -239,10 +239,14 @@ class ProcessState:
                     os.unsetenv(name)
             os.environ._data.clear()  # type: ignore[attr-defined]
             os.environ._data.update(self.environment)  # type: ignore[attr-defined]
-            if len(sys.modules) == len(self.modules):  # what libraries set when imported is no news
-                yield f"the environment: {some_of(sorted(map(os.fsdecode, names)))}"
+            told = sorted(map(os.fsdecode, {*names} - _SET_BY_US))
+            if told and len(sys.modules) == len(self.modules):  # what an import sets is no news
+                yield f"the environment: {some_of(told)}"
         if self.folder and _folder() != self.folder:
             yield "the working folder" if _returned(self.folder) else "the working folder, removed"
+
+
+_SET_BY_US = {b"TRITON_INTERPRET"}  # by a trial's lane
 
 
 def _environment() -> dict[Any, Any]:
