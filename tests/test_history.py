@@ -580,7 +580,7 @@ def measured(monkeypatch):
     from benchmarks_made import benchmark
     blank = dlcheck.timing.run._blank
     def run_benchmark(trial):
-        return replace(blank(trial), subject=benchmark({ratio}).subject,
+        return replace(blank(trial), subject=benchmark({ratio}).subject, threads=1,
                        against=replace(blank(trial).against, seconds=benchmark().against.seconds))
     monkeypatch.setattr(dlcheck.timing.run, "run_benchmark", run_benchmark)
     monkeypatch.setattr(dlcheck.results, "environment", lambda **more: {machine!r})
