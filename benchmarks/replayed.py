@@ -73,10 +73,6 @@ def measure(journal: Path, minutes: float) -> None:
             file.flush()
 
 
-def _mixed(name: str) -> bytes:
-    return hashlib.sha1(name.encode()).digest()
-
-
 def tried(check: str) -> list[dict[str, Any]]:
     """What came of each mutant of a check that failed."""
     with tempfile.TemporaryDirectory(prefix="dlcheck-") as folder:

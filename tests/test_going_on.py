@@ -71,7 +71,13 @@ def substance(record: Path) -> list[tuple[str, Verdict, object]]:
     return [(o.id, o.verdict, o.evidence) for o in read_run(record).outcomes]
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one", "two"])
+@pytest.mark.parametrize(
+    "workers",
+    [
+        pytest.param((), id="one"),
+        pytest.param(("-n", "2"), id="two", marks=pytest.mark.nightly),
+    ],
+)
 def test_a_killed_run_goes_on_to_the_same_end(
     suite: pytest.Pytester, workers: tuple[str, ...]
 ) -> None:
@@ -242,7 +248,13 @@ def pytest_collection_modifyitems(config, items):
 """
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["here", "worker"])
+@pytest.mark.parametrize(
+    "workers",
+    [
+        pytest.param((), id="here"),
+        pytest.param(("-n", "1"), id="worker", marks=pytest.mark.nightly),
+    ],
+)
 def test_a_run_that_something_reduces_is_no_whole_one(
     suite: pytest.Pytester, workers: tuple[str, ...]
 ) -> None:

@@ -253,6 +253,7 @@ def test_merge_takes_a_folder_and_refuses_one_without_records(
     assert "no record (*.jsonl) in the folder empty" in capsys.readouterr().err
 
 
+@pytest.mark.nightly
 def test_the_array_of_slurm_is_a_loop(suite: pytest.Pytester) -> None:
     """The script of the documentation, once for each task, and the merge behind it."""
     script = Path(__file__).parents[1] / "docs" / "slurm" / "array.sh"

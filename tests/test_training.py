@@ -259,6 +259,7 @@ def test_a_data_set_of_one_row_has_an_epoch(rows: int) -> None:
     assert found["epoch_is_a_permutation"] is Verdict.PASSED
 
 
+@pytest.mark.nightly
 def test_ranks_that_cannot_be_forked_are_rebuilt(monkeypatch: pytest.MonkeyPatch) -> None:
     """As beside a GPU, where two ranks are spawned and the subject's import path is followed."""
     spawned = replicas._Meeting("spawn", "gloo")
