@@ -75,12 +75,17 @@ def written_at(code: Any) -> str:
     code = _inner(code)
     try:
         if inspect.isclass(code):
-            file, line = inspect.getsourcefile(code), inspect.getsourcelines(code)[1]
+            file, line = _file_and_line(code)  # type: ignore[arg-type]
         else:
-            file, line = inspect.getsourcefile(code), code.__code__.co_firstlineno
+            file, line = code.__code__.co_filename, code.__code__.co_firstlineno
     except (TypeError, OSError, AttributeError, IndexError):
         return ""
     return _place(file, line) if file and linecache.getlines(file) else ""
+
+
+@functools.lru_cache(maxsize=256)  # inspect reads a file again for each question
+def _file_and_line(owner: Any) -> tuple[str | None, int]:
+    return inspect.getsourcefile(owner), inspect.getsourcelines(owner)[1]
 
 
 def _target(subject: Subject) -> Any:
