@@ -76,14 +76,32 @@ def _captured() -> Iterator[tuple[Any, str, Any, bool]]:
 
 _ORIGINALS = tuple(_captured())
 _OF_VERDICTS = tuple(entry for entry in _ORIGINALS if entry[3])
-# The same by namespace, to see at a glance that nothing has been replaced.
+
+
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    """What a namespace held, to see at a glance that nothing has been replaced."""
+
+    there: dict[str, Any]
+    names: tuple[str, ...]
+    values: tuple[Any, ...]
+    everything: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, owner: Any, found: Mapping[str, Any]) -> _Noted:
+        there = vars(owner)
+        return cls(there, tuple(found), tuple(found.values()), tuple(there.values()))
+
+    def is_untouched(self) -> bool:
+        """What is new comes last, so the whole in its order is the quicker look."""
+        there, everything = self.there, self.everything
+        if len(there) >= len(everything) and all(map(is_, there.values(), everything)):
+            return True
+        return all(map(is_, map(there.get, self.names), self.values))
+
+
 _BY_NAMESPACE = tuple(
-    (
-        vars(owner),
-        tuple(
-            zip(*((n, v) for o, n, v, judge in _ORIGINALS if o is owner and not judge), strict=True)
-        ),
-    )
+    _Noted.of(owner, {n: v for o, n, v, judge in _ORIGINALS if o is owner and not judge})
     for owner in _NAMESPACES
 )
 _HOOKS: dict[str, dict[int, Any]] = {
@@ -91,7 +109,7 @@ _HOOKS: dict[str, dict[int, Any]] = {
     for name, value in vars(torch.nn.modules.module).items()
     if name.startswith("_global_") and isinstance(value, dict)
 }
-_OWN: dict[str, tuple[ModuleType, tuple[tuple[str, ...], tuple[Any, ...]]]] = {}
+_OWN: dict[str, tuple[ModuleType, _Noted]] = {}
 _SEEN = [0]  # how many modules there were
 _KEPT = 100
 _LATELY: list[tuple[object, Replaced]] = []  # with the target whose trial it was
@@ -100,18 +118,15 @@ _TRIALS: list[object] = []  # targets of the trials that run now, one inside the
 
 def replaced() -> list[Replaced]:
     """What has been replaced, since this module was loaded, by code that is not torch's own."""
-    untouched = all(
-        all(map(is_, map(there.get, names), values)) for there, (names, values) in _BY_NAMESPACE
-    )
+    untouched = all(noted.is_untouched() for noted in _BY_NAMESPACE)
     return _replaced((*(_OF_VERDICTS if untouched else _ORIGINALS), *_own_that_changed()))
 
 
 def _own_that_changed() -> Iterator[tuple[Any, str, Any, bool]]:
-    for there, (names, values) in _OWN.values():
-        if not all(map(is_, map(vars(there).get, names), values)):
-            yield from (
-                (there, name, value, False) for name, value in zip(names, values, strict=True)
-            )
+    for module, noted in _OWN.values():
+        if not noted.is_untouched():
+            pairs = zip(noted.names, noted.values, strict=True)
+            yield from ((module, name, value, False) for name, value in pairs)
 
 
 def _note_own() -> None:
@@ -123,7 +138,7 @@ def _note_own() -> None:
     for module, there in list(sys.modules.items()):
         if module.partition(".")[0] == "dlcheck" and module not in _OWN:
             own = {n: v for n, v in vars(there).items() if callable(v) and n[:2] != "__"}
-            _OWN[module] = there, (tuple(own), tuple(own.values()))
+            _OWN[module] = there, _Noted.of(there, own)
 
 
 def _replaced(among: Iterable[tuple[Any, str, Any, bool]]) -> list[Replaced]:

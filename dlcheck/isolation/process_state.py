@@ -181,12 +181,14 @@ class ProcessState:
 
     def _modules(self) -> Iterator[str]:
         modules, before = sys.modules, self.modules
-        if not isinstance(modules, dict) or not all(
-            map(is_, map(modules.get, before), before.values())
+        # New ones come last: where the first are the same, in this order, none was replaced.
+        if not isinstance(modules, dict) or not (
+            len(modules) >= len(before) and all(map(is_, modules.values(), before.values()))
         ):
             wrong = [name for name, module in before.items() if modules.get(name) is not module]
             modules.update({name: before[name] for name in wrong})
-            yield f"sys.modules: {some_of(wrong)}"
+            if wrong or not isinstance(modules, dict):
+                yield f"sys.modules: {some_of(wrong)}"
 
     def _builtins(self) -> Iterator[str]:
         now, before = vars(builtins), self.builtin
