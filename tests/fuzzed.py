@@ -367,8 +367,8 @@ def fault_of_command(words: Sequence[str], call: Callable[[Sequence[str]], int])
 
 
 def call_without_pytest(words: Sequence[str]) -> int:
-    """The command line, but for the run of pytest at the end of `dlcheck run`."""
-    from dlcheck.cli import run
+    """The command line, but for what takes minutes: `run`'s pytest, the mutants of `--prove`."""
+    from dlcheck.cli import mutants, run
 
     started: list[list[str]] = []
 
@@ -377,10 +377,11 @@ def call_without_pytest(words: Sequence[str]) -> int:
         return 0
 
     before, run._pytest = run._pytest, started_only
+    proved, mutants._verdicts = mutants._verdicts, lambda _: iter(())
     try:
         return cli.main(words)
     finally:
-        run._pytest = before
+        run._pytest, mutants._verdicts = before, proved
 
 
 @contextlib.contextmanager

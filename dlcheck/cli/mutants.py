@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from dlcheck.cli.listing import entries
 from dlcheck.model import Check, Verdict
@@ -35,4 +36,4 @@ def _verdicts(check: Check) -> Iterator[tuple[str, Verdict]]:
     from dlcheck.runner import run_trial
 
     for trial in rejected(check):
-        yield trial.subject.name, run_trial(trial).verdict
+        yield trial.subject.name, run_trial(replace(trial, minimal=False)).verdict
