@@ -26,6 +26,7 @@ from wrong_image_metrics import (
 import dlcheck
 from dlcheck.checks.metrics.image_distortions import compressed
 from dlcheck.checks.metrics.image_formulas import Definition
+from dlcheck.checks.metrics.image_gradients import Scale, slope_at_zero
 from dlcheck.checks.metrics.image_pairs import Pictures, blur
 from dlcheck.datasets import photographs
 from dlcheck.human_judgements import triplets, two_alternative_score
@@ -445,3 +446,22 @@ def test_arrays_carry_no_gradient_and_are_not_blamed() -> None:
         options={"better": "lower", "perfect": 0.0},
     )  # fmt: skip
     assert not report.failures
+
+
+@pytest.mark.parametrize("kink", [0.0, 1e-12, -1e-12])
+def test_a_kink_nearer_than_any_step_is_in_the_bound(kink: float) -> None:
+    """Both one-sided slopes are right: that of the value may be either."""
+    scale = Scale(rounding=1e-15, slope=0.02, largest_step=0.1)
+
+    def value(t: float) -> float:
+        return 0.02 * t + 0.3 * t * t + 0.00032 * max(t - kink, 0.0)
+
+    measured, bound = slope_at_zero(value, scale)
+    assert abs(measured - 0.02) <= bound
+    assert abs(measured - 0.02032) <= bound
+
+
+def test_a_smooth_slope_is_resolved_by_the_smallest_steps() -> None:
+    scale = Scale(rounding=1e-15, slope=0.02, largest_step=0.1)
+    measured, bound = slope_at_zero(lambda t: 0.02 * t + 0.3 * t * t, scale)
+    assert abs(measured - 0.02) <= bound <= 1e-6

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,8 +69,9 @@ def the_gradient_is_that_of_the_value(metric: Implementation, case: Case) -> Ite
     itself and one at random. Central differences at h, h/4 and h/16, h being 2⁻²² of the range per
     pixel (up to 2⁻⁷ where rounding asks for it): what curvature (h²) and kinks (h) add to the last
     one is at most a third of what they add to the first, so the bound is 8 times the largest
-    difference among the three plus the rounding of the value over h/16. Slopes not resolved to a
-    hundredth are not judged.
+    difference among the three plus the rounding of the value over h/16. A kink nearer than h/16
+    moves all three alike: the jump of the slope that the two sides show there is added. Slopes not
+    resolved to a hundredth are not judged.
     """
     pair = _in_the_middle(pictures(metric, case), case)
     x, y = pair.values, pair.noisy(0.1, case.generator("noise"))
@@ -82,8 +83,13 @@ def the_gradient_is_that_of_the_value(metric: Implementation, case: Case) -> Ite
         step = pair.span * towards / towards.square().mean().sqrt()
         claimed, size = float((gradient * step).sum()), float((gradient * step).norm())
         largest = _ROOM * pair.span / float(step.abs().max())
-        scale = _Scale(rounding=room, slope=size, largest_step=largest)
-        measured, bound = _slope(metric, x, y, step, scale)
+        scale = Scale(rounding=room, slope=size, largest_step=largest)
+
+        def value(t: float, step: Tensor = step) -> float:
+            return float(scores(metric, x + t * step, y).sum())
+
+        with torch.no_grad():
+            measured, bound = slope_at_zero(value, scale)
         size = max(size, abs(measured))
         if not bound <= _RESOLVED * size:
             continue
@@ -122,7 +128,7 @@ def _gradient(metric: Implementation, x: Tensor, y: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Scale:
+class Scale:
     """How far values are rounded, how large slopes are at least, and steps at most."""
 
     rounding: float
@@ -130,26 +136,23 @@ class _Scale:
     largest_step: float
 
 
-def _slope(
-    metric: Implementation, x: Tensor, y: Tensor, step: Tensor, scale: _Scale
-) -> tuple[float, float]:
-    """The derivative along `step`, and how far off it may be, at steps that resolve it."""
-    measured, bound = 0.0, float("inf")
+def slope_at_zero(value: Callable[[float], float], scale: Scale) -> tuple[float, float]:
+    """The derivative at 0, and how far off it may be, at steps that resolve it."""
+    measured, bound, middle = 0.0, float("inf"), value(0.0)
     for size in _STEPS:
         if size > scale.largest_step:
             break  # would leave the range
-        with torch.no_grad():
-            d = [_central(metric, x, y, h * step) / h for h in (size, size / 4, size / 16)]
+        steps = (size, size / 4, size / 16)
+        sides = [((value(h) - middle) / h, (middle - value(-h)) / h) for h in steps]
+        d = [(right + left) / 2 for right, left in sides]
         spread = max(abs(d[0] - d[1]), abs(d[1] - d[2]), abs(d[0] - d[2]))
-        measured, bound = d[2], 8 * spread + 16 * scale.rounding / size
+        # The sides differ by f″h, which is a quarter at a quarter of the step, and by the jump.
+        bends = [right - left for right, left in sides]
+        jump = abs(bends[2] - bends[1] / 4) / (1 - 1 / 4)
+        measured, bound = d[2], 8 * spread + jump + 16 * scale.rounding / size
         if bound <= _RESOLVED * max(scale.slope, abs(measured)):
             break
     return measured, bound
-
-
-def _central(metric: Implementation, x: Tensor, y: Tensor, step: Tensor) -> float:
-    up, down = (float(scores(metric, moved, y).sum()) for moved in (x + step, x - step))
-    return (up - down) / 2
 
 
 @check(
