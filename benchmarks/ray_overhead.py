@@ -96,12 +96,12 @@ def measure(trials: int, seconds: float, workers: int) -> dict[str, tuple[float,
             for name, (process, since) in running.items():
                 if name not in took and process.poll() is not None:
                     whole = time.perf_counter() - since
-                    took[name] = whole, *gap((Path(scratch) / name / "ends.log").read_text())
                     said = (Path(scratch) / name / "log.txt").read_text()
                     if process.returncode or f"{trials:,} passed" not in said:
                         for other, _ in running.values():
                             other.kill()
                         raise SystemExit(f"{name} did not pass:\n{said[-2000:]}")
+                    took[name] = whole, *gap((Path(scratch) / name / "ends.log").read_text())
     return took
 
 
