@@ -48,7 +48,7 @@ def distance_decides_the_product(subject: Implementation, case: Case) -> Iterato
     made = Encoding.of(subject, case)
     if made.length < 3:
         raise NotApplicable("too few tokens for two equal distances")
-    turned = subject.options["relative"] == "rotation"
+    turned = _turns(made)
     if not made.is_table and case.inputs[made.sources[0]].shape[made.features] % 2 and not turned:
         raise NotApplicable("with an odd number of features a sine lacks its cosine")
     for axis in made.axes:
@@ -68,6 +68,11 @@ def distance_decides_the_product(subject: Implementation, case: Case) -> Iterato
             bound,
             signal=size,
         )
+
+
+def _turns(made: Encoding) -> bool:
+    """Rotations are declared by their mode, or by what is relative in them."""
+    return made.mode == "rotate" or made.subject.options["relative"] == "rotation"
 
 
 def _dot(x: Tensor, case: Case) -> float:
@@ -175,7 +180,7 @@ def frequencies_span_the_base(subject: Implementation, case: Case) -> Iterator[E
     off = count * (4 + 2 * math.log(base)) * rounding_unit(case.dtype) + 2 * angle_error(
         count, case.dtype
     )
-    if subject.options["relative"] == "rotation" and not made.is_table:
+    if _turns(made) and not made.is_table:
         yield _angles(made, base, count, off)
     else:
         yield _products(made, base, count, off)
