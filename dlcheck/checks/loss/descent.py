@@ -19,6 +19,7 @@ from dlcheck.checks.loss.meaning import Meaning
 from dlcheck.checks.still import Still
 from dlcheck.errors import NotApplicable, SubjectError
 from dlcheck.model import Evidence, Subject
+from dlcheck.numerics.rounding import unit_roundoff
 from dlcheck.registry import check
 from dlcheck.strategies import Case
 from dlcheck.subjects import Implementation, gradients
@@ -86,6 +87,8 @@ def points_downhill(subject: Implementation, case: Case) -> Evidence:
     least = float(stated[0]) if stated else 0.0
     if start == least:
         raise NotApplicable("the loss is least already: nothing to descend to")
+    if _is_of_signs(call, case, inputs, names, start):
+        raise NotApplicable("it compares directions, of which one number has two")
     if not steepness > 0:
         return _went(start, start, 0.0, "the gradient is 0 though the loss is not least")
     found = gradients([call(*inputs.values())[0].sum()], moving, [torch.ones_like(answer)])
@@ -102,6 +105,17 @@ def points_downhill(subject: Implementation, case: Case) -> Evidence:
         best = min(best, value) if value == value else best
         step /= 2
     return _went(start, best, step, "against its gradient the loss does not fall as it predicts")
+
+
+def _is_of_signs(
+    call: Still, case: Case, inputs: dict[str, Tensor], names: list[str], start: float
+) -> bool:
+    """Are vectors of one number compared by a cosine, which is ±1, so that nothing has a slope?"""
+    if any(inputs[name].shape[-1:] != (1,) for name in names):
+        return False
+    tripled = {name: 3 * x.detach() if name in names else x for name, x in inputs.items()}
+    room = 64 * math.sqrt(len(names) * inputs[names[0]].numel()) * unit_roundoff(case.dtype)
+    return abs(_value_of(call, tripled) - start) <= room * abs(start)
 
 
 def _value_of(call: Still, inputs: dict[str, Tensor]) -> float:
