@@ -68,6 +68,7 @@ def renaming_classes_changes_no_score(score: Implementation, case: Case) -> Iter
 
     Rows [n, …] as usual, the classes of prediction and target renamed alike. For averages macro,
     micro and weighted, for values of each class (`average` none), and where `renaming` says so.
+    The label of `ignore_index` keeps its name.
     """
     scored = Scored.of(score, case)
     is_renamed = score.options.get("renaming") is True
@@ -75,10 +76,14 @@ def renaming_classes_changes_no_score(score: Implementation, case: Case) -> Iter
     if not is_renamed and average not in (*_SYMMETRIC, "none"):
         raise NotApplicable("no average over classes is declared, and renaming is not")
     classes = class_count(scored, 2)
+    named = torch.tensor([c for c in range(classes) if c != scored.ignored])
+    if len(named) < 2:
+        raise NotApplicable("one class has a name, beside the ignored label")
     for count in (31, 60):
         rows = scored.draw(count, f"renaming {count}")
-        shuffled = torch.randperm(classes, generator=case.generator(f"names {count}"))
-        order = torch.arange(classes).roll(1) if count == 31 else shuffled
+        shuffled = torch.randperm(len(named), generator=case.generator(f"names {count}"))
+        order = torch.arange(classes)
+        order[named] = named.roll(1) if count == 31 else named[shuffled]
         before, after = scored.answer(rows), scored.answer(renamed(scored, rows, order))
         if average == "none" and not is_renamed:
             if before.numel() != classes:
