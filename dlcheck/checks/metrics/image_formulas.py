@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dlcheck.errors import DeclarationError
 from dlcheck.subjects import Implementation
 
 _WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+_PADDINGS = ("none", "reflect", "replicate", "constant")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +105,12 @@ def declared_definition(metric: Implementation, span: float) -> Definition:
     known = isinstance(given, (int, float)) and not isinstance(given, bool)
     window: Mapping[str, Any] = options.get("window", {"size": 11, "deviation": 1.5})
     k1, k2 = options.get("constants", (0.01, 0.03))
-    deviation = window.get("deviation")
+    deviation, padding = window.get("deviation"), window.get("padding", "none")
+    if padding not in _PADDINGS:
+        raise DeclarationError(
+            f"window.padding = {padding!r}: how images are continued beyond their border is one "
+            f"of {', '.join(_PADDINGS)}"
+        )
     return Definition(
         formula=options["formula"],
         data_range=float(given) if known else span,
@@ -111,5 +118,5 @@ def declared_definition(metric: Implementation, span: float) -> Definition:
         deviation=None if deviation is None else float(deviation),
         ddof=int(options.get("ddof", 0)),
         constants=(float(k1), float(k2)),
-        padding=str(window.get("padding", "")),
+        padding="" if padding == "none" else padding,
     )
