@@ -16,6 +16,7 @@ from dlcheck.checks.normalization.broken import (
     normalizes_over_the_first_axis_only,
     subtracts_no_mean_from_the_input,
 )
+from dlcheck.checks.normalization.law import followed
 from dlcheck.checks.normalization.normalizer import Normalizer, learned_eps, scatter
 from dlcheck.checks.normalization.torch_norms import RUNNING, TORCH
 from dlcheck.errors import NotApplicable
@@ -77,7 +78,8 @@ def starts_without_an_affine_map(subject: Implementation, case: Case) -> Evidenc
     made.must_vary(z)
     with torch.no_grad():
         y = made(x)
-    return agreement("answer as built", y, z, made.room(x), cause=_of_the_start(y, z))
+    cause = followed(made.law, x, y.double()) or _of_the_start(y, z)
+    return agreement("answer as built", y, z, made.room(x), cause=cause)
 
 
 def _of_the_start(y: Tensor, z: Tensor) -> str:

@@ -9,6 +9,8 @@ multiplies z or starts at 0 and multiplies it as 1 + w.
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -76,6 +78,39 @@ class Law:
         below = self.denominator(self.variance(x))
         z: Tensor = torch.where(below > 0, self.centre(x) / torch.where(below > 0, below, 1.0), 0.0)
         return z
+
+
+def followed(law: Law, x: Tensor, y: Tensor) -> str:
+    """Which other law the answer follows, up to two changes off the declared one; "" for none."""
+    changes: dict[str, dict[str, Any]] = {
+        "the variance is divided by n − 1" if law.ddof == 0 else "the variance is divided by n": {
+            "ddof": 1 - min(law.ddof, 1)
+        },
+        "the mean is kept" if law.centred else "the mean is taken off": {
+            "centred": not law.centred
+        },
+    }
+    if law.eps_form != "deviation":
+        changes["ε is added to the deviation"] = {"eps_form": "deviation"}
+    elif law.eps:
+        changes["ε is added to the variance, under the root"] = {"eps_form": "variance"}
+    if law.eps:
+        changes["ε is left out"] = {"eps": 0.0}
+    close = 1e-3 * float(y.abs().amax()) if y.numel() else 0.0
+    near = min(close, 1e-2 * float((y - law.standardized(x)).abs().amax()))
+    for count in (1, 2):
+        for said in itertools.combinations(changes, count):
+            fields = {name: value for key in said for name, value in changes[key].items()}
+            if sum(len(changes[key]) for key in said) > len(fields):
+                continue  # both speak of the same constant
+            other = dataclasses.replace(law, **fields)
+            if float((y - other.standardized(x)).abs().amax()) < near:
+                return ", and ".join(said)
+    inside = law.variance(x) + (law.eps or 0.0)
+    for divisor, below in (("σ² + ε", inside), ("(σ² + ε)²", inside.square())):
+        if float((y - law.centre(x) / below.clamp_min(1e-300)).abs().amax()) < near:
+            return f"it is divided by {divisor}, where √(σ² + ε) is declared"
+    return ""
 
 
 def law_of_options(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 
 import torch
@@ -22,7 +21,7 @@ from dlcheck.checks.normalization.broken import (
     takes_the_mean_absolute_deviation,
     takes_the_mean_square_for_the_variance,
 )
-from dlcheck.checks.normalization.law import Law
+from dlcheck.checks.normalization.law import followed
 from dlcheck.checks.normalization.normalizer import Normalizer, neutralise
 from dlcheck.checks.normalization.torch_norms import TORCH
 from dlcheck.errors import NotApplicable
@@ -73,7 +72,7 @@ def _moments(made: Normalizer, x: Tensor, z: Tensor, values: str) -> Iterator[Ev
     with torch.no_grad():
         y = made(x).double()
     room = made.room(x)
-    cause = _cause(law, x, y)
+    cause = followed(law, x, y)
     if law.centred:
         yield agreement(
             f"mean over the declared axes, {values}",
@@ -91,24 +90,6 @@ def _moments(made: Normalizer, x: Tensor, z: Tensor, values: str) -> Iterator[Ev
         signal=float(law.mean(z * z).amax()) or 1.0,
         cause=cause,
     )
-
-
-def _cause(law: Law, x: Tensor, y: Tensor) -> str:
-    """Which other law the answer follows, if it follows one."""
-    others = {
-        "the variance is divided by n − 1": dataclasses.replace(law, ddof=1 - min(law.ddof, 1)),
-        "ε is added to the deviation": dataclasses.replace(law, eps_form="deviation"),
-        "ε is left out": dataclasses.replace(law, eps=0.0),
-        "the mean is kept" if law.centred else "the mean is taken off": dataclasses.replace(
-            law, centred=not law.centred
-        ),
-    }
-    near = 1e-3 * float(y.abs().amax()) if y.numel() else 0.0
-    own = float((y - law.standardized(x)).abs().amax())
-    for cause, other in others.items():
-        if float((y - other.standardized(x)).abs().amax()) < min(near, 1e-2 * own):
-            return cause
-    return ""
 
 
 @check(
