@@ -214,19 +214,32 @@ def _beside_a_step(subject: Implementation, case: Case) -> Evidence:
     implicit = [x / (1 + share) for x in stepped]
     orders = {"before": [start], "after": [stepped, implicit]}  # of what ηλ is taken off
     stated = subject.options.get("decay_order")
-    found = []
+    found: list[float] = []
+    others: list[float] = []
     for order, bases in orders.items():
-        for base in bases if stated in (None, order) else ():
+        for base in bases:
             expected = [
                 x if _kept(subject, x) else x - share * w
                 for x, w in zip(stepped, base, strict=True)
             ]
-            found.append(farthest(with_decay.values(), expected))
+            counts = found if stated in (None, order) else others
+            counts.append(farthest(with_decay.values(), expected))
     bound = room(case, start, without.values(), 1)
     return Evidence(
         error=min(found),
         bound=bound,
         signal=share * max(float(x.abs().amax()) for x in start),
         what=f"first step with decay against the step without, less {_said(subject)}w",
-        cause="the decay goes through the gradient or its moments" if min(found) > bound else "",
+        cause="" if min(found) <= bound else _of_the_place(stated, others, bound),
     )
+
+
+def _of_the_place(stated: str | None, others: list[float], bound: float) -> str:
+    """Where the decay comes in, if not at the stated place."""
+    if others and min(others) <= bound:
+        was = "before" if stated == "after" else "after"
+        return (
+            f"the decay comes {was} the step, where decay_order = {stated} is declared: it takes "
+            f"its share of the {'old' if was == 'before' else 'new'} weight"
+        )
+    return "the decay goes through the gradient or its moments"
