@@ -9,6 +9,7 @@ probability 0, so that what fits is evidence.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 
 import torch
@@ -183,7 +184,8 @@ def _normalisations(measured: Measured) -> Iterator[tuple[tuple[str, str], Tenso
     for way in dict.fromkeys(ways):
         centred = x - x.mean(way, keepdim=True)
         square = centred.square().mean(way, keepdim=True)
-        if not bool((square > 0).all()):
+        # Of two elements every gradient is the sum of such terms.
+        if math.prod(x.shape[axis] for axis in way) < 3 or not bool((square > 0).all()):
             continue
         over = ", ".join(map(str, way))
         names = (f"mean g over dim {over}", "x̂ · mean(x̂ · g), x̂ standardised")
