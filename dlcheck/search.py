@@ -34,6 +34,7 @@ from dlcheck.isolation.memory_limit import is_refusal
 from dlcheck.isolation.texts import brief
 from dlcheck.isolation.torch_state import as_at_the_start
 from dlcheck.model import PROFILES, Evidence, Recipe, Subject, Trial, Verdict, worst
+from dlcheck.overwriting import with_overwriting
 from dlcheck.plans import planned_recipes
 from dlcheck.registry import Live, catalogue
 from dlcheck.scripts.script import Script, recorded
@@ -253,7 +254,9 @@ def _tell_more(
     found = explained(recipe, again, choices, run, known=known, took=took)
     seen.free = found.free
     if not raised:
-        seen.deciding = seen.evidence = list(found.evidence)
+        made = _made(trial, specs, device, recipe)
+        seen.deciding = with_overwriting(trial.check.name, found.evidence, *made)
+        seen.evidence = seen.deciding
 
 
 # What stands for the exception of a subject where cases are varied.
@@ -303,19 +306,7 @@ def _run_case(
     made: tuple[Implementation, Case] | None = None
     try:
         with watch or contextlib.nullcontext():
-            subject = _built(trial, recipe, device, dtype)
-            case = Case(
-                recipe=recipe,
-                specs=specs,
-                inputs=materialize(recipe, specs, device, dtype),
-                device=device,
-                dtype=dtype,
-                profile=PROFILES[trial.profile],
-                root=trial.seed,
-                claim=claim_of(trial),
-                explains=explains,
-            )
-            made = subject, case
+            made = subject, case = _made(trial, specs, device, recipe, explains=explains)
             seed_everything(recipe.seed)
             says_more = (explains or trial.check.once) and not watch
             with explaining(case) if says_more else contextlib.nullcontext():
@@ -348,6 +339,31 @@ def _run_case(
         seen.evidence = seen.deciding
         seen.recipe = recipe
     return deciding
+
+
+def _made(
+    trial: Trial,
+    specs: dict[str, Input],
+    device: torch.device,
+    recipe: Recipe,
+    *,
+    explains: bool = False,
+) -> tuple[Implementation, Case]:
+    """The subject and the case of a recipe."""
+    dtype = getattr(torch, trial.dtype)
+    subject = _built(trial, recipe, device, dtype)
+    case = Case(
+        recipe=recipe,
+        specs=specs,
+        inputs=materialize(recipe, specs, device, dtype),
+        device=device,
+        dtype=dtype,
+        profile=PROFILES[trial.profile],
+        root=trial.seed,
+        claim=claim_of(trial),
+        explains=explains,
+    )
+    return subject, case
 
 
 def _may_be_single_inside(trial: Trial, case: Case) -> bool:
