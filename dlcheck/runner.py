@@ -73,15 +73,19 @@ def run_trial(trial: Trial) -> Outcome:
 
 
 def _import_target(trial: Trial) -> None:
-    """Import it before the state is read that is put back: modules are imported once.
+    """Import it, and its reference, before the state is read that is put back: modules are
+    imported once.
 
     What goes wrong is told where the subject is built. A subject with kernels is imported there,
     since its lane comes first.
     """
     subject = trial.subject
-    if isinstance(subject.target, str) and not _waits_for_its_lane(subject):
-        with contextlib.suppress(UsageError), refused_exits(), time_limit(trial.timeout):
-            load_target(subject.target, near=subject.file)
+    if _waits_for_its_lane(subject):
+        return
+    for target in (subject.target, subject.reference):
+        if isinstance(target, str):
+            with contextlib.suppress(UsageError), refused_exits(), time_limit(trial.timeout):
+                load_target(target, near=subject.file)
 
 
 def _waits_for_its_lane(subject: Subject) -> bool:
