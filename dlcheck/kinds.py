@@ -354,6 +354,7 @@ _KINDS = (
             "rescale": "train, eval, none, realized or alpha",
             "noise": "bernoulli or gaussian",
         },
+        implies=frozenset({"stochastic"}),
     ),
     Kind(
         name="augmentation",

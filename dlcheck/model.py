@@ -301,6 +301,7 @@ class Kind:
     options: Mapping[str, str] = field(default_factory=lambda: NOTHING)  # name → meaning
     required: frozenset[str] = frozenset()  # options without which nothing can be checked
     traits: Mapping[str, str] = field(default_factory=lambda: NOTHING)  # beside the common ones
+    implies: frozenset[str] = frozenset()  # traits that every subject of the kind has
     returns_tensors: bool = False  # an answer without a tensor breaks the contract
     gathers: bool = False  # several inputs are passed as one list
     methods: tuple[str, ...] = ()  # an object that has them all is called through them

@@ -16,7 +16,7 @@ _WILD = frozenset("*?[")
 
 
 def complete(subject: Subject, known: Catalogue | None = None) -> Subject:
-    """The subject with what its class, itself as a reference, and its reference declare.
+    """The subject with what its class, itself as a reference, its reference and its kind declare.
 
     What the author states wins, then the attribute `dlcheck`, then the reference. Raises
     DeclarationError where the attribute is no declaration.
@@ -30,6 +30,9 @@ def complete(subject: Subject, known: Catalogue | None = None) -> Subject:
     beside = other.subject() if other is not None else of_component(subject.reference)
     if beside is not None and subject.kind in ("", beside.kind):
         subject = _with_declared(subject, beside, args=_shared_args(subject, beside))
+    kind = known.kinds.get(subject.kind)
+    if kind is not None and not kind.implies <= subject.traits:
+        subject = replace(subject, traits=subject.traits | kind.implies)
     return subject
 
 
