@@ -118,7 +118,10 @@ def _of_the_calls(judge: Judge, finding: Finding, alarm: Look) -> str:
     right_here = any(not look.place.name and look.decides for look in finding.clean)
     if alarm.place.name and right_here:
         first = judge.claim(function.gradient(v, at=function.x))
-        if _agree(usual, first) and any(bool(part.any()) for part in first.parts):
+        # It is right there for this v too: of a linear function the two gradients are one.
+        there = judge.slope(judge.here(), alarm.direction, alarm.v, first, exact=True)
+        is_right = there.is_resolved and not there.is_suspicious
+        if is_right and _agree(usual, first) and any(bool(part.any()) for part in first.parts):
             return "the backward uses values of the first call: state that is kept between calls"
     return ""
 
