@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
+import warnings
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from dlcheck.arguments import without
 from dlcheck.cli import COULD_NOT_MEASURE, Parser, parse_pairs
@@ -118,7 +119,8 @@ def _validated(given: Any, arguments: Sequence[str]) -> Report:
         replace(trial, witness=kept.witness(name), scripted=True)
         for trial, name in zip(trials, names, strict=True)
     ]
-    with contextlib.redirect_stdout(sys.stderr):  # what the subject prints is no report
+    # What the subject prints is no report.
+    with contextlib.redirect_stdout(sys.stderr), _each_warning_once():
         report = run_report(tried, progress=_progress())
     plugins = named_plugins()
     outcomes = [
@@ -130,6 +132,29 @@ def _validated(given: Any, arguments: Sequence[str]) -> Report:
     ]
     _keep(kept, outcomes, names, report.meta)
     return Report(outcomes, report.meta)
+
+
+@contextlib.contextmanager
+def _each_warning_once() -> Iterator[None]:
+    """A subject that warns in every call is called some thousand times."""
+    show, said = warnings.showwarning, set[tuple[object, ...]]()
+
+    def once(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        warning = str(message), category, filename, lineno
+        if warning not in said:
+            said.add(warning)
+            show(message, category, filename, lineno, file, line)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = once
+        yield
 
 
 def _place(trial: Trial) -> str:
