@@ -80,11 +80,11 @@ class Measured:
         """(a, b) such that base + a·first + b·second are the measured slopes; None: no such."""
         if len(self.slopes) < 4:
             return None
-        weights = torch.tensor([1 / max(s.bound, 1e-300) for s in self.slopes]).double()
-        columns = torch.tensor([list(first), list(second)], dtype=torch.float64).T
-        wanted = torch.tensor([s.measured for s in self.slopes]).double() - torch.tensor(
-            list(base), dtype=torch.float64
-        )
+        # A slope that is known exactly, as one of 0, has a bound of 0: no weight is infinite.
+        least = max(1e-6 * max(s.bound for s in self.slopes), 1e-300)
+        weights = 1 / _wide([max(s.bound, least) for s in self.slopes])
+        columns = torch.stack([_wide(first), _wide(second)], 1)
+        wanted = _wide([s.measured for s in self.slopes]) - _wide(base)
         scale = columns.abs().amax(0).clamp_min(1e-300)
         solution = torch.linalg.lstsq(
             weights[:, None] * columns / scale, (weights * wanted)[:, None], driver="gelsd"
@@ -92,3 +92,7 @@ class Measured:
         a, b = (float(value) for value in solution / scale)
         fitted = [base[i] + a * first[i] + b * second[i] for i in range(len(base))]
         return (a, b) if math.isfinite(a + b) and self.fits(fitted) else None
+
+
+def _wide(values: Sequence[float]) -> Tensor:
+    return torch.tensor([*values], dtype=torch.float64)
