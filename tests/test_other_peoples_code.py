@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from torch.nn import functional as F
 
 import dlcheck
 from dlcheck.errors import DeclarationError
+from dlcheck.gradients.measured import Measured
 from dlcheck.model import Outcome, Verdict
 from dlcheck.numerics.relations import relation
 
@@ -308,3 +312,66 @@ def test_two_terms_of_two_elements_are_no_evidence() -> None:
         focal, "gradient_matches_difference", "loss", options={"task": "classification"}
     )
     assert "two terms" not in cause(found)
+
+
+class SparsemaxOfRows(torch.autograd.Function):
+    """Its backward squeezes all axes of length 1, where the last is meant."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x - x.amax(-1, keepdim=True)
+        ordered = x.sort(-1, descending=True).values
+        places = torch.arange(1, x.shape[-1] + 1, dtype=x.dtype, device=x.device)
+        above = ordered.cumsum(-1) - 1
+        count = (places * ordered > above).sum(-1, keepdim=True)
+        y = (x - above.gather(-1, count - 1) / count).clamp(min=0)
+        ctx.save_for_backward(count, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:  # type: ignore[override]
+        count, y = ctx.saved_tensors
+        kept = torch.where(y != 0, g, 0)
+        mean = (kept.sum(-1) / count.squeeze()).unsqueeze(-1)
+        return torch.where(y != 0, kept - mean, 0)
+
+
+def sparsemax(x: Tensor) -> Tensor:
+    answer: Tensor = SparsemaxOfRows.apply(x)
+    return answer
+
+
+def test_a_gradient_that_is_constant_nearby_is_no_kept_state() -> None:
+    (found,) = dlcheck.validate(
+        sparsemax,
+        kind="activation",
+        inputs={"x": "float b t n"},
+        options={"axes": [-1]},
+        checks=["gradient_matches_difference"],
+        device="cpu",
+    ).outcomes
+    assert "first call" not in cause(found)
+
+
+def test_a_warning_of_every_call_is_shown_once(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import warnings\n\ndef f(x):\n    warnings.warn('mind the gap')\n    return x.sin()\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-m", "dlcheck", "validate", "mine.py:f", "--kind", "activation",
+         "--check", "repeats_exactly", "--check", "rows_are_independent", "--profile", "quick"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert found.stderr.count("UserWarning: mind the gap") == 1
+
+
+def test_slopes_of_zero_leave_the_linear_algebra_silent(capfd: pytest.CaptureFixture[str]) -> None:
+    """LAPACK prints of infinite weights, past Python."""
+    values = ((1.0, 1e-13), (0.0, 0.0), (2.0, 1e-13), (0.0, 0.0), (4.0, 2e-13))
+    slopes = [SimpleNamespace(measured=m, bound=b, residual=m / 2) for m, b in values]
+    measured = Measured(None, (), tuple(slopes))  # type: ignore[arg-type]
+    assert measured.factors([0.0] * 5, [0.5, 0.0, 1.0, 0.0, 2.0], [1.0, 0.0, 0.0, 0.0, 1.0]) == (
+        pytest.approx(2.0), pytest.approx(0.0, abs=1e-9)
+    )  # fmt: skip
+    shown = capfd.readouterr()
+    assert "ERROR" not in shown.out + shown.err
