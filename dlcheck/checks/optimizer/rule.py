@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,7 +28,7 @@ from dlcheck.checks.optimizer.trials import (
 )
 from dlcheck.constructors import default_of
 from dlcheck.errors import DeclarationError, NotApplicable, SubjectError
-from dlcheck.model import Evidence, Subject
+from dlcheck.model import Evidence, Subject, Verdict
 from dlcheck.numerics.recursions import recursion
 from dlcheck.numerics.rounding import unit_roundoff
 from dlcheck.registry import check
@@ -57,6 +59,14 @@ _PAIRS: Mapping[str, tuple[Any, ...]] = {
     "betas": ((0.6, 0.8), (0.8, 0.95)),
     "etas": ((0.4, 1.5),),
     "step_sizes": ((1e-3, 0.06),),
+}
+_NEUTRAL: Mapping[str, float] = {  # where an option does nothing
+    "weight_decay": 0.0,
+    "eps": 1e-30,
+    "momentum": 0.0,
+    "dampening": 0.0,
+    "lr_decay": 0.0,
+    "momentum_decay": 0.0,
 }
 Arguments = dict[str, Any]
 Rule = Callable[..., Tensor]
@@ -228,9 +238,32 @@ def _against(
                 raise
             continue  # a combination that it does not take
         judged += 1
+        if evidence.verdict is Verdict.FAILED and evidence.cause:
+            blamed = _blamed(subject, case, route, shared, changes)
+            evidence = replace(evidence, cause=evidence.cause + blamed)
         yield evidence
     if not judged:
         raise NotApplicable("takes none of the arguments that were tried")
+
+
+def _blamed(
+    subject: Implementation,
+    case: Case,
+    route: Callable[..., Route],
+    shared: Sequence[str],
+    changes: Arguments,
+) -> str:
+    """Without which option, or which two, the routes are one."""
+    names = [name for name in _NEUTRAL if name in shared]
+    for count in (1, 2):
+        for some in itertools.combinations(names, count):
+            without = {name: _NEUTRAL[name] for name in some}
+            with contextlib.suppress(SubjectError):
+                evidence = _compared(subject, case, route, shared, {**changes, **without})
+                if evidence.verdict is Verdict.PASSED:
+                    said = " and ".join(f"{name} = {value:g}" for name, value in without.items())
+                    return f"; with {said} they agree"
+    return ""
 
 
 def _choices(subject: Implementation, shared: Sequence[str]) -> list[Arguments]:
