@@ -375,3 +375,16 @@ def test_slopes_of_zero_leave_the_linear_algebra_silent(capfd: pytest.CaptureFix
     )  # fmt: skip
     shown = capfd.readouterr()
     assert "ERROR" not in shown.out + shown.err
+
+
+def test_the_option_that_decides_is_named() -> None:
+    found = outcome(
+        DecaysLast, "follows_its_recursion", "optimizer", options={"rule": decays_first}
+    )
+    assert "with weight_decay = 0 they agree" in cause(found)
+
+
+def decays_first(
+    p: Tensor, g: Tensor, state: dict[str, Any], lr: float, weight_decay: float
+) -> Tensor:
+    return p * (1 - lr * weight_decay) - lr * g / (g.abs() + 1e-8)
