@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from scipy.stats import norm
@@ -13,7 +14,7 @@ from dlcheck.checks.dropout.broken import Declared, broken, follows_another_conv
 from dlcheck.checks.dropout.draws import affordable, draw, inputs, sample
 from dlcheck.checks.dropout.law import Law, at_several_rates, law_of, ratio
 from dlcheck.errors import NotApplicable
-from dlcheck.model import Evidence, Subject
+from dlcheck.model import Evidence, Subject, Verdict
 from dlcheck.numerics.rounding import gamma
 from dlcheck.registry import check
 from dlcheck.stats import Finding, Stream, detectable, distribution, mean, three_strikes
@@ -120,9 +121,18 @@ def _moment(subject: Implementation, case: Case, power: int) -> Iterator[Evidenc
         if law.rescale == "alpha" and not _is_normal(case):
             raise NotApplicable("alpha dropout keeps the moments of normal inputs alone")
 
-        def test(stream: Stream, n: int, built: Implementation = built, law: Law = law) -> Finding:
+        means: list[float] = []  # of the factor, in each strike
+
+        def test(
+            stream: Stream,
+            n: int,
+            built: Implementation = built,
+            law: Law = law,
+            means: list[float] = means,
+        ) -> Finding:
             x, y = sample(built, case, law, stream.torch(), n)
             factor = y.double() if law.rescale == "alpha" else ratio(x, y)
+            means.append(float(factor.mean()))
             expected = law.mean if power == 1 else law.variance + law.mean**2
             sigma = math.sqrt(law.variance) if power == 1 else law.deviation_of_square
             rounding = gamma(24, case.dtype) / law.keep * max(1.0, expected)
@@ -132,7 +142,23 @@ def _moment(subject: Implementation, case: Case, power: int) -> Iterator[Evidenc
         claim = f"{case.claim}/p={law.p:g}"
         units = (N if built is subject else N // 10) * case.profile.effort
         units = affordable(built, case, law, units)
-        yield three_strikes(case.root, claim, units, test, what=what)
+        evidence = three_strikes(case.root, claim, units, test, what=what)
+        if evidence.verdict is Verdict.FAILED and law.rescale == "train" and means:
+            evidence = replace(evidence, cause=_of_the_mean(means[-1], law.p))
+        yield evidence
+
+
+def _of_the_mean(found: float, p: float) -> str:
+    """What the mean of the factor says, where it should be 1."""
+    for mean_, said in (
+        (1 - p, "nothing is rescaled: divide by 1 − p, or declare rescale = none"),
+        (p / (1 - p), "p is taken for the share that stays"),
+        ((1 - p) / p, "it is rescaled by 1/p, where 1/(1 − p) keeps the mean"),
+        (1 / (1 - p), "it is rescaled by 1/(1 − p)², or what is dropped stays"),
+    ):
+        if math.isclose(found, mean_, rel_tol=0.02) and not math.isclose(mean_, 1.0, rel_tol=0.1):
+            return said
+    return ""
 
 
 def _is_normal(case: Case) -> bool:
