@@ -388,3 +388,28 @@ def decays_first(
     p: Tensor, g: Tensor, state: dict[str, Any], lr: float, weight_decay: float
 ) -> Tensor:
     return p * (1 - lr * weight_decay) - lr * g / (g.abs() + 1e-8)
+
+
+class NeverRescaled(DropPath):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * ((1 - self.p) if self.training else 1)
+
+
+class KeepsWithP(DropPath):
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        return x * torch.empty(len(x), 1, dtype=x.dtype).bernoulli_(self.p) / (1 - self.p)
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        (NeverRescaled, "nothing is rescaled: divide by 1 − p"),
+        (KeepsWithP, "p is taken for the share that stays"),
+    ],
+)
+def test_what_the_mean_of_a_dropout_says_is_told(module: type[nn.Module], said: str) -> None:
+    options = {"p": "p", "axes": [1], "rescale": "train"}
+    found = outcome(module, "keeps_the_mean_as_declared", "dropout", options=options)
+    assert said in cause(found)
