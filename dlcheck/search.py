@@ -279,12 +279,14 @@ def _record(
     if seconds > _SLOW:
         seen.script = Script(reason=f"the check takes {seconds:.0f} s")
         return
-    again = Seen()
-    seen.script = recorded(
-        trial,
-        materialize(recipe, specs, device, getattr(torch, trial.dtype)),
-        lambda watch: _run_case(trial, live, specs, device, recipe, again, watch=watch),
-    )
+
+    def run(watch: AbstractContextManager[object]) -> list[Evidence]:
+        again = Seen()
+        _run_case(trial, live, specs, device, recipe, again, watch=watch)
+        return again.deciding
+
+    inputs = materialize(recipe, specs, device, getattr(torch, trial.dtype))
+    seen.script = recorded(trial, inputs, run)
 
 
 def _run_case(

@@ -9,17 +9,21 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from dlcheck.arrangement import has_methods, through_methods
 from dlcheck.constructors import Remade
-from dlcheck.model import Subject, Trial, Verdict
+from dlcheck.model import Kind, Outcome, Subject, Trial, Verdict
+from dlcheck.proof import trial_of
 from dlcheck.registry import catalogue
 from dlcheck.runner import run_trial
 from dlcheck.subjects import _make
@@ -27,6 +31,20 @@ from dlcheck.targets import load_target
 
 HOME = "rejected_subjects"  # the module from which a script imports a subject without a path
 FALLBACK = "# Fails while the subject gives"
+
+
+def outcome_of(check: str, **declared: object) -> Outcome:
+    subject = Subject(name="mine", **declared)  # type: ignore[arg-type]
+    trial = trial_of(catalogue().checks[check], subject)
+    return run_trial(replace(trial, profile="quick", scripted=True))
+
+
+def run_script(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    path = folder / "shown.py"
+    path.write_text(text)
+    return subprocess.run(
+        [sys.executable, str(path)], cwd=folder, capture_output=True, text=True, check=False
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +107,7 @@ def _in_the_form_of(trial: Trial, right: Subject) -> Any:
     broken = load_target(broken, near=trial.subject.file)
     own = load_target(right.target, near=right.file)
     if isinstance(broken, Remade):
-        return lambda **args: _as_a_module(_make(kind, own, args))
+        return lambda **args: _as_a_module(_make(kind, own, args), kind)
     if kind.form == "factory":
         return own
     if inspect.isclass(broken) or kind.form == "module":
@@ -97,8 +115,11 @@ def _in_the_form_of(trial: Trial, right: Subject) -> Any:
     return own if inspect.isroutine(own) else lambda *x, **args: _make(kind, own, args)(*x)
 
 
-def _as_a_module(made: Any) -> Any:
-    """A function with the methods of a module: a mutant of it may be one."""
+def _as_a_module(made: Any, kind: Kind) -> Any:
+    """A function with the methods of a module: a mutant of it may be one; an object that is called
+    by the methods of its kind, as a function too."""
+    if has_methods(made, kind) and not callable(made):
+        return _Both(made, kind)
     if not inspect.isroutine(made):
         return made
 
@@ -107,6 +128,17 @@ def _as_a_module(made: Any) -> Any:
             return made(*x, **named)
 
     return Called()
+
+
+class _Both:
+    def __init__(self, made: Any, kind: Kind) -> None:
+        self.made, self.kind = made, kind
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.made, name)
+
+    def __call__(self, *inputs: Any, **keywords: Any) -> Any:
+        return through_methods(self.kind)(self.made, *inputs, **keywords)
 
 
 def _run(text: str) -> tuple[int | None, str]:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import scripts_run
 import torch
+from scripts_run import outcome_of, run_script
 from sessions import SERVER
 
-from dlcheck.model import Outcome, Subject, Verdict
-from dlcheck.proof import accepted, rejected, trial_of
+from dlcheck.model import Verdict
+from dlcheck.proof import accepted, rejected
 from dlcheck.registry import catalogue
 from dlcheck.runner import run_trial
 from dlcheck.scripts.literals import literal, tensor_text
+from dlcheck.scripts.page import MOST_CHARACTERS, MOST_LINES
 from dlcheck.scripts.rolling import rolled
-from dlcheck.scripts.script import MOST_CHARACTERS, MOST_LINES
 
 # Quick ones of many families; the number is that of the mutant among those of the check.
 SAMPLE = [
@@ -32,21 +31,12 @@ SAMPLE = [
     ("independent_features_add_up", 0),
     ("odd", 0),
     ("reductions_agree", 0),
+    ("is_the_log_prior", 0),  # its own number among those that equal it by chance
+    ("no_weights_earn_a_reward", 0),  # the sign of an error
+    ("fits_one_batch", 0),  # the call that changes nothing belongs to it
+    ("epoch_is_a_permutation", 0),
+    ("gradient_matches_difference", 0),
 ]
-
-
-def outcome_of(check: str, **declared: object) -> Outcome:
-    subject = Subject(name="mine", **declared)  # type: ignore[arg-type]
-    trial = trial_of(catalogue().checks[check], subject)
-    return run_trial(replace(trial, profile="quick", scripted=True))
-
-
-def run_script(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    path = folder / "shown.py"
-    path.write_text(text)
-    return subprocess.run(
-        [sys.executable, str(path)], cwd=folder, capture_output=True, text=True, check=False
-    )
 
 
 WRONG = """

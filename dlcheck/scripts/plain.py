@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from dlcheck.scripts.tape import Unwritable, is_plain
 
-# The same function as it stands in a script.
-PLAIN = (
-    "def plain(v):",
-    "    if hasattr(v, 'tolist'): v = [str(v.shape), v.tolist()]",
-    "    if isinstance(v, dict): v = list(v.values())",
-    "    if isinstance(v, (list, tuple)): return [plain(x) for x in v]",
-    "    return f'{v:.9g}' if isinstance(v, float) else str(v)",
-)
+
+def plain_source(answers: Iterable[Any]) -> list[str]:
+    """The same function as it stands in a script, for answers of these forms."""
+    tables = any(map(_has_a_table, answers))
+    return [
+        "def plain(v):",
+        *["    v = list(v.values()) if isinstance(v, dict) else v"] * tables,
+        "    v = [str(v.shape), v.tolist()] if hasattr(v, 'tolist') else v",
+        "    if isinstance(v, (list, tuple)): return [plain(x) for x in v]",
+        "    return f'{v:.9g}' if isinstance(v, float) else str(v)",
+        "answers = []  # Fails while the subject gives the answers that were judged wrong:",
+    ]
+
+
+def _has_a_table(answer: Any) -> bool:
+    if isinstance(answer, (list, tuple)):
+        return any(map(_has_a_table, answer))
+    return isinstance(answer, dict)
 
 
 def plain(v: Any) -> Any:

@@ -53,6 +53,7 @@ class Program:
     nodes: dict[int, Node] = field(default_factory=dict)
     collects: frozenset[int] = frozenset()  # nodes whose answers are noted when they come
     told: list[str] = field(default_factory=list)  # those answers
+    answers: dict[int, str] = field(default_factory=dict)  # of calls whose answers were noted
     stateful: bool = False  # may each call change the module that it is made on?
 
     def needed(self, wanted: Sequence[Ref], *, also: frozenset[int] = frozenset()) -> Program:
@@ -73,15 +74,17 @@ class Program:
         return replace(self, nodes=dict(sorted(kept.items())))
 
     def _writes(self, node: Node) -> set[Any]:
-        if not self.stateful or node.kind != "call":
+        if not self.stateful or node.kind != "call" or node.word == "copy":
             return node.writes
-        return node.writes | {resource for resource in node.reads if resource[0] == "object"}
+        objects = {resource for resource in node.reads if resource[0] == "object"}
+        return node.writes | node.holds | objects
 
     # --- running it again ------------------------------------------------------------------------
 
     def run(self, values: dict[int, Any]) -> None:
         """Note what each node gives. Raises what the subject raises."""
         self.told.clear()
+        self.answers.clear()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for index, node in self.nodes.items():
@@ -89,6 +92,15 @@ class Program:
                     values[index] = self._run(node, values)
                 if index in self.collects:
                     self.told.append(plain_text(values[index]))
+                if node.said:
+                    self.answers[index] = plain_text(values[index])
+
+    def is_as_recorded(self) -> bool:
+        """Were the answers those of the run that failed, as far as they were noted?"""
+        return all(
+            not (said := self.tape.nodes[index].said) or said == answer
+            for index, answer in self.answers.items()
+        )
 
     def _run(self, node: Node, values: dict[int, Any]) -> Any:
         args, keywords = resolved(node.args, values), resolved(node.keywords, values)
@@ -132,6 +144,8 @@ class Program:
             place, _, name = args[0].rpartition(".")
             owner.get_submodule(place)._buffers[name] = args[1]
             return None
+        if word == "iter":
+            return list(itertools.islice(owner, node.answer))
         if word == "copy":
             return copy.deepcopy(owner)
         if word.startswith(">"):

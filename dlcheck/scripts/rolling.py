@@ -16,17 +16,22 @@ _ASSIGNED = re.compile(r"^([A-Za-z_]\w*) = ")
 _SLOT = "\0"
 
 
-def rolled(lines: Sequence[Line]) -> list[Line]:
+def rolled(lines: Sequence[Line], after: list[str] | None = None) -> list[Line]:
     """The same program with blocks that stand several times in a row written once.
 
     A block is rolled up where its turns differ only in literals and in the names that they assign,
-    and where only the names of the last turn are used afterwards.
+    and where only the names of the last turn are used afterwards, as in the lines `after` it, whose
+    names are changed along.
     """
-    found = list(lines)
+    found, behind = list(lines), after if after is not None else []
     place = 0
     while place < len(found):
         best = max(
-            (roll for size in range(1, _LONGEST + 1) if (roll := _roll(found, place, size))),
+            (
+                roll
+                for size in range(1, _LONGEST + 1)
+                if (roll := _roll(found, place, size, behind))
+            ),
             key=lambda roll: roll[0],
             default=None,
         )
@@ -35,13 +40,14 @@ def rolled(lines: Sequence[Line]) -> list[Line]:
             continue
         _, length, loop, renamed = best
         rest = [(grad, _renamed(text, renamed)) for grad, text in found[place + length :]]
+        behind[:] = [_renamed(text, renamed) for text in behind]
         found[place:] = [*loop, *rest]
         place += len(loop)
     return found
 
 
 def _roll(
-    lines: Sequence[Line], place: int, size: int
+    lines: Sequence[Line], place: int, size: int, behind: Sequence[str] = ()
 ) -> tuple[int, int, list[Line], dict[str, str]] | None:
     """(lines saved, lines taken, the loop, new names of the last turn), or None."""
     turns: list[list[Line]] = []
@@ -62,7 +68,7 @@ def _roll(
     if len(turns) < 2 or len({grad for turn in turns for grad, _ in turn}) > 1:
         return None
     last = len(turns) - 1
-    rest = "\n".join(text for _, text in lines[start:])
+    rest = "\n".join([*(text for _, text in lines[start:]), *behind])
     for name, turn in before.items():
         if turn != last and re.search(rf"\b{name}\b", rest):
             return None

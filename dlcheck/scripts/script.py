@@ -1,14 +1,10 @@
-"""A failed trial as a script: recorded, cut down, run again, written out."""
+"""A failed trial as a script: recorded, cut down, run again, written out, and tried."""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import sys
-import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,23 +12,22 @@ import torch
 from torch import Tensor
 
 from dlcheck.errors import SubjectError, TrialTimeout
-from dlcheck.model import Evidence, Trial, Verdict
+from dlcheck.model import Evidence, Trial
 from dlcheck.registry import catalogue
 from dlcheck.scripts.claims import Claim, claims_of, wrong_answer
-from dlcheck.scripts.plain import PLAIN
+from dlcheck.scripts.control import Control, Run, failed
+from dlcheck.scripts.importing import import_of
+from dlcheck.scripts.page import Page
 from dlcheck.scripts.program import Program
+from dlcheck.scripts.proving import hold_to
 from dlcheck.scripts.recorder import Recorder
-from dlcheck.scripts.rolling import rolled
 from dlcheck.scripts.slopes import slopes
+from dlcheck.scripts.sway import Sway
 from dlcheck.scripts.tape import Node, Unwritable
-from dlcheck.scripts.wording import Words
-from dlcheck.targets import is_file, split_target
 
-MOST_LINES = 25
-MOST_CHARACTERS = 20_000
 NOT_AGAIN = "what failed does not fail again on its own"
 _PATIENCE = 3.0  # seconds of the processor for all attempts
-_WIDEST = 160  # of a line without literals
+_FEWER = (12, 200, 6, 3, 2, 1)  # answers of a script that says which were wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,29 +39,63 @@ class Script:
     natural: bool = False
 
 
-def script_of(trial: Trial, recorder: Recorder, evidence: Evidence | None) -> Script:
+def recorded(trial: Trial, inputs: Mapping[str, Tensor], run: Run) -> Script:
+    """The script of a run that fails: its deciding evidence fails, or the subject raises.
+
+    inputs: of the case, for their names. run: runs the case within what it is given; its evidence,
+    of which the first piece decides.
+    """
+    kind = catalogue().kind(trial.subject.kind)
+
+    def make(sway: Sway | None = None) -> Recorder:
+        return Recorder(trial.subject, kind, sway)
+
+    recorder, pieces = make(), None
+    try:
+        pieces = run(recorder.listening())
+        if not failed(pieces):
+            return Script(reason="it does not fail when it is watched")
+    except TrialTimeout:
+        raise
+    except SubjectError:
+        pass
+    except Exception as error:  # of ours: the verdict stands without a script
+        return Script(reason=f"it cannot be watched: {type(error).__name__}: {error}"[:200])
+    recorder.inputs = inputs
+    evidence = pieces[0] if pieces else None
+    until = time.process_time() + _PATIENCE / 2
+    control = Control(make, run, evidence, recorder.tape, recorder.count, recorder.is_cut, until)
+    return script_of(trial, recorder, evidence, control)
+
+
+def script_of(
+    trial: Trial, recorder: Recorder, evidence: Evidence | None, control: Control
+) -> Script:
     """The script of what was recorded, failing with this evidence, or by raising."""
-    if recorder.broken:
+    if recorder.broken and not recorder.is_cut:
         return Script(reason=recorder.broken)
     try:
-        imported = import_of(trial.subject.target)
+        page = Page(trial, import_of(trial.subject.target), recorder.inputs)
     except Unwritable as error:
         return Script(reason=str(error))
-    reasons: list[str] = []
-    writer = _Writer(trial, recorder, imported, time.process_time() + _PATIENCE)
+    reasons = [recorder.broken] if recorder.broken else []
+    writer = _Writer(page, recorder, control, time.process_time() + _PATIENCE)
     try:
-        candidates = itertools.chain(claims_of(recorder.tape, evidence), slopes(_program(recorder)))
-        for claim in candidates:
+        for claim in _candidates(recorder, evidence):
             if (text := writer.tried(claim, reasons)) is not None:
-                return Script(text, "; ".join(reasons), natural=True)
+                return Script(text, "; ".join(reasons), natural=claim.natural)
             if claim.decides and reasons[-1] == NOT_AGAIN:
                 return Script(reason=NOT_AGAIN)  # it depends on more than the calls
-        for claim in _answers(recorder):
-            if (text := writer.tried(claim, reasons)) is not None:
-                return Script(text, "; ".join(reasons))
     except Exception as error:
         reasons.append(_said(error))
     return Script(reason="; ".join(dict.fromkeys(reasons)) or "nothing that it saw was recorded")
+
+
+def _candidates(recorder: Recorder, evidence: Evidence | None) -> Iterator[Claim]:
+    """What the check compared; what holds of gradients; that the answers were wrong."""
+    of_all = () if recorder.is_cut else claims_of(recorder.tape, evidence)
+    program = _program(recorder)
+    return itertools.chain(of_all, slopes(program), _answers(recorder))
 
 
 def _said(error: Exception) -> str:
@@ -76,22 +105,34 @@ def _said(error: Exception) -> str:
 
 
 def _answers(recorder: Recorder) -> Iterator[Claim]:
-    """The answers that were judged wrong, and what was changed in place: all, then fewer."""
+    """The answers that were judged wrong, and what was changed in place: all, then fewer.
+
+    The last ones, or the first, before which less was drawn at random.
+    """
     tape = recorder.tape
     calls = [
         i
         for i, n in enumerate(tape.nodes)
         if n.raised is None and (_is_use(n) or n.function is torch.autograd.grad)
     ]
-    for count in (200, 12, 6, 3, 2, 1):
-        some = frozenset(calls[-count:])
-        if len(calls) <= count // 2:
-            continue
-        program = replace(_program(recorder), stateful=True, collects=some).needed([], also=some)
-        values: dict[int, Any] = {}
-        program.run(values)
-        if (claim := wrong_answer(program, values)) is not None:
-            yield claim
+    gradients = {i for i in calls if tape.nodes[i].kind == "torch"}
+    sets = [frozenset(calls[-count:]) for count in _FEWER if len(calls) > count // 2]
+    sets += [frozenset(calls[:count]) for count in _FEWER if len(calls) > count]
+    for some in sets[len(sets) // 2 :] if recorder.is_cut else sets:
+        if gradients and not gradients & some:
+            continue  # where gradients are asked for, they are what is judged
+        for stateful in (False, True):
+            told = frozenset(i for i in some if tape.nodes[i].tells or i in gradients)
+            program = replace(_program(recorder), stateful=stateful, collects=told)
+            program = program.needed([], also=some)
+            values: dict[int, Any] = {}
+            program.run(values)
+            if not stateful and not program.is_as_recorded():
+                continue
+            claim = wrong_answer(program, values, some)
+            if claim is not None:
+                yield replace(claim, stateful=stateful)
+            break
 
 
 def _program(recorder: Recorder) -> Program:
@@ -100,14 +141,14 @@ def _program(recorder: Recorder) -> Program:
 
 @dataclass(slots=True)
 class _Writer:
-    trial: Trial
+    page: Page
     recorder: Recorder
-    imported: tuple[list[str], str]
+    control: Control
     until: float  # of the processor's time
 
     def tried(self, claim: Claim, reasons: list[str]) -> str | None:
         """The script, once without and once with the state that calls may leave in a module."""
-        for stateful in (False, True):
+        for stateful in (False, True) if claim.natural else (claim.stateful,):
             if time.process_time() > self.until:
                 raise Unwritable(f"none was found in {_PATIENCE:g} s")
             try:
@@ -117,18 +158,20 @@ class _Writer:
         return None
 
     def text(self, claim: Claim, *, stateful: bool) -> str:
-        """Raises Unwritable where it does not fail again, or is too long."""
+        """Raises Unwritable where it does not fail again, is too long, or says something else."""
         program = replace(
-            _program(self.recorder), stateful=stateful or not claim.natural, collects=claim.collects
+            _program(self.recorder), stateful=stateful, collects=claim.collects
         ).needed(claim.wanted)
         values: dict[int, Any] = {}
+        raised = None
         try:
             program.run(values)
         except Unwritable:
             raise
-        except Exception:
+        except Exception as error:
             if not claim.raises:
                 raise
+            raised = type(error)
         else:
             if claim.raises:
                 raise Unwritable("what raised does not raise again")
@@ -136,148 +179,28 @@ class _Writer:
                 raise Unwritable("what it is about calls nothing")
             if claim.holds(values):
                 raise Unwritable(NOT_AGAIN)
-        return self._written(program.folded(values).needed(claim.wanted), claim)
-
-    def _written(self, program: Program, claim: Claim) -> str:
-        """As it reads best; where that is too long, with what is used once where it is used."""
-        for compact in (False, True):
-            text = self._text(program, claim, compact=compact)
-            if text.count("\n") <= MOST_LINES:
-                break
-        if text.count("\n") > MOST_LINES:
-            raise Unwritable(f"it would take {text.count(chr(10))} lines")
-        if len(text) > MOST_CHARACTERS:
-            raise Unwritable(f"it would take {len(text)} characters")
+            if not program.is_as_recorded():
+                raise Unwritable("it answers otherwise when it is run again")
+        folded = program.folded(values).needed(claim.wanted)
+        text = self.page.text(folded, claim)
+        self._hold(claim, program)
+        names = self.page.imported.standing_for(self.recorder.target, self.recorder.kind)
+        hold_to(text, self.page.imported.lines, names, raised)
         return text
 
-    def _text(self, program: Program, claim: Claim, *, compact: bool) -> str:
-        lines_of_import, name = self.imported
-        built = self.trial.subject.kind.split("_")[-1]
-        built = built if built not in ("op", name) else "subject"
-        known = {} if compact else self._known(program)
-        words = Words(program, name, built, known, collects=claim.collects, compact=compact)
-        lines = _blocks(rolled(words.written(claim.wanted)), graded=words.graded)
-        lines += words.with_calls(claim.lines(words.text, _message(self.trial)))
-        head = _head(self.trial, claim)
-        imports = [*sorted(words.imports), "import torch"]
-        first = [] if claim.natural else [*PLAIN, "answers = []"]
-        return "\n".join([*head, *imports, *lines_of_import, *first, *lines]) + "\n"
-
-    def _known(self, program: Program) -> dict[int, str]:
-        """The inputs of the case among the literals, by their numbers."""
-        found: dict[int, str] = {}
-        for name, value in self.recorder.inputs.items():
-            for index, node in program.nodes.items():
-                is_literal = node.word == "tensor" and node.kind == "value"
-                if is_literal and index not in found and _is_same(node.args[0], value):
-                    found[index] = name
-        return found
+    def _hold(self, claim: Claim, program: Program) -> None:
+        """Raises Unwritable where it is not what the check measured."""
+        if claim.natural and not self.control.confirms(claim, program.nodes):
+            raise Unwritable("what it compares is not what the check measured")
+        places = frozenset(program.nodes[ref.node].place for ref in claim.wanted)
+        if not claim.natural and not self.control.depends(places):
+            raise Unwritable("what failed does not follow from the answers")
+        if not claim.natural and not self.control.repeats(program.nodes):
+            raise Unwritable("it is given what it answered before")
 
 
 def _is_use(node: Node) -> bool:
     """Is it a call of the subject, beyond building it?"""
-    if node.kind != "call" or node.word in ("copy", ".to", "modes", "part"):
+    if node.kind != "call" or node.place < 0 or node.word in ("copy", ".to"):
         return False
     return node.word != "" or bool(node.args)
-
-
-def _is_same(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and a.dtype == b.dtype and a.numel() > 0 and bool(torch.equal(a, b))
-
-
-def _head(trial: Trial, claim: Claim) -> list[str]:
-    subject = trial.subject
-    words = [f"# {trial.check.name}: {trial.check.claim}"]
-    if not claim.natural:
-        words.append("# Fails while the subject gives the answer that was judged wrong.")
-    del subject
-    return [word[:_WIDEST] for word in words]
-
-
-def _message(trial: Trial) -> str:
-    return repr(textwrap.shorten(trial.check.claim, 90, placeholder=" …"))
-
-
-def _blocks(lines: list[tuple[bool, str]], *, graded: bool) -> list[str]:
-    """The lines with those without gradients in blocks of their own."""
-    if not graded and not any("requires_grad" in text or "Parameter" in text or ".copy_(" in text
-                              or "_(" in text or "[" in text.partition("=")[0]
-                              for _, text in lines):  # fmt: skip
-        return [text for _, text in lines]
-    found: list[str] = []
-    inside = False
-    for grad, text in lines:
-        if grad:
-            inside = False
-            found.append(text)
-            continue
-        if not inside:
-            found.append("with torch.no_grad():")
-            inside = True
-        found.append("    " + text)
-    return found
-
-
-def import_of(target: Any) -> tuple[list[str], str]:
-    """The lines that import a target, and its name in the script.
-
-    Raises Unwritable for an object that no module holds by name.
-    """
-    if isinstance(target, str):
-        module, attribute = split_target(target)
-        first, *inner = attribute.split(".")
-        name = ".".join([first, *inner])
-        if is_file(module):
-            place = repr(module)
-            return [
-                "import importlib.util",
-                f"spec = importlib.util.spec_from_file_location('subject', {place})",
-                "module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)",
-            ], f"module.{name}"
-        return [f"from {module} import {first}"], name
-    for module, name in _places(target):
-        held: Any = sys.modules.get(module)
-        first = name.split(".")[0]
-        for part in name.split("."):
-            held = getattr(held, part, None)
-        if held is target and module != "__main__" and first.isidentifier():
-            return [f"from {module} import {first}"], name
-    raise Unwritable("the subject is an object that no module holds by name")
-
-
-def _places(target: Any) -> Iterator[tuple[str, str]]:
-    module, name = getattr(target, "__module__", None), getattr(target, "__qualname__", None)
-    if module and name and "<" not in name:
-        yield module, name
-    with contextlib.suppress(RuntimeError):
-        for module, held in list(sys.modules.items()):
-            if module.startswith("torch"):
-                continue
-            for name, value in list(getattr(held, "__dict__", {}).items()):
-                if value is target:
-                    yield module, name
-
-
-def recorded(
-    trial: Trial,
-    inputs: Mapping[str, Tensor],
-    run: Callable[[AbstractContextManager[object]], Evidence | None],
-) -> Script:
-    """The script of a run that fails: its deciding evidence fails, or the subject raises.
-
-    inputs: of the case, for their names. run: runs the case within what it is given.
-    """
-    recorder = Recorder(trial.subject, catalogue().kind(trial.subject.kind))
-    evidence = None
-    try:
-        evidence = run(recorder.listening())
-        if evidence is None or evidence.verdict is not Verdict.FAILED:
-            return Script(reason="it does not fail when it is watched")
-    except TrialTimeout:
-        raise
-    except SubjectError:
-        pass
-    except Exception as error:  # of ours: the verdict stands without a script
-        return Script(reason=f"it cannot be watched: {type(error).__name__}: {error}"[:200])
-    recorder.inputs = inputs
-    return script_of(trial, recorder, evidence)

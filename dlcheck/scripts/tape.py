@@ -21,6 +21,10 @@ class Unwritable(Exception):
     """Why there can be no script."""
 
 
+class Enough(Unwritable):
+    """Why a tape ends before the run: what is on it holds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ref:
     """What a node gave, or a part of it: steps are ("item", key) or ("attr", name)."""
@@ -54,6 +58,10 @@ class Node:
     state: Any = None  # of a call: modes of the modules before it
     answer: Any = None  # of a call of the subject: what came out, as Refs and plain values
     tensors: bool = True  # does it give tensors?
+    holds: set[Resource] = field(default_factory=set)  # in the objects that a call is given
+    tells: bool = False  # is there anything in the answer that can be compared?
+    said: str = ""  # of a call of the subject: its answer as text, where it is short
+    place: int = -1  # of a call of the subject: its number among the guarded calls
 
 
 @dataclass(slots=True)
@@ -79,21 +87,25 @@ class Tape:
 
     def add(self, node: Node) -> int:
         if len(self.nodes) >= MOST_NODES:
-            raise Unwritable("the check makes too many calls")
+            raise Enough("the check makes too many calls")
         self.nodes.append(node)
         return len(self.nodes) - 1
 
     def known(self, thing: object) -> Ref | None:
         return self._refs.get(id(thing))
 
+    def keep(self, thing: object) -> None:
+        """Its identity stays its own."""
+        self._kept.append(thing)
+
     def name(self, thing: object, ref: Ref) -> None:
         """The thing is what ref stands for; it is kept, so that its identity stays its own."""
         if isinstance(thing, Tensor):
             self._bytes += _size(thing)
             if self._bytes > MOST_BYTES:
-                raise Unwritable("the check makes too many numbers")
+                raise Enough("the check makes too many numbers")
         self._refs[id(thing)] = ref
-        self._kept.append(thing)
+        self.keep(thing)
 
     def name_all(self, answer: Any, ref: Ref) -> None:
         """Every tensor and object of an answer that has no name yet."""

@@ -38,6 +38,7 @@ class Words:
     names: dict[int, str] = field(default_factory=dict)
     lines: list[tuple[bool, str]] = field(default_factory=list)  # is grad on, the line
     imports: set[str] = field(default_factory=set)
+    sources: list[str] = field(default_factory=list)  # of what is no one's but the check's
     graded: bool = False
     taken: set[str] = field(default_factory=set)
     asked: dict[str, str] = field(default_factory=dict)  # name of an answer → its call
@@ -61,10 +62,23 @@ class Words:
             for ref in refs_of(node):
                 self._users.setdefault(ref.node, place)
         self.graded = any(n.word in ("grad", "backward") for n in nodes.values())
-        self.taken |= {self.subject, "torch", "copy", "np", "random"}
+        self.taken |= {self.subject, "torch", "copy", "np", "random", "plain", "answers"}
+        self._define()
         for place, index in enumerate(self._order):
             self._write(place, index, nodes[index])
         return self.lines
+
+    def _define(self) -> None:
+        """The definitions above the program of what it is given."""
+        known: dict[str, str] = {}
+        for node in self.program.nodes.values():
+            if node.kind == "value" and node.word == "object" and node.answer:
+                for name, text in node.answer.sources:
+                    if known.setdefault(name, text) != text or name == self.subject:
+                        raise Unwritable(f"it is given two things called {name}")
+        self.taken |= set(known)
+        self.imports |= {text for text in known.values() if text.startswith(("import ", "from "))}
+        self.sources = [text for text in known.values() if text not in self.imports]
 
     def with_calls(self, lines: list[str]) -> list[str]:
         """The lines with the call itself where an answer is to be asked for again."""
@@ -129,7 +143,8 @@ class Words:
         """Is it short, used once, and the same where it is used as here?"""
         if index in self.known or self.uses.get(index) != 1 or node.kind == "call":
             return False
-        if self._changed & node.creates:
+        is_made = self.compact and node.word == "object" and node.answer.text
+        if self._changed & node.creates and not is_made:
             return False
         end = self._users.get(index, len(self._order))
         between = [self.program.nodes[i] for i in self._order[place + 1 : end]]
@@ -142,6 +157,8 @@ class Words:
             return False
         if user is not None and self.graded and user.grad != node.grad:
             return False
+        if is_made:
+            return not any(other.writes & node.reads for other in between)
         if node.kind == "value":
             return node.word != "object" and not node.keywords.get("requires_grad")
         if node.writes - node.creates or any(r[0] == "stream" for r in node.reads):
@@ -159,7 +176,7 @@ class Words:
             )
             wished = self.built if is_made else "y"
         elif node.kind == "value":
-            wished = {"array": "rows", "object": "given"}.get(node.word, "x")
+            wished = {"array": "rows", "object": _noun(node)}.get(node.word, "x")
         else:
             wished = "g" if node.word == "grad" else "z"
         name, count = wished, 1
@@ -257,6 +274,8 @@ class Words:
         return f"{name}.clone()" if name and not places & self._changed else text
 
     def _given(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> str:
+        if not all(name.isidentifier() for name in keywords):
+            raise Unwritable("it is given a keyword that is no name")
         words = [self.text(value) for value in args]
         words += [f"{name}={self.text(value)}" for name, value in keywords.items()]
         return ", ".join(words)
@@ -268,6 +287,9 @@ class Words:
             return self._modes(node, owner)
         if word == "part":
             return f"{owner}{_path(node.args[0])} = {self.text(node.args[1])}"
+        if word == "iter":
+            self.imports.add("from itertools import islice")
+            return f"list(islice({owner}, {node.answer}))"
         if word == "copy":
             self.imports.add("import copy")
             return f"copy.deepcopy({owner})"
@@ -350,6 +372,19 @@ class Words:
             given = self._given(node.args[1:], node.keywords)
             return f"{self._operand(node.args[0])}{name}({given})"
         return f"{name}({self._given(node.args, node.keywords)})"
+
+
+_NOUNS = {
+    "torch.utils.data.DataLoader": "batches", "torch.utils.data.": "rows",
+    "torch.optim.lr": "rates", "torch.optim.": "optimizer",
+    "torch.Generator": "generator", "torch.nn.Sequential": "model",
+}  # fmt: skip
+
+
+def _noun(node: Node) -> str:
+    """What an object is called, by what constructs it."""
+    text = node.answer.text if node.answer is not None else ""
+    return next((noun for start, noun in _NOUNS.items() if text.startswith(start)), "given")
 
 
 def _path(path: str) -> str:
