@@ -166,6 +166,41 @@ def test_validate_keeps_its_failures_too(
     assert len(kept(folder)) == 2
 
 
+def fails_alone(folder: pytest.Pytester, script: str) -> bool:
+    """Does a script end with its own assertion, in a process that has not seen dlcheck?"""
+    path = folder.path / "alone.py"
+    path.write_text(script)
+    ended = run_command(folder, ["python", str(path)])
+    return ended.ret != 0 and "AssertionError" in ended.stderr.str()
+
+
+def test_replay_prints_the_script_of_a_failure(
+    folder: pytest.Pytester, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(folder, "mine.toml", "--profile", "quick")
+    (path,) = kept(folder)
+    script = json.loads(path.read_text())["script"]
+    assert replay(path.stem, "--script") == 0
+    assert _out(capsys) == script
+    assert "dlcheck" not in script
+    assert fails_alone(folder, script)
+    (folder.path / "mine.py").write_text(RIGHT)
+    assert not fails_alone(folder, script)
+    tell(folder, script="", scriptless="it takes\x1b[2J too long")
+    assert replay("--all", "--script") == 2
+    assert "has no script: it takes too long" in capsys.readouterr().err
+    assert replay("--script") == 4
+
+
+def test_validate_writes_the_script_of_a_failure(
+    folder: pytest.Pytester, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["validate", "mine.py:doubled", "--kind", "op", "--input", "x=float n m"]
+    assert main([*call, "--device", "cpu", "--check", "leaves_in*", "--profile=quick"]) == 1
+    (path,) = re.findall(r"^  script +(\S+)$", _out(capsys), re.MULTILINE)
+    assert fails_alone(folder, (folder.path / path).read_text())
+
+
 # --- what cannot be replayed, and why -----------------------------------------------------------
 
 

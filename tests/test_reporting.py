@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import itertools
 import json
 import math
@@ -289,6 +290,22 @@ def test_foreign_text_does_nothing(verdict: Verdict) -> None:
         assert "<script>alert" not in text
         assert not re.search("[\x00\x1b\ud800]", text)
     assert "\x1b" not in str(found)
+
+
+def test_the_script_of_a_failure_is_folded_and_a_long_one_is_a_command() -> None:
+    script = "import torch\nassert '<b>' == f\"{1 < 2}\", 'no & no'\n"
+    short = outcome(verdict=Verdict.FAILED, script=script, failure="0a1b")
+    page = checked(Report([short], {}))
+    assert "A script that shows it without dlcheck" in page.text
+    (folded,) = re.findall(r"without dlcheck</summary><pre[^>]*>(.+?)</pre>", page.text, re.S)
+    assert html.unescape(folded).strip() == script.strip()
+    assert "<b>" not in folded
+    long = outcome(verdict=Verdict.FAILED, script=script * 5000, failure="0a1b")
+    page = checked(Report([long], {}))
+    assert "A script that shows it without dlcheck" not in page.text
+    assert "dlcheck replay 0a1b --script" in page.text
+    without = checked(Report([outcome(verdict=Verdict.FAILED)], {}))
+    assert "--script" not in without.text
 
 
 def test_the_policy_names_the_one_script() -> None:
