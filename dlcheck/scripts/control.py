@@ -87,8 +87,8 @@ class Control:
         """Does what the check finds follow from the answers to these calls?
 
         places: numbers of the guarded calls. A change of the last digits alone shows which of the
-        answers decide; it leaves what is right within its bound. True where there is no time to
-        see, but for a run of which only the beginning is known.
+        answers decide; it leaves what is right within its bound. Where there is no time to see it,
+        true of all answers together, but for a run of which only the beginning is known.
         """
         if self.found is None:
             return True
@@ -100,17 +100,25 @@ class Control:
         sways: list[Sway | Form | Echo] = [*whole, *forms, Echo()]
         for sway in sways:
             if time.process_time() >= self.until:
-                return not self.is_cut
+                return places >= self._judged and not self.is_cut
             listener = Swaying(sway, places)
             pieces = _pieces(self.run, _within(listener))
             if not pieces:
                 continue  # the check does not apply to such answers, which says nothing
-            if listener.count != self.calls or not _equal(pieces[0].error, self.found.error):
-                return True
+            if sway is sways[0] or places >= self._judged:
+                if listener.count != self.calls or not _equal(pieces[0].error, self.found.error):
+                    return True
+            elif pieces[0].error < self.found.error:
+                return True  # some of them were wrong: what is right can only become worse
             if sway.has_moved and not counts:
                 break
         self._idle.append(places)
         return False
+
+    @property
+    def _judged(self) -> set[int]:
+        """The numbers of all calls of the subject."""
+        return {node.place for node in self.tape.nodes if node.tells}
 
     def repeats(self, nodes: Mapping[int, Node]) -> bool:
         """Are the constants of these calls no answers of the subject, as far as is seen?"""

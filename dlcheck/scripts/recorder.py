@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import functools
 import threading
 import time
 import types
@@ -15,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from dlcheck.constructors import Remade
 from dlcheck.isolation import heard_by
 from dlcheck.model import Evidence, Kind, Subject
+from dlcheck.scripts.callees import Callees, parts_of
 from dlcheck.scripts.notes import Notes, generators_in, objects_in
 from dlcheck.scripts.plain import plain_text
 from dlcheck.scripts.sway import Sway
@@ -66,8 +65,8 @@ class Recorder(TorchFunctionMode):
         self.asked: Any = None  # the function of the last of them
         self.thread = threading.get_ident()
         target = load_target(subject.target, near=subject.file)
-        self.target, self.parts = target, list(_parts(target))
-        self.given: Mapping[str, Any] = {}  # to the constructor of what a remade target is made of
+        self.target, self.parts = target, list(parts_of(target))
+        self.callees = Callees(target, kind, self.notes)
         self.begun: tuple[Any, ...] | None = None  # the random streams before that constructor
 
     @contextlib.contextmanager
@@ -188,66 +187,14 @@ class Recorder(TorchFunctionMode):
         if function is torch.autograd.backward:
             return self._noted(function, "backward", inputs, keywords)
         if any(function is part for part in self.parts):
-            self.given, self.begun = keywords, self.begun or streams()
+            self.callees.given, self.begun = keywords, self.begun or streams()
             return self._inside(function, inputs, keywords)
         word = None
         with self._own():
-            word, owner, inputs_, keywords_ = self._callee(function, inputs, keywords)
+            word, owner, inputs_, keywords_ = self.callees.of(function, inputs, keywords)
         if word is None or self.broken:
             return function(*inputs, **keywords)
         return self._watched(function, word, owner, inputs, keywords, inputs_, keywords_)
-
-    def _callee(
-        self, function: Any, inputs: tuple[Any, ...], keywords: Mapping[str, Any]
-    ) -> tuple[str | None, Any, tuple[Any, ...], Mapping[str, Any]]:
-        """How it is written, whose call it is, and with which arguments; None for what is ours."""
-        target = self.target
-        if isinstance(target, Remade) and function == target.change:
-            made = inputs[0]
-            given = made.keywords if isinstance(made, functools.partial) else self.given
-            self.given = {}
-            return "", None, (), given
-        self.notes.adopt(getattr(function, "__self__", function))
-        if self.tape.known(function) is not None:
-            return "()", function, inputs, keywords
-        whole, fixed = function, {}
-        if isinstance(function, functools.partial) and not function.args:
-            whole, fixed = function.func, function.keywords
-        if whole is target:
-            return "", None, inputs, {**fixed, **keywords}
-        owner = getattr(whole, "__self__", None)
-        if owner is not None and owner is target:
-            return f".{whole.__name__}", None, inputs, {**fixed, **keywords}
-        if owner is not None and not fixed and self.tape.known(owner) is not None:
-            return f".{whole.__name__}", owner, inputs, keywords
-        if function is copy.deepcopy and inputs:
-            if inputs[0] is target:
-                return "copy", None, (), {}
-            if self.tape.known(inputs[0]) is not None:
-                return "copy", inputs[0], (), {}
-        if (
-            inputs
-            and self.kind.methods
-            and getattr(function, "__module__", "").endswith("dlcheck.arrangement")
-        ):
-            place = inputs[0]
-            if self.tape.known(place) is not None or place is target:
-                known = place if self.tape.known(place) is not None else None
-                return ">" + " ".join(self.kind.methods), known, inputs[1:], keywords
-        if not inputs and (held := self._passed_through(function)) is not None:
-            return "iter", held, (), {}
-        return None, None, inputs, keywords
-
-    def _passed_through(self, function: Any) -> Any:
-        """The one object of the subject that a function of ours, without arguments, goes over."""
-        held = [
-            cell.cell_contents
-            for cell in getattr(function, "__closure__", None) or ()
-            if hasattr(type(cell.cell_contents), "__iter__")
-            and not isinstance(cell.cell_contents, (Tensor, Mapping, list, tuple, str))
-            and self.tape.known(cell.cell_contents) is not None
-        ]
-        return held[0] if len(held) == 1 else None
 
     def _watched(
         self, function: Any, word: str, owner: Any, inputs: Any, keywords: Any,
@@ -396,11 +343,3 @@ def _word(function: Any) -> str:
     if name in ("__get__", "__set__") and owner is not None:
         return ("." if name == "__get__" else "=") + str(getattr(owner, "__name__", ""))
     return name
-
-
-def _parts(target: Any) -> Iterator[Any]:
-    """What a remade target is made of."""
-    while isinstance(target, Remade):
-        original = target.original
-        target = load_target(original.target, near=original.file)
-        yield target.change if isinstance(target, Remade) else target

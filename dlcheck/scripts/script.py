@@ -63,7 +63,7 @@ def recorded(trial: Trial, inputs: Mapping[str, Tensor], run: Run) -> Script:
         return Script(reason=f"it cannot be watched: {type(error).__name__}: {error}"[:200])
     recorder.inputs = inputs
     evidence = pieces[0] if pieces else None
-    until = time.process_time() + _PATIENCE / 2
+    until = time.process_time() + _PATIENCE
     control = Control(make, run, evidence, recorder.tape, recorder.count, recorder.is_cut, until)
     return script_of(trial, recorder, evidence, control)
 

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch.overrides import resolve_name
-
-from dlcheck.scripts.literals import literal, subscript, tensor_text
+from dlcheck.scripts.literals import literal, tensor_text
+from dlcheck.scripts.operations import INFIX, PREFIX, operation_text
 from dlcheck.scripts.program import Program, refs_in, refs_of
 from dlcheck.scripts.slopes import AGAIN
 from dlcheck.scripts.tape import Node, Ref, Unwritable
 
 _WIDE = 100
-_INFIX = {
-    "add": "+", "sub": "-", "mul": "*", "truediv": "/", "pow": "**", "matmul": "@", "eq": "==",
-    "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "and": "&", "or": "|", "xor": "^",
-    "mod": "%", "floordiv": "//",
-}  # fmt: skip
-_PREFIX = {"__neg__": "-", "__invert__": "~"}
 
 
 @dataclass(slots=True)
@@ -132,8 +124,8 @@ class Words:
 
     def _is_statement(self, node: Node) -> bool:
         return node.word.startswith("=") or node.word in ("__setitem__", "modes", "part") or (
-            node.kind == "torch" and node.word.startswith("__i") and node.word not in _PREFIX
-            and node.word[3:-2] in _INFIX
+            node.kind == "torch" and node.word.startswith("__i") and node.word not in PREFIX
+            and node.word[3:-2] in INFIX
         )  # fmt: skip
 
     def _value_of_statement(self, node: Node) -> str:
@@ -217,10 +209,6 @@ class Words:
                 text += f".{key}"
         return text
 
-    def _operand(self, value: Any) -> str:
-        text = self.text(value)
-        return text if re.fullmatch(r"-?[\w.]+(\([^()]*\)|\[[^\[\]]*\])*", text) else f"({text})"
-
     # --- expressions -----------------------------------------------------------------------------
 
     def _seed(self, place: int, node: Node) -> None:
@@ -249,7 +237,7 @@ class Words:
             return self._value(node)
         if node.kind == "call":
             return self._call(node)
-        return self._operation(node)
+        return operation_text(self, node)
 
     def _value(self, node: Node) -> str:
         if node.word == "tensor":
@@ -273,7 +261,7 @@ class Words:
         name, places = self._said.get(text, ("", set()))
         return f"{name}.clone()" if name and not places & self._changed else text
 
-    def _given(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> str:
+    def given(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> str:
         if not all(name.isidentifier() for name in keywords):
             raise Unwritable("it is given a keyword that is no name")
         words = [self.text(value) for value in args]
@@ -296,7 +284,7 @@ class Words:
         keywords = node.keywords
         if word == ".to" and str(keywords.get("device")) == "cpu":
             keywords = {name: value for name, value in keywords.items() if name != "device"}
-        given = self._given(node.args, keywords)
+        given = self.given(node.args, keywords)
         if word.startswith(">"):
             text = self._through(word[1:].split(), owner, given, node)
         elif word.startswith("."):
@@ -323,56 +311,6 @@ class Words:
             raise Unwritable("its modules are in different modes")
         return f"{owner}.train()" if modes[0] else f"{owner}.eval()"
 
-    def _operation(self, node: Node) -> str:
-        word, args = node.word, node.args
-        if word.startswith("."):
-            return f"{self._operand(args[0])}{word}"
-        if word.startswith("="):
-            return f"{self.text(args[0])}.{word[1:]} = {self.text(args[1])}"
-        if word == "__getitem__":
-            return f"{self._operand(args[0])}[{self._index(args[1])}]"
-        if word == "__setitem__":
-            return f"{self.text(args[0])}[{self._index(args[1])}] = {self.text(args[2])}"
-        if word == "__deepcopy__":
-            self.imports.add("import copy")
-            return f"copy.deepcopy({self.text(args[0])})"
-        if word in _PREFIX:
-            return f"{_PREFIX[word]}{self._operand(args[0])}"
-        if (infix := self._infix(word, args)) is not None:
-            return infix
-        return self._named(node)
-
-    def _infix(self, word: str, args: Sequence[Any]) -> str | None:
-        inner = word.strip("_")
-        if not word.startswith("__") or len(args) != 2:
-            return None
-        a, b = args
-        if inner in _INFIX:
-            return f"{self._operand(a)} {_INFIX[inner]} {self._operand(b)}"
-        if inner[:1] == "r" and inner[1:] in _INFIX:
-            return f"{self._operand(b)} {_INFIX[inner[1:]]} {self._operand(a)}"
-        if inner[:1] == "i" and inner[1:] in _INFIX:
-            return f"{self.text(a)} {_INFIX[inner[1:]]}= {self.text(b)}"
-        return None
-
-    def _index(self, value: Any) -> str:
-        if next(refs_in(value), None) is None:
-            return subscript(value)
-        if isinstance(value, tuple):
-            return ", ".join(self._index(part) for part in value)
-        return self.text(value)
-
-    def _named(self, node: Node) -> str:
-        name = _public_name(node.function, node.word)
-        if node.word == "grad":
-            asked = {k: v for k, v in node.keywords.items() if v is not None and v is not False}
-            asked.pop("only_inputs", None)
-            return f"{name}({self._given(node.args, asked)})"
-        if name.startswith("."):
-            given = self._given(node.args[1:], node.keywords)
-            return f"{self._operand(node.args[0])}{name}({given})"
-        return f"{name}({self._given(node.args, node.keywords)})"
-
 
 _NOUNS = {
     "torch.utils.data.DataLoader": "batches", "torch.utils.data.": "rows",
@@ -390,25 +328,3 @@ def _noun(node: Node) -> str:
 def _path(path: str) -> str:
     """`.bias`, or `[0].weight` where a part is a number."""
     return "".join(f".{p}" if p.isidentifier() else f"[{p}]" for p in path.split("."))
-
-
-def _public_name(function: Callable[..., Any], word: str) -> str:
-    """`.add` for a method of tensors, else the path of a function of torch."""
-    if getattr(torch.Tensor, word, None) is function:
-        return f".{word}"
-    if getattr(torch, word, None) is function:
-        return f"torch.{word}"
-    if getattr(torch.nn.functional, word, None) is function:
-        return f"torch.nn.functional.{word}"
-    if word == "grad" and function is torch.autograd.grad:
-        return "torch.autograd.grad"
-    if word == "backward" and function is torch.autograd.backward:
-        return "torch.autograd.backward"
-    if getattr(torch.linalg, word.removeprefix("linalg_"), None) is function:
-        return f"torch.linalg.{word.removeprefix('linalg_')}"
-    name = resolve_name(function) or ""
-    if name.startswith("torch.Tensor."):
-        return name.removeprefix("torch.Tensor")
-    if not name:
-        raise Unwritable(f"it calls {word}, which has no public name")
-    return name
