@@ -4,7 +4,7 @@
     python benchmarks/scripts.py --every 7          # every seventh
     python benchmarks/scripts.py --only "loss*"     # of some folders of checks
 
-Each mutant is run as its user would run it; its script is then run in a process of its own on the
+Each mutant is run as its user would run it; its script is then run in a fork of this process on the
 mutant, where it must fail, and on the right subject that the mutant was made from, where it must
 end with exit code 0. The journal is `.dlcheck/scripts.jsonl`, the result `reports/scripts.md`.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import collections
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
@@ -52,7 +53,20 @@ def main() -> None:
             with given.journal.open("a") as journal:
                 journal.write(json.dumps(done[name]) + "\n")
             print(_line(done[name]), flush=True)
-    REPORT.write_text(_report(list(done.values())))
+    command = f"python benchmarks/scripts.py --every {given.every} --offset {given.offset}"
+    command += f" --only {given.only!r}" * (given.only != "*")
+    REPORT.write_text(_report(list(done.values()), f"{command}`, commit `{_commit()}"))
+
+
+def _commit() -> str:
+    said = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return said.stdout.strip()
 
 
 def _mutants(only: str) -> Iterator[Trial]:
@@ -81,7 +95,7 @@ def _line(found: dict[str, Any]) -> str:
     )
 
 
-def _report(found: list[dict[str, Any]]) -> str:
+def _report(found: list[dict[str, Any]], command: str) -> str:
     failed = [line for line in found if line["verdict"] == "failed"]
     total = len(failed)
     if not total:
@@ -92,11 +106,12 @@ def _report(found: list[dict[str, Any]]) -> str:
     text = [
         "# Scripts of failures",
         "",
-        f"`python benchmarks/scripts.py`: {len(found)} mutants, of which {total} failed and could",
-        "have a script. Each script is run in a fresh process on the mutant, where it must fail,",
-        "and on the right subject that the mutant was made from, where it must end with exit code",
-        "0. *Natural*: its assertion says what is right. *Fallback*: it fails while the answer is",
-        "the one that was judged wrong, and says so.",
+        f"`{command}`:",
+        f"{len(found)} mutants, of which {total} failed and could have a script. Each script is",
+        "run in a fork of the benchmark on the mutant, where it must fail, and on the right subject",
+        "that the mutant was made from, where it must end with exit code 0. *Natural*: its assertion",
+        "says what is right. *Fallback*: it fails while the answer is the one that was judged wrong,",
+        "and says so.",
         "",
         "| checks of | failures | natural | fallback | none | fails on the mutant | passes what is "
         "right | both |",
@@ -104,6 +119,14 @@ def _report(found: list[dict[str, Any]]) -> str:
     ]
     for folder, lines in [("**all**", failed), *sorted(rows.items())]:
         text.append(_row(folder, lines))
+    wrong = [line for line in failed if line.get("fails") is False or line["passes"] is False]
+    if wrong:
+        text += ["", "## Scripts that do not mean what they say", ""]
+        text += ["| check and mutant | kind | how the script ended |", "|---|---|---|"]
+        text += [
+            f"| {line['id']} | {line['script']} | {' '.join(line['told'].split())[:120]} |"
+            for line in wrong
+        ]
     reasons = collections.Counter(
         line["reason"].split("; ")[-1][:90] for line in failed if line["script"] == "none"
     )
