@@ -96,7 +96,8 @@ class Control:
             return False
         counts = not math.isfinite(self.found.error) or self.found.error == int(self.found.error)
         forms = (Form(axes) for axes in (None, 1, 0))
-        whole = (Sway(by) for by in (TINY, LARGE, NONE))
+        is_drawn = bool(self.found.p_values)  # an average, in which no answer decides alone
+        whole = (Sway(by) for by in (SMALL if is_drawn else TINY, LARGE, NONE))
         sways: list[Sway | Form | Echo] = [*whole, *forms, Echo()]
         for sway in sways:
             if time.process_time() >= self.until:
@@ -105,11 +106,8 @@ class Control:
             pieces = _pieces(self.run, _within(listener))
             if not pieces:
                 continue  # the check does not apply to such answers, which says nothing
-            if sway is sways[0] or places >= self._judged:
-                if listener.count != self.calls or not _equal(pieces[0].error, self.found.error):
-                    return True
-            elif pieces[0].error < self.found.error:
-                return True  # some of them were wrong: what is right can only become worse
+            if listener.count != self.calls or not _equal(pieces[0].error, self.found.error):
+                return True
             if sway.has_moved and not counts:
                 break
         self._idle.append(places)
