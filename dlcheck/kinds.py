@@ -218,6 +218,7 @@ _KINDS = (
             "new batch): { mean, var, momentum }, and ddof = 0 or 1 of var; or 'frozen'",
         },
         required=frozenset({"axes"}),
+        values={"eps_form": ("variance", "deviation")},
     ),
     Kind(
         name="attention",
@@ -247,6 +248,7 @@ _KINDS = (
             "base": "base of the frequencies",
             "first": "position of the first token",
         },
+        values={"mode": ("add", "rotate", "table"), "relative": ("rotation", "inner_product")},
     ),
     Kind(
         name="recurrent",
@@ -263,6 +265,7 @@ _KINDS = (
             "gates": "{ bias = parameter, order = [names] }, in torch's sense of each gate",
             "variant": "reset_before or reset_after",
         },
+        values={"variant": ("reset_before", "reset_after")},
     ),
     Kind(
         name="loss",
@@ -353,6 +356,10 @@ _KINDS = (
             "block": "side, or its argument, of blocks that fall together (DropBlock)",
             "rescale": "train, eval, none, realized or alpha",
             "noise": "bernoulli or gaussian",
+        },
+        values={
+            "rescale": ("train", "eval", "none", "realized", "alpha"),
+            "noise": ("bernoulli", "gaussian"),
         },
         implies=frozenset({"stochastic"}),
     ),
