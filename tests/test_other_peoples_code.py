@@ -413,3 +413,24 @@ def test_what_the_mean_of_a_dropout_says_is_told(module: type[nn.Module], said: 
     options = {"p": "p", "axes": [1], "rescale": "train"}
     found = outcome(module, "keeps_the_mean_as_declared", "dropout", options=options)
     assert said in cause(found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "wrong", "meant"),
+    [
+        ("normalization", "eps_form", "deviatoin", "deviation"),
+        ("positional", "mode", "rotated", "rotate"),
+        ("recurrent", "variant", "reset_befor", "reset_before"),
+        ("dropout", "rescale", "trian", "train"),
+    ],
+)
+def test_a_misspelt_value_is_not_taken_for_the_default(
+    kind: str, option: str, wrong: str, meant: str
+) -> None:
+    with pytest.raises(DeclarationError, match=f"no value of {option} .*{meant}"):
+        dlcheck.validate(
+            DropPath,
+            kind=kind,
+            inputs={"x": "float b d"},
+            options={"axes": [-1], option: wrong} if kind != "recurrent" else {option: wrong},
+        )
