@@ -34,19 +34,24 @@ class Control:
     """Runs of the case with other answers.
 
     make: a recorder that sways. run: the pieces of evidence of a run within what it is given.
-    found, tape, calls: of the run that failed; how many guarded calls it made, and whether
+    pieces, tape, calls: of the run that failed; how many guarded calls it made, and whether
     the tape ends before it. until: of the processor's time; no run is begun after it.
     """
 
     make: Callable[[Sway], Recorder]
     run: Run
-    found: Evidence | None
+    pieces: Sequence[Evidence]
     tape: Tape
     calls: int
     is_cut: bool
     until: float
     _idle: list[frozenset[int]] = field(default_factory=list)  # on whose answers nothing depends
     _runs: dict[float, tuple[Tape, Sequence[Evidence]] | None] = field(default_factory=dict)
+
+    @property
+    def found(self) -> Evidence | None:
+        """What decided."""
+        return self.pieces[0] if self.pieces else None
 
     def confirms(self, claim: Claim, nodes: Mapping[int, Node]) -> bool:
         """Does the claim give what the check finds, whatever the answers are?
@@ -106,12 +111,20 @@ class Control:
             pieces = _pieces(self.run, _within(listener))
             if not pieces:
                 continue  # the check does not apply to such answers, which says nothing
-            if listener.count != self.calls or not _equal(pieces[0].error, self.found.error):
+            if listener.count != self.calls or self._is_another(pieces):
                 return True
             if sway.has_moved and not counts:
                 break
         self._idle.append(places)
         return False
+
+    def _is_another(self, pieces: Sequence[Evidence]) -> bool:
+        """Has a piece that failed, or the worst, another error now?"""
+        errors = {piece.what: piece.error for piece in pieces}
+        wrong = (piece for piece in self.pieces if piece.verdict is Verdict.FAILED)
+        return not _equal(pieces[0].error, self.pieces[0].error) or any(
+            not _equal(errors.get(piece.what, piece.error), piece.error) for piece in wrong
+        )
 
     @property
     def _judged(self) -> set[int]:

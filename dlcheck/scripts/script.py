@@ -50,9 +50,9 @@ def recorded(trial: Trial, inputs: Mapping[str, Tensor], run: Run) -> Script:
     def make(sway: Sway | None = None) -> Recorder:
         return Recorder(trial.subject, kind, sway)
 
-    recorder, pieces = make(), None
+    recorder, pieces = make(), list[Evidence]()
     try:
-        pieces = run(recorder.listening())
+        pieces = list(run(recorder.listening()))
         if not failed(pieces):
             return Script(reason="it does not fail when it is watched")
     except TrialTimeout:
@@ -64,7 +64,7 @@ def recorded(trial: Trial, inputs: Mapping[str, Tensor], run: Run) -> Script:
     recorder.inputs = inputs
     evidence = pieces[0] if pieces else None
     until = time.process_time() + _PATIENCE
-    control = Control(make, run, evidence, recorder.tape, recorder.count, recorder.is_cut, until)
+    control = Control(make, run, pieces, recorder.tape, recorder.count, recorder.is_cut, until)
     return script_of(trial, recorder, evidence, control)
 
 

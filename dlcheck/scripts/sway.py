@@ -76,7 +76,7 @@ class Sway:
     def _tensor(self, value: Tensor) -> Tensor:
         self.has_moved = True
         if self.by == NONE:
-            return value.nan_to_num() * 0 if value.is_floating_point() else value.double() * 0
+            return torch.zeros_like(value)
         if value.dtype == torch.bool:
             return ~value
         if not (value.is_floating_point() or value.is_complex()):
