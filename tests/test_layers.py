@@ -25,7 +25,7 @@ LAYERS = (
     ("arrangement", "constructors", "subject_source", "taken", "subjects", "mutants", "regimes",
      "inside", "strategies", "plans"),
     ("references", "checks", "benchmarks", "adapters"),
-    ("explanations", "scripts", "vacuity", "search", "runner", "proof"),
+    ("explanations", "overwriting", "scripts", "vacuity", "search", "runner", "proof"),
     ("results", "encoding", "environment", "history", "processes", "gate",
      "sameness", "merging", "failures", "suite_lock", "crashes", "sentinel"),
     ("reporting",),
