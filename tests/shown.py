@@ -25,7 +25,7 @@ _ELISION = "…"
 
 def differences(shown: Sequence[str], got: Sequence[str], *, numbers: bool = True) -> list[str]:
     """What is shown and did not come, as lines for a person; empty where all of it came."""
-    parts, got = _parts(_trimmed(shown)), _trimmed(got)
+    parts, got = _parts(_trimmed(_steady(shown))), _trimmed(_steady(got))
     at = 0
     for k, part in enumerate(parts):
         last = len(got) - len(part)
@@ -38,6 +38,11 @@ def differences(shown: Sequence[str], got: Sequence[str], *, numbers: bool = Tru
     if len(parts) == 1 and at < len(got):
         return ["shown: nothing more", f"came:  {got[at]}"]
     return []
+
+
+def _steady(lines: Sequence[str]) -> list[str]:
+    """Without the line of a script: whether one is found in its seconds is a matter of load."""
+    return [line for line in lines if not line.startswith("  script    ")]
 
 
 def _begins(part: Sequence[str], got: Sequence[str], *, numbers: bool) -> bool:
