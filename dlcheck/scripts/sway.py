@@ -47,9 +47,7 @@ class Sway:
         if type(value) is float:
             return float(self._tensor(torch.tensor(value, dtype=torch.float64)))
         if isinstance(value, (bool, int)):
-            return (
-                value if self.by in (TINY, SMALL) else type(value)(self.by == LARGE and value + 1)
-            )
+            return value if self.by in _REAL else type(value)(self.by == LARGE and value + 1)
         if isinstance(value, types.GeneratorType):
             return (self._value(part, done) for part in value)
         if isinstance(value, Mapping) and type(value).__module__ in ("builtins", "collections"):
