@@ -65,8 +65,11 @@ def sign_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
 
     The k-th smallest and largest of n, k the greatest number with
     2 P(Binomial(n, ½) < k) ≤ 1 − confidence; unbounded where n is too small for any k.
+    Raises ValueError for a confidence that is not above 0 and below 1.
     Source: Conover, Practical Nonparametric Statistics, section 3.2.
     """
+    if not 0 < confidence < 1:
+        raise ValueError(f"a confidence lies between 0 and 1, not at {confidence}")
     n, ordered = len(values), sorted(values)
     k = _rank(n, confidence)
     return (ordered[k - 1], ordered[n - k]) if k else (-math.inf, math.inf)

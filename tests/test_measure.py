@@ -170,3 +170,9 @@ def test_of_a_view_its_own_part_counts() -> None:
         assert meter.now == 2 * 4 * 4
         second.backward()
     assert (meter.now, meter.peak) == (0, 64)
+
+
+@pytest.mark.parametrize("confidence", [1.0, 0.0, -1.0, -1e9, math.nan, math.inf])
+def test_a_confidence_that_is_none_is_refused(confidence: float) -> None:
+    with pytest.raises(ValueError, match="a confidence lies between 0 and 1"):
+        sign_interval([1.0, 2.0], confidence)
