@@ -25,6 +25,20 @@ class Listener(Protocol):
     def deaf(self) -> contextlib.AbstractContextManager[None]: ...
 
 
+class Deafness:
+    """A listener's, while what it calls is its own work: it may be deaf within being deaf."""
+
+    depth = 0  # how often it is deaf now
+
+    @contextlib.contextmanager
+    def deaf(self) -> Iterator[None]:
+        self.depth += 1
+        try:
+            yield
+        finally:
+            self.depth -= 1
+
+
 LISTENERS: list[Listener] = []
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from dlcheck.isolation import heard_by
+from dlcheck.isolation.listening import Deafness
 from dlcheck.model import Evidence, Kind, Subject
 from dlcheck.scripts.callees import Callees, parts_of
 from dlcheck.scripts.notes import Notes, generators_in, objects_in
@@ -45,7 +46,7 @@ _SHORT = 2000  # numbers of an answer that is noted
 _LEAVES = frozenset(["__float__", "item", "__int__", "__bool__", "__index__"])
 
 
-class Recorder(TorchFunctionMode):
+class Recorder(Deafness, TorchFunctionMode):
     """Writes a tape. What fails in it stops the tape, never the run.
 
     sway: changes what the subject answers, to see what follows from it.
@@ -60,7 +61,6 @@ class Recorder(TorchFunctionMode):
         self.is_cut = False  # is what is on it the beginning of the run?
         self.until = time.process_time() + _PATIENCE
         self.inputs: Mapping[str, Tensor] = {}  # of the case
-        self.depth = 0  # calls of the subject that run
         self.count = 0  # guarded calls
         self.asked: Any = None  # the function of the last of them
         self.thread = threading.get_ident()
@@ -73,14 +73,6 @@ class Recorder(TorchFunctionMode):
     def listening(self) -> Iterator[Recorder]:
         with heard_by(self), self:
             yield self
-
-    @contextlib.contextmanager
-    def deaf(self) -> Iterator[None]:
-        self.depth += 1
-        try:
-            yield
-        finally:
-            self.depth -= 1
 
     # --- torch -----------------------------------------------------------------------------------
 
@@ -308,9 +300,9 @@ class Recorder(TorchFunctionMode):
         if time.process_time() > self.until and not self.broken:
             self.broken = f"the check does more than is recorded in {_PATIENCE:g} s"
             self.is_cut = True
-        self.depth += 1
         try:
-            yield
+            with self.deaf():
+                yield
         except Enough as error:
             self.is_cut = self.is_cut or not self.broken
             self.broken = self.broken or str(error)
@@ -318,15 +310,10 @@ class Recorder(TorchFunctionMode):
             self.broken = self.broken or str(error)
         except Exception as error:
             self.broken = self.broken or f"it cannot be recorded: {type(error).__name__}: {error}"
-        finally:
-            self.depth -= 1
 
     def _inside(self, function: Any, inputs: Any, keywords: Any) -> Any:
-        self.depth += 1
-        try:
+        with self.deaf():
             return function(*inputs, **keywords)
-        finally:
-            self.depth -= 1
 
     def _has_stopped(self) -> bool:
         return bool(self.broken)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dlcheck.isolation.listening import Deafness
 from dlcheck.model import Evidence
 from dlcheck.scripts.tape import tensors_of, version_of
 
@@ -117,7 +117,7 @@ class Echo:
         return type(answer)(inputs[: len(answer)]) if several else inputs[0]
 
 
-class Swaying:
+class Swaying(Deafness):
     """Sways the answers to some of the calls into foreign code, and records nothing.
 
     places: numbers of these calls.
@@ -125,7 +125,7 @@ class Swaying:
 
     def __init__(self, sway: Sway | Form | Echo, places: frozenset[int]) -> None:
         self.sway, self.places = sway, places
-        self.count, self.depth = 0, 0
+        self.count = 0
 
     def called(
         self, function: Callable[..., Any], inputs: tuple[Any, ...], keywords: dict[str, Any]
@@ -151,11 +151,3 @@ class Swaying:
     def seeded(self, seed: int) -> None: ...
 
     def compared(self, got: Tensor, expected: Tensor, found: Evidence) -> None: ...
-
-    @contextlib.contextmanager
-    def deaf(self) -> Iterator[None]:
-        self.depth += 1
-        try:
-            yield
-        finally:
-            self.depth -= 1
