@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+from torch import Tensor
+
 from dlcheck.scripts.tape import Unwritable, is_plain
 
 
@@ -41,8 +44,22 @@ def plain(v: Any) -> Any:
 
 
 def plain_text(v: Any) -> str:
-    """As above, as Python text; empty for what cannot be said."""
+    """As above, as Python text; empty for what cannot be said, or is too long to be."""
+    if _count(v) > _MOST:
+        return ""
     try:
         return repr(plain(v))
     except (TypeError, ValueError, RuntimeError, Unwritable):
         return ""
+
+
+_MOST = 2**14  # numbers of an answer that is said: as text they take 30 ms
+
+
+def _count(v: Any) -> int:
+    """How many numbers tensors and arrays hold."""
+    if isinstance(v, dict):
+        return _count(list(v.values()))
+    if isinstance(v, (list, tuple)):
+        return sum(map(_count, v))
+    return int(v.size if isinstance(v, np.ndarray) else v.numel() if isinstance(v, Tensor) else 1)
