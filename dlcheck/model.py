@@ -303,6 +303,7 @@ class Kind:
     traits: Mapping[str, str] = field(default_factory=lambda: NOTHING)  # beside the common ones
     implies: frozenset[str] = frozenset()  # traits that every subject of the kind has
     returns_tensors: bool = False  # an answer without a tensor breaks the contract
+    pairs: bool = False  # weighs each position of the first input by each of the second
     gathers: bool = False  # several inputs are passed as one list
     methods: tuple[str, ...] = ()  # an object that has them all is called through them
     # Further positional arguments that are no tensors, and their value where a check gives none.
@@ -310,6 +311,7 @@ class Kind:
     # option → what a text may say there; those of `named` may name a constructor argument instead
     values: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: NOTHING)
     named: frozenset[str] = frozenset()
+    numbers: frozenset[str] = frozenset()  # options that are a number, "inf" or "-inf"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

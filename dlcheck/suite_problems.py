@@ -106,6 +106,16 @@ def _of_values(subject: Subject, kind: Kind) -> Found:
                 continue
             known += list(accepted)
         yield ("options", option), unknown(f"value of {option}", said, known)
+    for option in sorted(kind.numbers & set(subject.options)):
+        if not _is_number(subject.options[option]):
+            said = f"{option} is a number, 'inf' or '-inf', not {subject.options[option]!r}"
+            yield ("options", option), said
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, str):
+        return value in kinds.INFINITE
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _of_requirements(subject: Subject, kind: Kind) -> Found:

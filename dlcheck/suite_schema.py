@@ -132,6 +132,8 @@ def _of_kind(kind: Kind) -> dict[str, Any]:
         options["task"]["enum"] = list(kind.by_task)
     for option in kind.values.keys() - kind.named:
         options[option]["enum"] = list(kind.values[option])
+    for option in kind.numbers:
+        options[option]["anyOf"] = [{"type": "number"}, {"enum": list(kinds.INFINITE)}]
     names = _common_or("options", kind.options)
     traits = {"type": "array", "items": _common_or("traits", kind.traits)}
     return {

@@ -11,8 +11,9 @@ import ast
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -197,9 +198,12 @@ def _lacks(target: str, owner: object, name: str, known: Iterable[str]) -> str:
 
 
 def argument_names(target: object, near: str = "") -> list[str] | None:
-    """The arguments that a target takes, read from its source; None where that cannot tell."""
+    """The arguments that a target takes by name; None where that cannot be told.
+
+    Of a path they are read from its source, of an object from its signature.
+    """
     if not isinstance(target, str):
-        return None
+        return _in_signature(target) if callable(target) else None
     try:
         module, attribute = split_target(target)
         path = source_of(module, target, near)
@@ -215,6 +219,17 @@ def argument_names(target: object, near: str = "") -> list[str] | None:
             registered = all(_is_registration(decorator) for decorator in decorators)
             return _plain_arguments(node, skip=0) if registered else None
     return None
+
+
+def _in_signature(target: Callable[..., Any]) -> list[str] | None:
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except Exception:  # none is known, or the target's own attributes raise
+        return None
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [parameter.name for parameter in parameters if parameter.kind in by_name]
 
 
 def _constructor_arguments(node: ast.ClassDef) -> list[str] | None:

@@ -434,3 +434,24 @@ def test_a_misspelt_value_is_not_taken_for_the_default(
             inputs={"x": "float b d"},
             options={"axes": [-1], option: wrong} if kind != "recurrent" else {option: wrong},
         )
+
+
+def smoothed_loss(prediction: Tensor, target: Tensor, *, amount: float = 0.1) -> Tensor:
+    return nn.functional.cross_entropy(prediction, target, label_smoothing=amount)
+
+
+def test_an_option_that_names_no_argument_is_refused() -> None:
+    with pytest.raises(DeclarationError, match=r"no value of smoothing named 'amuont'.*'amount'"):
+        dlcheck.validate(
+            smoothed_loss,
+            kind="loss",
+            options={"task": "classification", "smoothing": "amuont"},
+        )
+
+
+@pytest.mark.parametrize("wrong", ["one", True, [1.0]])
+def test_a_number_is_a_number(wrong: object) -> None:
+    with pytest.raises(DeclarationError, match="perfect is a number, 'inf' or '-inf', not"):
+        dlcheck.validate(
+            smoothed_loss, kind="loss", options={"task": "classification", "perfect": wrong}
+        )
