@@ -75,10 +75,11 @@ def unloadable(trial: Trial | BenchmarkTrial) -> str:
     from dlcheck.errors import Problem, TargetError, TrialTimeout
     from dlcheck.isolation import time_limit
     from dlcheck.isolation.exits import refused_exits
+    from dlcheck.lanes import waits_for_its_lane
     from dlcheck.targets import load_target
 
     subject = trial.subject
-    if subject.options.get("kernels"):  # imported by its trials, which set up its lane first
+    if waits_for_its_lane(subject):
         return ""
     try:
         with refused_exits(), time_limit(getattr(trial, "timeout", None)):

@@ -27,6 +27,11 @@ _ON = ("1", "true", "on", "yes", "y")
 ABSENT = "triton is not installed, so its kernels are not checked"
 
 
+def waits_for_its_lane(subject: Subject) -> bool:
+    """Does an import before its trial's lane is set up decide how its kernels run?"""
+    return bool(subject.options.get("kernels"))
+
+
 def kernels_of(subject: Subject) -> Mapping[str, Mapping[str, Any]]:
     """Its kernels by name: `{ name = { jit = path, signature = {…}, constexprs = {…} } }`."""
     kernels = subject.options.get("kernels", {})

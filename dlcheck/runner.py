@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import torch
 
+from dlcheck.cases import DOMAIN, Cases, Seen
 from dlcheck.errors import (
     DeviceUnavailable,
     NotApplicable,
@@ -19,10 +20,12 @@ from dlcheck.errors import (
 from dlcheck.isolation import contained, memory_limit, time_limit
 from dlcheck.isolation.exits import refused_exits
 from dlcheck.isolation.memory_limit import is_refusal
-from dlcheck.model import Outcome, Subject, Trial, Verdict
+from dlcheck.lanes import waits_for_its_lane
+from dlcheck.model import Outcome, Trial, Verdict
+from dlcheck.raised import foreign_lines, told
 from dlcheck.registry import live_check
 from dlcheck.requirements import why_absent
-from dlcheck.search import DOMAIN, Seen, foreign_lines, search_cases, told
+from dlcheck.search import search_cases
 from dlcheck.selection import applying
 from dlcheck.subject_source import name_of, source_of, source_of_exception
 from dlcheck.taken import inputs_of
@@ -53,8 +56,7 @@ def run_trial(trial: Trial) -> Outcome:
             if device.type == "cpu" and "benchmark" not in trial.check.tags:
                 # Cases are small: a second thread only waits, and changes the order of sums.
                 torch.set_num_threads(1)
-            specs = inputs_of(trial.subject)
-            search_cases(trial, live, specs, device, seen)
+            search_cases(Cases(trial, live, inputs_of(trial.subject), device), seen)
         verdict, message = _judged(seen, trial)
     except (DeviceUnavailable, NotApplicable) as error:
         verdict, message = Verdict.SKIPPED, str(error)
@@ -80,17 +82,12 @@ def _import_target(trial: Trial) -> None:
     since its lane comes first.
     """
     subject = trial.subject
-    if _waits_for_its_lane(subject):
+    if waits_for_its_lane(subject):
         return
     for target in (subject.target, subject.reference):
         if isinstance(target, str):
             with contextlib.suppress(UsageError), refused_exits(), time_limit(trial.timeout):
                 load_target(target, near=subject.file)
-
-
-def _waits_for_its_lane(subject: Subject) -> bool:
-    """Does an import before its trial's lane is set up decide how its kernels run?"""
-    return bool(subject.options.get("kernels"))
 
 
 def _whose_fault(error: Exception, trial: Trial) -> tuple[Verdict, str]:
@@ -107,7 +104,7 @@ def unfinished(trial: Trial, reproduce: str = "", *, loads: bool = True) -> Outc
     loads: import the target, to say where it is written; one with kernels never is.
     """
     source = ""
-    if loads and not _waits_for_its_lane(trial.subject):
+    if loads and not waits_for_its_lane(trial.subject):
         with contextlib.suppress(TrialTimeout), refused_exits(), time_limit(trial.timeout):
             source = source_of(trial.subject)
     made = _outcome(trial, Seen(), Verdict.SKIPPED, "", 0.0)

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     given = parser().parse_args(arguments)
     sizes, budget = _sizes(given.sizes), _bytes(given.budget)
     from dlcheck.errors import SubjectError
-    from dlcheck.search import told
+    from dlcheck.raised import told
     from dlcheck.study import batch_size
 
     try:

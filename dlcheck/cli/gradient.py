@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
     given = parser().parse_args(arguments)
     from dlcheck.errors import DeviceUnavailable, SubjectError
     from dlcheck.isolation import restored_state
-    from dlcheck.search import told
+    from dlcheck.raised import told
 
     try:
         with restored_state():

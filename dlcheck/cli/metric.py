@@ -63,8 +63,8 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     _check(given)
     from dlcheck.errors import SubjectError
+    from dlcheck.raised import told
     from dlcheck.scoring.compute import compute
-    from dlcheck.search import told
 
     try:
         score = compute(_request(given), _silent if given.quiet else progress())
