@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from dlcheck.domains import Input
 from dlcheck.model import Recipe, Subject
 from dlcheck.regimes import regimes_of
+from dlcheck.registry import catalogue
 from dlcheck.strategies import clipped, dim_names, layouts_of
 
 _TILES = (1025, 257, 129, 127, 65, 33, 31)  # just past a tile, or one short of it
 _ODD = (3, 5, 7, 2, 9, 4, 13, 17)
 _CELLS = 2**14  # numbers that a case with a tile may hold
+_PAIRS = 2**19  # pairs of positions that it may hold, of which there are many more than positions
 _FEW = 3  # terms of a short sum
 _ROWS = 9  # of which each rounds for itself: what shows a common factor
 
@@ -28,14 +30,15 @@ def planned_recipes(
 
     The first is normal, contiguous and of odd sizes that all differ. Then every input goes
     through its regimes and layouts, each at its own pace. Every second case has long axes, first
-    with normal values; some of the others have an axis of length 1, or an empty one.
+    with normal values; some of the others have an axis of length 1, or an empty one. The second
+    has one row for every other seed, so that half of the checks of a subject see a batch of one.
     """
     names = dim_names(subject, specs)
     made = []
     for turn in range(count):
         made.append(
             Recipe(
-                sizes=_planned_sizes(subject, specs, names, turn),
+                sizes=_planned_sizes(subject, specs, names, turn, seed),
                 regimes={
                     name: _planned_regime(regimes_of(spec, regimes), turn, place, len(specs))
                     for place, (name, spec) in enumerate(specs.items())
@@ -76,7 +79,7 @@ def _in_turn(choices: Sequence[str], turn: int, place: int) -> str:
 
 
 def _planned_sizes(
-    subject: Subject, specs: Mapping[str, Input], names: Sequence[str], turn: int
+    subject: Subject, specs: Mapping[str, Input], names: Sequence[str], turn: int, seed: int
 ) -> dict[str, int]:
     sizes = {
         name: clipped(subject, name, _ODD[(place + turn) % len(_ODD)])
@@ -86,6 +89,8 @@ def _planned_sizes(
         return sizes
     if _is_long(turn):
         return _long_sizes(subject, specs, sizes, turn // 2 - 1)
+    if turn == 1 and seed % 2 and len(names) > 1:
+        sizes[names[0]] = clipped(subject, names[0], 1)
     chosen = names[-1 - turn // 6 % len(names)]  # the last axis first: rows are reduced
     if turn % 6 == 3:
         sizes[chosen] = clipped(subject, chosen, 1)
@@ -113,17 +118,26 @@ def _long_sizes(
         found = {name: clipped(subject, name, others) for name in order}
         found |= {name: max(sizes[name], found[name]) for name in chosen}
         found |= {first: clipped(subject, first, _FEW)} if first not in chosen else {}
-        if _cells(specs, {**found, chosen[0]: clipped(subject, chosen[0], longest[0])}) <= _CELLS:
+        if _fits(subject, specs, {**found, chosen[0]: clipped(subject, chosen[0], longest[0])}):
             break
     for name in chosen:
         for tile in longest:
             longer = {**found, name: clipped(subject, name, tile)}
-            if _cells(specs, longer) <= _CELLS:
+            if _fits(subject, specs, longer):
                 found = longer
                 break
         longest = _TILES[1:]  # both are summed over at most 257 × 1025 times
     return found
 
 
-def _cells(specs: Mapping[str, Input], sizes: Mapping[str, int]) -> int:
-    return sum(math.prod(spec.shape(sizes)) for spec in specs.values())
+def _fits(subject: Subject, specs: Mapping[str, Input], sizes: Mapping[str, int]) -> bool:
+    cells = sum(math.prod(spec.shape(sizes)) for spec in specs.values())
+    return cells <= _CELLS and _pairs(subject, specs, sizes) <= _PAIRS
+
+
+def _pairs(subject: Subject, specs: Mapping[str, Input], sizes: Mapping[str, int]) -> int:
+    """The positions of the first input times those of the second, of a kind that takes pairs."""
+    inputs = [spec for spec in specs.values() if spec.is_floating and len(spec.dims) > 1][:2]
+    if not inputs or not catalogue().kind(subject.kind).pairs:
+        return 0
+    return math.prod(inputs[0].shape(sizes)[:-1]) * inputs[-1].shape(sizes)[-2]
