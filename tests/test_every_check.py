@@ -1,7 +1,8 @@
 """A check that cannot fail is a defect: each passes what is right and rejects what is broken.
 
 Every check × every registered reference and further subject that it applies to must pass, and
-every mutant of the check must fail by its evidence, not by raising.
+every mutant of the check must fail by its evidence, not by raising. What the shipped suites hold to
+the same check too, which .ci/run does next, is left to .ci/nightly, but for the first of a check.
 """
 
 from __future__ import annotations
@@ -11,20 +12,38 @@ from dataclasses import replace
 
 import pytest
 
+from dlcheck.expansion import expand
 from dlcheck.lanes import ABSENT
 from dlcheck.model import Check, Outcome, Subject, Trial, Verdict
 from dlcheck.proof import accepted, rejected_in_turn
 from dlcheck.registry import catalogue, live_check, place_of
 from dlcheck.runner import run_trial
+from dlcheck.shipped import is_optional, suite_paths
+from dlcheck.suite import read_suite
 
 CHECKS = [catalogue().checks[name] for name in sorted(catalogue().checks)]
 
 
 def right() -> Iterator[pytest.param]:
     """Every trial, and whether it is the first of its check."""
+    shipped = {key(trial) for trial in of_the_shipped_suites()}
     for check in CHECKS:
         for place, trial in enumerate(accepted(check)):
-            yield pytest.param(trial, place == 0, id=f"{check.name}-{trial.subject.name}")
+            twice = [pytest.mark.nightly] if place and key(trial) in shipped else []
+            name = f"{check.name}-{trial.subject.name}"
+            yield pytest.param(trial, place == 0, marks=twice, id=name)
+
+
+def of_the_shipped_suites() -> Iterator[Trial]:
+    for path in suite_paths().values():
+        if not is_optional(path):
+            yield from expand(read_suite(path))
+
+
+def key(trial: Trial) -> tuple[str, object]:
+    """What is the same where one reference is held to one check twice, with whatever arguments."""
+    target = trial.subject.target
+    return trial.check.name, target if isinstance(target, str) else id(target)
 
 
 def broken() -> Iterator[pytest.param]:

@@ -20,7 +20,6 @@ from dlcheck.errors import GradientMismatch, GradientWarning, SubjectRaised, Usa
 from dlcheck.gradients.evidence import GradientEvidence
 from dlcheck.model import Verdict
 
-RIGHT_SEEDS, WRONG_SEEDS, BIG_SEEDS = 10, 3, 2
 CERTAIN = [name for name, case in WRONG.items() if math.isinf(case.below)]
 SEEN = 1e-2  # an error that escapes with a greater probability need not be found
 
@@ -32,19 +31,27 @@ def checked(f: Callable[..., Any], inputs: Any, **options: Any) -> GradientEvide
         return check_gradient(f, inputs, raises=False, **options)
 
 
+def several_seeds(now: int, nightly: int, *, big: int = 2) -> pytest.MarkDecorator:
+    """How many seeds of a case, and of a big one: a few each time, more at night."""
+    at_night = pytest.param(nightly, big, marks=pytest.mark.nightly)
+    return pytest.mark.parametrize(("seeds", "big"), [(now, 1), at_night], ids=["few", "more"])
+
+
+@several_seeds(3, nightly=10)
 @pytest.mark.parametrize("name", RIGHT)
-def test_a_right_gradient_never_fails(name: str) -> None:
+def test_a_right_gradient_never_fails(name: str, seeds: int, big: int) -> None:
     case = RIGHT[name]
-    for seed in range(BIG_SEEDS if case.big else RIGHT_SEEDS):
+    for seed in range(big if case.big else seeds):
         found = checked(*case.build(seed), order=case.order, expect=case.expect, seed=seed)
         assert found.verdict is not Verdict.FAILED, f"seed {seed}: {found}"
         assert found.passed or found.reason, f"seed {seed}: undecided without a reason"
 
 
+@several_seeds(2, nightly=5)
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_gradient_fails(name: str) -> None:
+def test_a_wrong_gradient_fails(name: str, seeds: int, big: int) -> None:
     case = WRONG[name]
-    for seed in range(BIG_SEEDS if case.big else WRONG_SEEDS):
+    for seed in range(big if case.big else seeds):
         found = checked(*case.build(seed), order=case.order, regimes=case.regimes, seed=seed)
         visible = found.miss(case.below / found.certificate) < SEEN
         assert found.verdict is Verdict.FAILED or not visible, f"seed {seed}: {found}"

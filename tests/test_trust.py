@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import pytest
@@ -16,8 +15,13 @@ from dlcheck.checks import agreement
 from dlcheck.model import Verdict
 from dlcheck.reporting.report import Report
 
-WHOLE = "CI" in os.environ
-SEEDS = range(20) if WHOLE else range(1)
+
+def some_and_all(name: str, some: object, everything: object) -> pytest.MarkDecorator:
+    """One value each time, and another that takes minutes."""
+    return pytest.mark.parametrize(
+        name, [some, pytest.param(everything, marks=pytest.mark.nightly)], ids=["some", "all"]
+    )
+
 
 # The check that tells each cheat by its reason; others may see it too.
 SEEN_BY = {
@@ -109,9 +113,10 @@ def test_there_are_enough_of_both() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
+@some_and_all("whole", some=False, everything=True)
 @pytest.mark.parametrize("name", CHEATS)
-def test_flags_every_cheat_for_its_reason(name: str) -> None:
-    report = validated(CHEATS[name], None if WHOLE else [SEEN_BY[name]])
+def test_flags_every_cheat_for_its_reason(name: str, *, whole: bool) -> None:
+    report = validated(CHEATS[name], None if whole else [SEEN_BY[name]])
     found = {outcome.check: outcome for outcome in report.outcomes}
     assert not report.passed
     assert found[SEEN_BY[name]].verdict is Verdict.FAILED, found[SEEN_BY[name]]
@@ -124,11 +129,12 @@ def test_sees_an_unwritten_tail_whatever_lies_in_memory(seed: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
+@some_and_all("seeds", some=1, everything=20)
 @pytest.mark.parametrize("name", HONEST)
-def test_clears_every_honest_operation(name: str) -> None:
+def test_clears_every_honest_operation(name: str, seeds: int) -> None:
     case = HONEST[name]
     claims = ["computes_it_itself"] if case.options.get("own_kernel") else []
-    for seed in SEEDS:
+    for seed in range(seeds):
         report = validated(case, [*TRUST, *claims], seed)
         bad = [o for o in report.outcomes if not o.verdict.is_good]
         assert not bad, f"seed {seed}: {bad[0].check} {bad[0].case} {bad[0].worst}"
