@@ -143,7 +143,8 @@ class Normalizer:
         A mean of n numbers is off by λ√n·u·mean|x| (but with probability 2 exp(−λ²/2)), and so is
         x − μ; σ² is off by as much, relative to itself, wherever μ was taken off before squaring:
         z is within λ√n·u·(1 + mean|x|/σ)(1 + |z|), and a, b ≤ 4 multiply that. An ε that is kept
-        in float32 is off by 2⁻²⁴ of itself, which moves z by up to |z|·ε/(σ² + ε)·2⁻²⁴. Perturbed
+        in float32 is off by 2⁻²⁴ of itself, which moves z by up to |z|·ε/(σ² + ε)·2⁻²⁴; a factor
+        that was built in float32, as √n is by `torch.tensor`, moves it by |z|·2⁻²⁴. Perturbed
         inputs would be no measure: in a group of two z = ±1 whatever they are.
         Source: Higham & Mary, A new approach to probabilistic rounding error analysis, SIAM J.
         Sci. Comput. 41(5), 2019, theorem 2.4.
@@ -156,7 +157,15 @@ class Normalizer:
             found = found + 4 * 2.0**-24 * z * share
         if self.law.eps is None:
             found = found + self.blur(x)
+        if self._has_a_factor:
+            found = found + 2.0**-24 * z
         return found * self.modulation(x)
+
+    @property
+    def _has_a_factor(self) -> bool:
+        """Has it a parameter other than the 1 and 0 of an affine map that changes nothing?"""
+        parameters = self.subject.parameters.values()
+        return any(bool(((p != 0) & (p != 1)).any()) for p in parameters)
 
     def modulation(self, x: Tensor) -> float:
         """1, or more where further inputs bring a and b, which then may be of any size."""
