@@ -295,7 +295,7 @@ def wrong_answer(
         if node.kind == "call" or node.word == "object":
             refs += _changed_parts(program, index, changed)
             refs += _told_attributes(node, index, values)
-        elif node.kind == "value" and node.word in ("tensor", "array") and node.writes & changed:
+        elif node.creates & changed and isinstance(values[index], (Tensor, np.ndarray)):
             refs.append(Ref(index))
     said = [*program.told, *(plain_text(resolved(ref, values)) for ref in refs)]
     if not all(said) or set(said) <= {"[]", "'None'"}:
