@@ -22,7 +22,12 @@ import pytest
 import dlcheck
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["pytest", "dlcheck.runner", "dlcheck.registry", "numpy"])
+# Not the plugins of pytest, which it must see being imported. A gradient of torch loads sympy.
+SERVER.set_forkserver_preload(
+    ["pytest", "hypothesis", "numpy", "torch.fx.experimental.symbolic_shapes", "dlcheck.runner",
+     "dlcheck.registry", "dlcheck.reporting.html", "dlcheck.results",
+     "dlcheck.checks.gradients.gradient_matches_difference"]
+)  # fmt: skip
 
 
 class Folder(Protocol):
