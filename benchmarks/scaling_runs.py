@@ -22,6 +22,8 @@ from dlcheck.shipped import is_optional, suite_paths
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _GLANCE = 0.05
+_IDLE = 1.0  # processes that want a core
+_PATIENCE = 240.0  # seconds, in which a load of 4 falls to 0.1
 _ENDED = (0, 1, 7)  # passed; some failed or could not be measured: they took their time too
 
 
@@ -42,7 +44,7 @@ class Measured:
 
 def run(workers: int, part: str, arguments: Sequence[str]) -> Measured:
     """One run of suites in a process of its own."""
-    load = os.getloadavg()[0]
+    load = settled()
     with tempfile.TemporaryDirectory() as folder:
         command = ["dlcheck", "run", *arguments, "-q", "-n", str(workers)]
         command += ["--shard", part, "--report", folder]
@@ -56,6 +58,14 @@ def run(workers: int, part: str, arguments: Sequence[str]) -> Measured:
     return Measured(
         seconds=seconds, controller=spent, workers=workers_spent, trials=trials, load=load
     )
+
+
+def settled() -> float:
+    """The load of the machine, once what ran before has left its average: a minute or two."""
+    until = time.monotonic() + _PATIENCE
+    while (load := os.getloadavg()[0]) > _IDLE and time.monotonic() < until:
+        time.sleep(1)
+    return load
 
 
 def watched(command: Sequence[str], folder: Path) -> tuple[float, float, str]:
