@@ -3,7 +3,8 @@
 python benchmarks/random_seeds.py --runs 50 [--journal FILE] [--write reports/random_seeds.md]
 
 Each run is `dlcheck run -q --profile quick -n 2 --seed random`, as CI has it but for the seed. The
-journal holds a line a run: a second call adds to it, and `--runs 0` only writes.
+journal, which is committed, holds a line a run: a second call adds to it, and `--runs 0` only
+writes the report.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--journal", type=Path, default=Path(".benchmarks/random_seeds.jsonl"))
+    parser.add_argument("--journal", type=Path, default=ROOT / "reports" / "random_seeds.jsonl")
     parser.add_argument("--write", type=Path, metavar="FILE")
     return parser.parse_args()
 

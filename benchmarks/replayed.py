@@ -1,10 +1,11 @@
 """Every mutant of every check fails, and each form that its failure prints is executed again.
 
-python benchmarks/replayed.py [--minutes 60] [--journal FILE] [--write reports/replayed.md]
+python benchmarks/replayed.py [--minutes 60] [--part 1/2] [--write reports/replayed.md]
 
 Each form runs in a fresh process, forked from one that has torch loaded. It counts where the check,
-its verdict and its case are the same. The journal holds what is done: a second call goes on, and
-`--minutes 0` only writes. Checks come in an order that mixes kinds, so that a part is a sample.
+its verdict and its case are the same. The journal, which is committed, holds what is done: a second
+call goes on, and `--minutes 0` only writes the report. Checks come in an order that mixes kinds, so
+that what is done is a sample; two calls with `--part 1/2` and `--part 2/2` share them.
 """
 
 from __future__ import annotations
@@ -28,18 +29,19 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import torch  # noqa: E402
 from markdown import Table, circumstances, replace_section, section  # noqa: E402
-from replays import mutants_of, shown_again  # noqa: E402
+from replays import Shown, mutants_of, shown_again  # noqa: E402
 
 from dlcheck.registry import catalogue  # noqa: E402
 
 TITLE = "Failures shown again"
+_LARGE = 9  # of a size of a minimal case
 FORMS = ("pytest", "replay", "script")
 
 
 def main() -> None:
     given = asked()
     if given.minutes:
-        measure(given.journal, given.minutes)
+        measure(given.journal, given.minutes, given.part)
     lines = [json.loads(line) for line in given.journal.read_text().splitlines()]
     text = report(lines)
     print(text)
@@ -50,20 +52,25 @@ def main() -> None:
 def asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--journal", type=Path, default=Path(".benchmarks/replayed.jsonl"))
+    parser.add_argument("--journal", type=Path, default=ROOT / "reports" / "replayed.jsonl")
+    parser.add_argument("--part", type=part, default=(1, 1), metavar="K/N")
     parser.add_argument("--write", type=Path, metavar="FILE")
     return parser.parse_args()
 
 
-def measure(journal: Path, minutes: float) -> None:
+def part(text: str) -> tuple[int, int]:
+    k, n = map(int, text.split("/"))
+    return k, n
+
+
+def measure(journal: Path, minutes: float, part: tuple[int, int]) -> None:
     journal.parent.mkdir(parents=True, exist_ok=True)
     known = journal.read_text().splitlines() if journal.exists() else []
     done = {json.loads(line)["check"] for line in known}
     end = time.monotonic() + 60 * minutes
     with journal.open("a") as file:
-        for check in sorted(
-            catalogue().checks, key=lambda name: hashlib.sha1(name.encode()).digest()
-        ):
+        order = sorted(catalogue().checks, key=lambda name: hashlib.sha1(name.encode()).digest())
+        for check in order[part[0] - 1 :: part[1]]:
             if check in done:
                 continue
             if time.monotonic() > end:
@@ -74,17 +81,26 @@ def measure(journal: Path, minutes: float) -> None:
 
 
 def tried(check: str) -> list[dict[str, Any]]:
-    """What came of each mutant of a check that failed."""
+    """What came of each mutant of a check that failed; its case where there is more to tell."""
     with tempfile.TemporaryDirectory(prefix="dlcheck-") as folder:
         return [
             {
                 "subject": each.outcome.subject,
-                "case": each.outcome.case,
-                "sizes": dict(each.outcome.recipe.sizes) if each.outcome.recipe else {},
+                "case": each.outcome.case if is_odd(each) else "",
+                "sizes": sizes_of(each),
                 "forms": each.forms,
             }
             for each in shown_again(Path(folder), {check: range(len(mutants_of(check)))})
         ]
+
+
+def sizes_of(shown: Shown) -> dict[str, int]:
+    return dict(shown.outcome.recipe.sizes) if shown.outcome.recipe else {}
+
+
+def is_odd(shown: Shown) -> bool:
+    """Has it a large case, or a form that shows something else?"""
+    return any(shown.forms.values()) or max(sizes_of(shown).values(), default=0) > _LARGE
 
 
 def report(lines: Sequence[dict[str, Any]]) -> str:
@@ -117,7 +133,7 @@ def _forms(failures: Sequence[tuple[str, dict[str, Any]]]) -> Table:
 
 def _sizes(failures: Sequence[tuple[str, dict[str, Any]]]) -> Table:
     largest = [max(each["sizes"].values()) for _, each in failures if each["sizes"]]
-    counts = Counter("above 9" if size > 9 else str(size) for size in largest)
+    counts = Counter("above 9" if size > _LARGE else str(size) for size in largest)
     middle = statistics.median(largest) if largest else "none"
     return Table(
         title="The largest size of the minimal case",
@@ -130,7 +146,7 @@ def _sizes(failures: Sequence[tuple[str, dict[str, Any]]]) -> Table:
 def _differences(failures: Sequence[tuple[str, dict[str, Any]]]) -> Table:
     rows: list[list[object]] = []
     for check, each in failures:
-        if each["sizes"] and max(each["sizes"].values()) > 9:
+        if each["sizes"] and max(each["sizes"].values()) > _LARGE:
             rows.append([f"`{check}`", each["subject"], "case", each["case"]])
         rows += [[f"`{check}`", each["subject"], form, told]
                  for form, told in each["forms"].items() if told]  # fmt: skip
