@@ -38,6 +38,7 @@ class Seen:
     deciding: list[Evidence] = field(default_factory=list)
     cases: int = 0
     conclusive: int = 0
+    empty: int = 0  # cases in which the check measured nothing
     skips: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
     trying: Recipe | None = None  # the case that runs, or was running when time was up
@@ -123,6 +124,9 @@ class Cases:
                 raise
             seen.refusals.append(told(error))
             seen.source = source_of_exception(error)
+            return None
+        if not pieces:
+            seen.empty += 1
             return None
         deciding = worst(pieces)
         if deciding.verdict is Verdict.FAILED and self._may_be_single_inside(case):
@@ -226,14 +230,10 @@ def _graver(new: Evidence, old: Evidence) -> bool:
 def _pieces(result: object, trial: Trial) -> Iterator[Evidence]:
     """What a check returned or yields, held to be evidence."""
     pieces = [result] if isinstance(result, Evidence) else result
-    count = 0
     for piece in pieces if isinstance(pieces, Iterable) else [pieces]:
         if not isinstance(piece, Evidence):
             raise DlcheckError(
                 f"check {trial.check.name!r} ({trial.check.file}:{trial.check.line}) gave "
                 f"{type(piece).__name__}; a check returns or yields Evidence"
             )
-        count += 1
         yield piece
-    if not count:
-        raise DlcheckError(f"check {trial.check.name!r} measured nothing")

@@ -132,6 +132,9 @@ def usable_device(name: str) -> torch.device:
 def _judged(seen: Seen, trial: Trial) -> tuple[Verdict, str]:
     if seen.deciding:
         return seen.deciding[0].verdict, ""
+    if seen.empty:
+        where = f"({trial.check.file}:{trial.check.line})"
+        return Verdict.ERRORED, f"check {trial.check.name!r} {where} measured nothing"
     if seen.refusals:
         if _is_told_elsewhere(trial):
             last = seen.refusals[-1].splitlines()[-1]
