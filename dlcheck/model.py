@@ -308,7 +308,8 @@ class Kind:
     methods: tuple[str, ...] = ()  # an object that has them all is called through them
     # Further positional arguments that are no tensors, and their value where a check gives none.
     further: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
-    # option → what a text may say there; those of `named` may name a constructor argument instead
+    # option → what a text may say there; those of `named` may name a constructor argument instead,
+    # and numbers of them a dim
     values: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: NOTHING)
     named: frozenset[str] = frozenset()
     numbers: frozenset[str] = frozenset()  # options that are a number, "inf" or "-inf"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from dlcheck.inherited import attached, of_component
-from dlcheck.model import Check, Subject, Suite
+from dlcheck.model import Check, Kind, Subject, Suite
 from dlcheck.registry import Catalogue, catalogue
 from dlcheck.targets import argument_names
 
@@ -29,11 +29,31 @@ def complete(subject: Subject, known: Catalogue | None = None) -> Subject:
     other = known.reference_at(subject.reference)
     beside = other.subject() if other is not None else of_component(subject.reference)
     if beside is not None and subject.kind in ("", beside.kind):
+        stated = subject.options
         subject = _with_declared(subject, beside, args=_shared_args(subject, beside))
+        subject = _without_foreign_names(subject, stated, known.kinds.get(subject.kind))
     kind = known.kinds.get(subject.kind)
     if kind is not None and not kind.implies <= subject.traits:
         subject = replace(subject, traits=subject.traits | kind.implies)
     return subject
+
+
+def _without_foreign_names(
+    subject: Subject, stated: Mapping[str, Any], kind: Kind | None
+) -> Subject:
+    """Without what the reference declares by naming an argument that the subject does not take."""
+    taken = argument_names(subject.target, near=subject.file)
+    if kind is None or taken is None:
+        return subject
+    named = kind.named - kind.numbers
+    words = {option: kind.values.get(option, ()) for option in named - set(stated)}
+    foreign = {
+        option
+        for option, known in words.items()
+        if isinstance(said := subject.options.get(option), str) and said not in {*known, *taken}
+    }
+    kept = {option: said for option, said in subject.options.items() if option not in foreign}
+    return replace(subject, options=kept) if foreign else subject
 
 
 def _with_attached(subject: Subject) -> Subject:

@@ -5,11 +5,12 @@ Every problem is given with the path of the key that it stands at, and with a su
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dlcheck import domains, kinds, targets
-from dlcheck.errors import unknown
+from dlcheck.errors import DeclarationError, unknown
 from dlcheck.model import Check, ExpectedFailure, Kind, Subject, Suite
 from dlcheck.registry import Catalogue, catalogue
 from dlcheck.requirements import why_absent
@@ -45,6 +46,7 @@ def _of_subject(subject: Subject, suite: Suite, known: Catalogue, *, is_whole: b
     inputs = kinds.inputs_of(kind, subject.inputs, subject.options)
     yield from domains.problems_of(inputs, subject.args, subject.options)
     yield from _of_input_names(subject, inputs)
+    yield from _of_numbers(subject, kind, inputs)
     yield from _of_roles(subject, inputs)
     yield from _of_globs(subject, known)
     if is_whole:
@@ -106,16 +108,33 @@ def _of_values(subject: Subject, kind: Kind) -> Found:
                 continue
             known += list(accepted)
         yield ("options", option), unknown(f"value of {option}", said, known)
+
+
+def _of_numbers(subject: Subject, kind: Kind, inputs: Mapping[str, str]) -> Found:
+    """Options that are a number or, some of them, the name of a dim or an argument."""
     for option in sorted(kind.numbers & set(subject.options)):
-        if not _is_number(subject.options[option]):
-            said = f"{option} is a number, 'inf' or '-inf', not {subject.options[option]!r}"
-            yield ("options", option), said
+        said = subject.options[option]
+        if isinstance(said, str) and option in kind.named:
+            accepted = targets.argument_names(subject.target, near=subject.file)
+            dims = _dims_of(inputs)
+            is_right = accepted is None or said in {*accepted, *dims, *kinds.INFINITE}
+        elif isinstance(said, str):
+            is_right = said in kinds.INFINITE
+        else:
+            is_right = isinstance(said, (int, float)) and not isinstance(said, bool)
+        if not is_right:
+            named = ", or names a dim or an argument" * (option in kind.named)
+            message = f"{option} is a number, 'inf' or '-inf'{named}, not {said!r}"
+            yield ("options", option), message
 
 
-def _is_number(value: object) -> bool:
-    if isinstance(value, str):
-        return value in kinds.INFINITE
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _dims_of(inputs: Mapping[str, str]) -> set[str]:
+    """Names of the dims of inputs; what cannot be read is told elsewhere."""
+    found: set[str] = set()
+    for text in inputs.values():
+        with contextlib.suppress(DeclarationError):
+            found |= domains.parse_input(text).names
+    return found
 
 
 def _of_requirements(subject: Subject, kind: Kind) -> Found:

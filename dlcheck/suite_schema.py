@@ -133,7 +133,8 @@ def _of_kind(kind: Kind) -> dict[str, Any]:
     for option in kind.values.keys() - kind.named:
         options[option]["enum"] = list(kind.values[option])
     for option in kind.numbers:
-        options[option]["anyOf"] = [{"type": "number"}, {"enum": list(kinds.INFINITE)}]
+        text = {"type": "string"} if option in kind.named else {"enum": list(kinds.INFINITE)}
+        options[option]["anyOf"] = [{"type": "number"}, text]
     names = _common_or("options", kind.options)
     traits = {"type": "array", "items": _common_or("traits", kind.traits)}
     return {

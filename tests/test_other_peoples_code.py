@@ -455,3 +455,40 @@ def test_a_number_is_a_number(wrong: object) -> None:
         dlcheck.validate(
             smoothed_loss, kind="loss", options={"task": "classification", "perfect": wrong}
         )
+
+
+@pytest.mark.parametrize(("given", "is_right"), [("k", True), ("amount", True), ("b9", False)])
+def test_a_number_of_a_score_may_be_that_of_a_dim_or_an_argument(
+    given: str, *, is_right: bool
+) -> None:
+    options = {"task": "classification", "uninformed": given}
+
+    def score(prediction: Tensor, target: Tensor, amount: float = 4.0) -> Tensor:
+        return amount * (prediction == target).double().mean()
+
+    def validated() -> None:
+        dlcheck.validate(
+            score,
+            kind="prediction_metric",
+            options=options,
+            checks=["uninformed_predictions_score_as_declared"],
+        )
+
+    if is_right:
+        validated()
+    else:
+        with pytest.raises(DeclarationError, match="names a dim or an argument, not 'b9'"):
+            validated()
+
+
+def plain_cross_entropy(prediction: Tensor, target: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(prediction, target)
+
+
+@pytest.mark.parametrize(
+    "subject", [plain_cross_entropy, f"{__file__}:plain_cross_entropy"], ids=["object", "path"]
+)
+def test_a_reference_with_more_arguments_is_no_mistake_of_the_subject(subject: Any) -> None:
+    reference = "dlcheck.references.losses.cross_entropy:cross_entropy"
+    found = outcome(subject, "matches_reference", "loss", reference=reference)
+    assert found.verdict is Verdict.PASSED

@@ -127,8 +127,8 @@ KINDS = (
             "average": ("macro", "micro", "weighted", "binary", "none"),
             "absent_classes": ("ignored", "zero", "one", "nan"),
         },
-        named=frozenset({"average"}),
-        numbers=frozenset({"perfect"}),
+        named=frozenset({"average", "perfect", "uninformed"}),
+        numbers=frozenset({"perfect", "uninformed"}),
     ),
     Kind(
         name="score_metric",
