@@ -67,6 +67,13 @@ def test_a_statement_stands_only_where_every_part_came_out(verdict: Verdict, wor
     assert "0 of 1 statement" in text
 
 
+def test_a_subject_that_is_declared_to_fail_leaves_a_statement_confirmed() -> None:
+    parts = [told(), told(subject="its_broken_twin", verdict=Verdict.EXPECTED)]
+    assert "1 of 1 statement" in render_html(Report(parts, {}))
+    alone = [told(subject="its_broken_twin", verdict=Verdict.EXPECTED)]
+    assert "0 of 1 statement" in render_html(Report(alone, {}))
+
+
 def test_a_statement_whose_parts_did_not_run_is_not_checked() -> None:
     text = render_html(Report([told(verdict=Verdict.SKIPPED)], {}))
     assert "not checked" in text

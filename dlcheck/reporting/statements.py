@@ -44,7 +44,10 @@ class Told:
 
 
 def statements_of(cells: Iterable[Cell]) -> list[Told]:
-    """The statements that a run has evidence of, in the order of their numbers."""
+    """The statements that a run has evidence of, in the order of their numbers.
+
+    A subject that is declared to fail the experiment says nothing of the statement beside others.
+    """
     by_id: dict[str, list[Cell]] = {}
     first: dict[str, Statement] = {}
     for cell in cells:
@@ -52,9 +55,14 @@ def statements_of(cells: Iterable[Cell]) -> list[Told]:
             by_id.setdefault(statement.id, []).append(cell)
             first.setdefault(statement.id, statement)
     return [
-        Told(first[name], _rulings(by_id[name]), tuple(by_id[name]))
+        Told(first[name], _rulings(by_id[name]), _telling(by_id[name]))
         for name in sorted(by_id, key=lambda name: first[name].place)
     ]
+
+
+def _telling(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+    found = tuple(cell for cell in cells if cell.verdict is not Verdict.EXPECTED)
+    return found or tuple(cells)
 
 
 def _rulings(cells: Sequence[Cell]) -> tuple[str, ...]:
