@@ -261,6 +261,7 @@ def test_every_option_of_a_verb_says_what_it_is(verb: str) -> None:
     assert not silent
 
 
+@pytest.mark.nightly
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     """Links and anchors of all pages, the generated ones too, are followed."""
     pytest.importorskip("mkdocs")

@@ -22,7 +22,11 @@ RIGHT = [*right_attentions.RIGHT, *right_sequences.RIGHT]
 WRONG = [*wrong_attentions.WRONG, *wrong_sequences.WRONG]
 
 
-@pytest.mark.parametrize("subject", RIGHT, ids=lambda subject: subject.name)
+@pytest.mark.parametrize(
+    "subject",
+    [pytest.param(each, marks=[pytest.mark.nightly] * (place % 3 > 0), id=each.name)
+     for place, each in enumerate(RIGHT)],
+)  # fmt: skip
 def test_an_honest_subject_passes(subject: Subject) -> None:
     found = verdicts(subject, OWN)
     assert Verdict.PASSED in found.values()

@@ -100,7 +100,9 @@ for label, target in targets.items():
 
 
 @needs_triton
-@pytest.mark.parametrize("subject", ["softmax", "layer_norm"])
+@pytest.mark.parametrize(
+    "subject", ["softmax", pytest.param("layer_norm", marks=pytest.mark.nightly)]
+)
 def test_the_examples_pass_in_the_interpreter(subject: str) -> None:
     lines = in_a_process(RUN, subject, json.dumps({"right": ""}), " ".join(DECIDING))
     _, found = json.loads(lines.splitlines()[-1])
