@@ -12,6 +12,7 @@ import io
 import itertools
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -58,7 +59,13 @@ def act(folder: Path, blocks: Sequence[Block], names: Mapping[str, str]) -> list
         raise TimeoutError(f"{blocks[0].page} took more than {_PATIENCE:.0f} s")
     if child.exitcode:
         raise RuntimeError(f"{blocks[0].page} ended with {child.exitcode}")
-    return [Came(b, c, tuple(lines), code) for b, c, lines, code in json.loads(result.read_text())]
+    found = json.loads(result.read_text())
+    return [Came(b, c, tuple(map(as_for_a_person, lines)), code) for b, c, lines, code in found]
+
+
+def as_for_a_person(line: str) -> str:
+    """Without the count of warnings: pytest warns that its plugins were imported before it."""
+    return re.sub(r", \d+ warnings?(?= in \d)", "", line)
 
 
 def _texts(block: Block) -> list[str]:
