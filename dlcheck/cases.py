@@ -17,7 +17,7 @@ from dlcheck.inside import is_single_inside, widened
 from dlcheck.isolation import seed_everything
 from dlcheck.isolation.memory_limit import is_refusal
 from dlcheck.isolation.torch_state import as_at_the_start
-from dlcheck.model import PROFILES, Evidence, Recipe, Subject, Trial, Verdict, worst
+from dlcheck.model import PROFILES, Evidence, Recipe, Trial, Verdict, worst
 from dlcheck.raised import told
 from dlcheck.registry import Live, catalogue
 from dlcheck.scripts.script import Script
@@ -152,8 +152,21 @@ class Cases:
         """
         if DOMAIN in self.trial.check.tags:
             return False
-        refused = refuses(self.trial.subject, recipe, self.specs, self.device, self.dtype)
-        return refused or (made is not None and _refuses_a_step(*made))
+        return self._refuses(recipe) or (made is not None and _refuses_a_step(*made))
+
+    def _refuses(self, recipe: Recipe) -> bool:
+        """Does a plain call of the subject raise in this case, whatever a check does with it?
+
+        Then the case lies outside what the subject takes: `takes_its_declared_inputs` says so,
+        once, and the other checks are judged on the cases that are left.
+        """
+        if not catalogue().kind(self.trial.subject.kind).returns_tensors:
+            return False
+        try:
+            self._built(recipe)(*self.inputs(recipe).values())
+        except SubjectError:
+            return True
+        return False
 
     def _may_be_single_inside(self, case: Case) -> bool:
         """Is it a claim of float64 about a subject that computes in float32 inside?"""
@@ -180,30 +193,6 @@ class Cases:
                 return self._judged(self._built(recipe), case, says_more=case.explains)
         except Exception:  # the failure stands as it is
             return []
-
-
-def refuses(
-    subject: Subject,
-    recipe: Recipe,
-    specs: Mapping[str, Input],
-    device: torch.device,
-    dtype: torch.dtype,
-) -> bool:
-    """Does a plain call of the subject raise in this case, whatever a check does with it?
-
-    Then the case lies outside what the subject takes: the check `takes_its_declared_inputs` says
-    so, once, and the others are judged on the cases that are left.
-    """
-    kind = catalogue().kind(subject.kind)
-    if not kind.returns_tensors:
-        return False
-    try:
-        seed_everything(recipe.seed)
-        made = build(subject, recipe.sizes, device, dtype, recipe.seed)
-        made(*materialize(recipe, specs, device, dtype).values())
-    except SubjectError:
-        return True
-    return False
 
 
 def _refuses_a_step(subject: Implementation, case: Case) -> bool:

@@ -102,16 +102,16 @@ class _Search:
 
     def _fails(self, recipe: Recipe) -> bool:
         """Does a planned case fail? It is made small then."""
-        is_small = not self.cases.trial.minimal
+        minimal = self.cases.trial.minimal
         try:
             failed = _is_failure(self._run(recipe))
         except TrialTimeout:
             raise  # what hangs once is not tried again
         except SubjectError as error:
-            if not is_small and not is_refusal(error.__cause__):
+            if minimal and not is_refusal(error.__cause__):
                 self._make_small(recipe)
             raise  # unless a simpler case raised
-        if failed and not is_small:
+        if failed and minimal:
             self._make_small(recipe)
         return failed
 

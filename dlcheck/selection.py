@@ -42,18 +42,23 @@ def _without_foreign_names(
     subject: Subject, stated: Mapping[str, Any], kind: Kind | None
 ) -> Subject:
     """Without what the reference declares by naming an argument that the subject does not take."""
-    taken = argument_names(subject.target, near=subject.file)
-    if kind is None or taken is None:
+    if kind is None:
         return subject
-    named = kind.named - kind.numbers
-    words = {option: kind.values.get(option, ()) for option in named - set(stated)}
-    foreign = {
-        option
-        for option, known in words.items()
-        if isinstance(said := subject.options.get(option), str) and said not in {*known, *taken}
-    }
+    inherited = (kind.named - kind.numbers) & set(subject.options) - set(stated)
+    foreign = {option for option in inherited if means_nothing(subject, kind, option)}
     kept = {option: said for option, said in subject.options.items() if option not in foreign}
     return replace(subject, options=kept) if foreign else subject
+
+
+def means_nothing(subject: Subject, kind: Kind, option: str) -> bool:
+    """Is it a text that is none of the option's words, nor names an argument where it may?"""
+    said = subject.options.get(option)
+    if not isinstance(said, str) or said in kind.values.get(option, ()):
+        return False
+    if option not in kind.named:
+        return True
+    taken = argument_names(subject.target, near=subject.file)
+    return taken is not None and said not in taken
 
 
 def _with_attached(subject: Subject) -> Subject:

@@ -14,7 +14,14 @@ from dlcheck.errors import DeclarationError, unknown
 from dlcheck.model import Check, ExpectedFailure, Kind, Subject, Suite
 from dlcheck.registry import Catalogue, catalogue
 from dlcheck.requirements import why_absent
-from dlcheck.selection import applying, complete, matching, matrix_of, nothing_applies
+from dlcheck.selection import (
+    applying,
+    complete,
+    matching,
+    matrix_of,
+    means_nothing,
+    nothing_applies,
+)
 from dlcheck.suite_records import Found
 
 _OWN_AXES = ("device", "dtype")
@@ -98,16 +105,11 @@ def _of_names(subject: Subject, kind: Kind) -> Found:
 def _of_values(subject: Subject, kind: Kind) -> Found:
     """Options whose text is one of a few words, or, some of them, the name of an argument."""
     for option, words in kind.values.items():
-        said = subject.options.get(option)
-        if not isinstance(said, str) or said in words:
+        if not means_nothing(subject, kind, option):
             continue
-        known = list(words)
-        if option in kind.named:
-            accepted = targets.argument_names(subject.target, near=subject.file)
-            if accepted is None or said in accepted:
-                continue
-            known += list(accepted)
-        yield ("options", option), unknown(f"value of {option}", said, known)
+        named = targets.argument_names(subject.target, near=subject.file)
+        known = [*words, *(named or ())] if option in kind.named else list(words)
+        yield ("options", option), unknown(f"value of {option}", subject.options[option], known)
 
 
 def _of_numbers(subject: Subject, kind: Kind, inputs: Mapping[str, str]) -> Found:
