@@ -711,6 +711,18 @@ def replaces_a_builtin(y: Any) -> Any:
     return y
 
 
+@passes("builtins: isinstance")
+def replaces_isinstance(y: Any) -> Any:
+    builtins.isinstance = lambda *_: True  # type: ignore[assignment]
+    return y
+
+
+@passes("builtins: sum")
+def deletes_a_builtin(y: Any) -> Any:
+    del builtins.sum
+    return y
+
+
 @passes("sys.argv")
 def changes_the_arguments(y: Any) -> Any:
     sys.argv.append("--hostile")

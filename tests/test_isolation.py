@@ -73,6 +73,21 @@ def test_it_is_named_and_the_next_trial_is_honest(behaviour: str) -> None:
     assert (after.verdict.value, after.notes) == ("passed", ()), after.message
 
 
+@pytest.mark.usefixtures("_alone")
+@pytest.mark.parametrize("behaviour", ["replaces_a_builtin", "replaces_isinstance"])
+def test_a_replaced_builtin_spoils_no_check(behaviour: str) -> None:
+    """What looks at an answer runs right after the call that replaced it."""
+    trials = trials_of(
+        subject=f"hostile:op__{behaviour}",
+        **KINDS["op"],
+        overrides=Overrides(profile="quick", devices=("cpu",)),
+    )
+    outcomes = [run_trial(trial) for trial in trials]
+    assert {each.verdict.value for each in outcomes} <= {"passed", "skipped"}
+    assert all(BEHAVIOURS[behaviour].words in "\n".join(each.notes)
+               for each in outcomes if each.verdict.value == "passed")  # fmt: skip
+
+
 def _run_watched(folder: str, behaviour: str) -> None:
     """In a process of its own, as a worker runs it."""
     os.chdir(folder)

@@ -1,4 +1,4 @@
-"""A call of foreign code: what it raises, and a child that it forks, go no further."""
+"""A call of foreign code: what it raises, replaces or forks goes no further."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dlcheck.errors import NotApplicable, SubjectError, SubjectRaised, UsageError
+from dlcheck.isolation.builtin_names import held_builtins, put_builtins_back
 from dlcheck.isolation.interrupts import was_interrupted
 from dlcheck.isolation.listening import LISTENERS
 from dlcheck.isolation.memory_limit import explain_refusal
@@ -20,9 +21,10 @@ def guarded(function: Callable[..., Any], *inputs: Any, **keywords: Any) -> Any:
     """Call foreign code; whatever it raises becomes SubjectRaised with the cause attached.
 
     SystemExit, KeyboardInterrupt and others that are no Exception too: they would end the run.
-    An interrupt of the user passes. A child that the call forked ends where the call does.
+    An interrupt of the user passes. A child that the call forked ends where the call does, and
+    builtins that it replaced are put back, since what looks at its answer needs them.
     """
-    process = _process()
+    process, before = _process(), held_builtins()
     try:
         if LISTENERS:
             return LISTENERS[-1].called(function, inputs, keywords)
@@ -30,11 +32,13 @@ def guarded(function: Callable[..., Any], *inputs: Any, **keywords: Any) -> Any:
     except (UsageError, SubjectError, NotApplicable, Bell):
         raise
     except BaseException as error:
+        put_builtins_back(before)
         if was_interrupted():
             raise
         explain_refusal(error)
         raise SubjectRaised(brief(error)) from error
     finally:
+        put_builtins_back(before)
         leave_if_forked(process)
 
 

@@ -7,7 +7,6 @@ modules from them) stay: modules are imported once, and need what they added.
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # its getsignal makes no enum
-import builtins
 import contextlib
 import gc
 import locale
@@ -24,6 +23,11 @@ from typing import Any, cast
 
 import numpy as np
 
+from dlcheck.isolation.builtin_names import (
+    held_builtins,
+    put_builtins_back,
+    told_of_builtins,
+)
 from dlcheck.isolation.texts import some_of
 
 Read = Callable[[], Any]
@@ -157,7 +161,7 @@ class ProcessState:
             values=[value.read() for value in _VALUES],
             handlers=[_signal.getsignal(number) for number in _NUMBERS],
             modules=dict(sys.modules),
-            builtin=dict(vars(builtins)),
+            builtin=held_builtins(),
             path=list(sys.path),
             finders=(list(sys.meta_path), list(sys.path_hooks)),
             environment=_environment(),
@@ -167,7 +171,8 @@ class ProcessState:
 
     def restore_names(self) -> list[str]:
         """Put modules and builtins back, which all that follows needs; what had changed."""
-        return [f"changed {name} (put back)" for name in (*self._modules(), *self._builtins())]
+        put_builtins_back(self.builtin)
+        return [f"changed {name} (put back)" for name in (*self._modules(), *told_of_builtins())]
 
     def restore(self) -> list[str]:
         """Put the rest back; what had changed, in words."""
@@ -189,14 +194,6 @@ class ProcessState:
             modules.update({name: before[name] for name in wrong})
             if wrong or not isinstance(modules, dict):
                 yield f"sys.modules: {some_of(wrong)}"
-
-    def _builtins(self) -> Iterator[str]:
-        now, before = vars(builtins), self.builtin
-        if not all(map(is_, map(now.get, before), before.values())):
-            wrong = [n for n, value in before.items() if now.get(n) is not value and n != "_"]
-            now.update({name: before[name] for name in wrong})
-            if wrong:
-                yield f"builtins: {some_of(wrong)}"
 
     def _finders(self) -> Iterator[str]:
         """What finds modules: what is missing comes back, what was added stays if it was used."""
